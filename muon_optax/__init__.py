@@ -1,0 +1,33 @@
+"""Muon for JAX and Optax: momentum, then the polar factor by Newton-Schulz.
+
+>>> import jax, jax.numpy as jnp, optax
+>>> from muon_optax import muon
+>>> params = {"kernel": jnp.eye(3) * 2.0, "bias": jnp.zeros(3)}
+>>> tx = muon(learning_rate=0.1)
+>>> state = tx.init(params)
+>>> grads = jax.grad(lambda p: (p["kernel"] ** 2).sum())(params)
+>>> updates, state = tx.update(grads, state, params)
+>>> params = optax.apply_updates(params, updates)
+"""
+
+from importlib.metadata import version
+
+from muon_optax import coefficients as coefficients
+from muon_optax import dims as dims
+from muon_optax import theory as theory
+from muon_optax.alias import muon as muon
+from muon_optax.coefficients import FAMILIES as FAMILIES
+from muon_optax.coefficients import Coefficients as Coefficients
+from muon_optax.dims import FLAX as FLAX
+from muon_optax.dims import MuonDimensionNumbers as MuonDimensionNumbers
+from muon_optax.dims import Rule as Rule
+from muon_optax.polar import METHODS as METHODS
+from muon_optax.polar import SVD as SVD
+from muon_optax.polar import NewtonSchulz as NewtonSchulz
+from muon_optax.polar import PolarMethod as PolarMethod
+from muon_optax.polar import orthogonalize as orthogonalize
+from muon_optax.transform import MuonState as MuonState
+from muon_optax.transform import scale_by_muon as scale_by_muon
+from muon_optax.transform import scale_by_shape as scale_by_shape
+
+__version__ = version("muon-optax")

@@ -1,0 +1,134 @@
+"""Knows how Muon and its fallback share a model's parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.typing import ArrayLike, DTypeLike
+
+from muon_optax.checks import check_number
+from muon_optax.dims import FLAX, Dims, resolve
+from muon_optax.polar import NewtonSchulz, PolarMethod
+from muon_optax.transform import scale_by_muon, scale_by_shape
+
+
+def muon(
+    learning_rate: optax.ScalarOrSchedule,
+    method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
+    beta: ArrayLike | optax.Schedule = 0.95,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
+    *,
+    nesterov: bool = True,
+    bias_correction: bool = True,
+    shape_scaling: str = "jordan",
+    dims: Dims = FLAX,
+    mu_dtype: DTypeLike | None = None,
+    max_stack_bytes: int | None = None,
+    fallback: optax.GradientTransformation | None = None,
+    adam_learning_rate: optax.ScalarOrSchedule | None = None,
+    adam_b1: ArrayLike = 0.9,
+    adam_b2: ArrayLike = 0.999,
+    adam_eps: ArrayLike = 1e-8,
+    adam_weight_decay: optax.ScalarOrSchedule = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Muon for a whole model: matrices to Muon, everything else to a fallback.
+
+    A matrix W gets `W ← W - η·(s·polar(μ) + λ·W)` with the momentum μ of `scale_by_muon`,
+    the factor s of `scale_by_shape`, the learning rate η and the decay λ, decoupled from
+    the gradient and multiplied by the learning rate, as in `optax.adamw`.
+
+    Args:
+      learning_rate: η, a number or a schedule; with `shape_scaling="jordan"` in units of
+        the update's operator norm: 0.02 is usual.
+      method: How to orthogonalize; see `scale_by_muon`.
+      beta: Momentum decay in [0, 1), or a schedule of it.
+      weight_decay: λ of the matrices, a number or a schedule.
+      weight_decay_mask: Which matrices decay: a tree of booleans or a function from
+        parameters to one, as in `optax.add_decayed_weights`; None for all.
+      nesterov: See `scale_by_muon`.
+      bias_correction: See `scale_by_muon`.
+      shape_scaling: A rule of `scale_by_shape`.
+      dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
+        role; see `muon_optax.dims`. Leaves without a spec go to the fallback.
+      mu_dtype: The momenta's dtype, a string where `optax.inject_hyperparams` is to
+        come; the fallback's first moment has it too, unless `fallback` is given.
+      max_stack_bytes: See `scale_by_muon`.
+      fallback: Any transformation, its own learning rate included; takes the place of AdamW
+        and of all `adam_*` arguments.
+      adam_learning_rate: The fallback's learning rate; None for `learning_rate`.
+      adam_b1: Its decay of the first moment.
+      adam_b2: Its decay of the second moment.
+      adam_eps: Its ε.
+      adam_weight_decay: Its weight decay, 0 by default as for embeddings, norms and biases.
+
+    Returns:
+      `optax.partition` of two chains, labelled `"muon"` and `"adam"`.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `init`, if a leaf has no role, or
+        no leaf at all is a matrix. The leaf's path is named.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import SVD
+      >>> params = {"kernel": jnp.eye(2), "bias": jnp.ones(2)}
+      >>> tx = muon(0.5, SVD(), adam_learning_rate=0.25)
+      >>> updates, _ = tx.update(params, tx.init(params), params)
+      >>> updates["kernel"].diagonal().tolist(), updates["bias"].round(4).tolist()
+      ([-0.5, -0.5], [-0.25, -0.25])
+
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Kim & Oh, arXiv
+    2601.19156.
+    """
+    _check_rate("learning_rate", learning_rate)
+    if fallback is None:
+        rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+        _check_rate("adam_learning_rate", rate)
+        betas_eps = {"b1": adam_b1, "b2": adam_b2, "eps": adam_eps, "mu_dtype": mu_dtype}
+        fallback = optax.chain(
+            optax.scale_by_adam(**betas_eps),
+            _decay("adam_weight_decay", adam_weight_decay),
+            optax.scale_by_learning_rate(rate),
+        )
+    matrices = optax.chain(
+        scale_by_muon(
+            method,
+            beta,
+            nesterov=nesterov,
+            bias_correction=bias_correction,
+            mu_dtype=mu_dtype,
+            dims=dims,
+            max_stack_bytes=max_stack_bytes,
+        ),
+        scale_by_shape(shape_scaling, dims=dims),
+        _decay("weight_decay", weight_decay, weight_decay_mask),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+    def labels(params: optax.Params) -> Any:
+        views = resolve(dims, params)
+        if views and not any(views):
+            raise ValueError(
+                "muon has no matrix to train: dims gives every leaf to the fallback. Use "
+                "the fallback alone, or a dims that names the matrices"
+            )
+        names = ["adam" if view is None else "muon" for view in views]
+        return jax.tree.structure(params).unflatten(names)
+
+    return optax.partition({"muon": matrices, "adam": fallback}, labels)
+
+
+def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> None:
+    check_number(name, rate, "a number ≥ 0, or a schedule", lambda r: r >= 0)
+
+
+def _decay(
+    name: str, weight_decay: optax.ScalarOrSchedule, mask: Any = None
+) -> optax.GradientTransformation:
+    """`optax.add_decayed_weights`, but where the decay is 0: it asks for parameters."""
+    check_number(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
+    if isinstance(weight_decay, int | float) and weight_decay == 0:
+        return optax.identity()
+    return optax.add_decayed_weights(weight_decay, mask)

@@ -1,0 +1,282 @@
+"""Knows the polynomials of Newton-Schulz: odd maps of a singular value, as numbers.
+
+A *stage* `(c0, c1, ..., c_kappa)` is the odd polynomial `x ↦ c0·x + c1·x³ + c2·x⁵ + …`
+of degree `2·kappa + 1`. A *schedule* is a tuple of stages, applied first to last.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from muon_optax.polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
+
+Schedule = tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """A named family of odd polynomials, and the rule that makes a schedule of it.
+
+    Frozen and hashable: a static argument of `jax.jit`, equal by value.
+
+    Attributes:
+      name: The family's name, as in `FAMILIES`.
+      stages: The published or computed stages, first applied first, as Python floats.
+      tail: What follows the last stage: `"repeat"` it for ever, or nothing (`"fixed"`).
+      source: Where the numbers come from.
+      safety: `s ≥ 1`; every stage but the last of a schedule becomes `p(x/s)`, so that
+        rounding above the stage's interval is not amplified.
+      lower: The stages are made for singular values in `[lower, 1]`; 0 where no
+        interval was stated.
+
+    Raises:
+      ValueError: If there is no stage, a coefficient is not finite, `tail` is unknown,
+        `safety < 1` or `lower` is outside `[0, 1)`.
+
+    Example:
+      >>> JORDAN.schedule(2)
+      ((3.4445, -4.775, 2.0315), (3.4445, -4.775, 2.0315))
+    """
+
+    name: str
+    stages: Schedule
+    tail: Literal["repeat", "fixed"]
+    source: str
+    safety: float = 1.0
+    lower: float = 0.0
+
+    def __post_init__(self):
+        if not self.stages or not all(
+            stage and all(map(math.isfinite, stage)) for stage in self.stages
+        ):
+            raise ValueError(
+                f"stages={self.stages} of {self.name!r}: needs at least one stage, "
+                "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
+            )
+        if self.tail not in ("repeat", "fixed"):
+            raise ValueError(f"tail={self.tail!r}; use 'repeat' or 'fixed'")
+        if not self.safety >= 1.0:
+            raise ValueError(f"safety={self.safety}; use a number ≥ 1, 1 for none")
+        if not 0.0 <= self.lower < 1.0:
+            raise ValueError(f"lower={self.lower}; use a number in [0, 1)")
+
+    def schedule(self, steps: int) -> Schedule:
+        """The first `steps` stages, the tail rule and the safety factor applied.
+
+        Args:
+          steps: How many stages, at least 1.
+
+        Returns:
+          A tuple of `steps` stages of Python floats.
+
+        Raises:
+          ValueError: If `steps` is not a positive integer, or exceeds the stages of a
+            family whose tail is `"fixed"`.
+
+        Example:
+          >>> len(POLAR_EXPRESS.schedule(11))
+          11
+        """
+        _check_positive("steps", steps)
+        if self.tail == "fixed" and steps > len(self.stages):
+            raise ValueError(
+                f"steps={steps} exceeds the {len(self.stages)} stages of {self.name!r}, "
+                f"whose tail is 'fixed'; use steps≤{len(self.stages)} or a family that "
+                "repeats, such as POLAR_EXPRESS"
+            )
+        stages = self.stages[:steps]
+        stages += (self.stages[-1],) * (steps - len(stages))
+        return (*(_shrink(stage, self.safety) for stage in stages[:-1]), stages[-1])
+
+
+def taylor(kappa: int) -> Coefficients:
+    """The paper's family: the Taylor polynomial of `λ^(-1/2)` at 1, of degree `kappa`.
+
+    `p(λ) = Σ_{s≤κ} C(2s, s)/4^s · (1-λ)^s`, so that `x ↦ x·p(x²)` has degree `2κ+1`,
+    maps [0, 1] into [0, 1] monotonically and converges to 1 with order `κ+1`.
+
+    Args:
+      kappa: The degree in `λ = x²`, at least 1. Floats hold the coefficients exactly
+        up to about 25; they alternate in sign and grow like `4^kappa`.
+
+    Returns:
+      The family, one stage repeated.
+
+    Raises:
+      ValueError: If `kappa` is not a positive integer.
+
+    Example:
+      >>> taylor(2).stages
+      ((1.875, -1.25, 0.375),)
+
+    Source: Kim & Oh, arXiv 2601.19156, Definition 2.
+    """
+    _check_positive("kappa", kappa)
+    return Coefficients(
+        name=f"taylor{kappa}",
+        stages=(taylor_polynomial(kappa),),
+        tail="repeat",
+        source="Kim & Oh 2026, arXiv 2601.19156, Definition 2",
+    )
+
+
+def minimax(
+    steps: int,
+    lower: float,
+    kappa: int = 2,
+    *,
+    cushion: float = 0.0,
+    safety: float = 1.0,
+) -> Coefficients:
+    """The composition of `steps` odd polynomials that brings `[lower, 1]` nearest to 1.
+
+    Greedy is optimal: stage t is the best uniform approximation of 1 on `[l, u]` by an
+    odd polynomial of degree `2κ+1`, and maps that interval to `[l', 2-l']`, the next one.
+    The first q stages do not depend on `steps`.
+
+    Args:
+      steps: How many stages, at least 1; the last one repeats.
+      lower: The smallest singular value to be served, in (0, 1).
+      kappa: Degree `2·kappa + 1` per stage, at least 1.
+      cushion: Fit on `[max(l, cushion·u), u]` instead, rescaled so that the image of
+        `[l, u]` stays centred at 1. Keeps `p(x)/x` from collapsing in low precision.
+      safety: See `Coefficients.safety`; the stages themselves stay unshrunk.
+
+    Returns:
+      The family, `lower` and `safety` recorded in it.
+
+    Raises:
+      ValueError: If an argument is outside its range.
+
+    Example:
+      >>> [round(c, 4) for c in minimax(1, lower=0.1, kappa=1).stages[0]]
+      [3.9634, -3.5706]
+
+    Source: Amsel et al., arXiv 2505.16932, Theorem 3.1 and Section 3; Grishina et al.,
+    arXiv 2506.10935.
+    """
+    _check_positive("steps", steps)
+    _check_positive("kappa", kappa)
+    if not 0.0 < lower < 1.0:
+        raise ValueError(f"lower={lower}; use a number in (0, 1), such as 1e-3")
+    if not 0.0 <= cushion < 1.0:
+        raise ValueError(f"cushion={cushion}; use a number in [0, 1), 0 for none")
+    stages, low, high = [], lower, 1.0
+    for _ in range(steps):
+        served = max(low, cushion * high)
+        stage = best_odd_polynomial(served, high, kappa)
+        # On [served, high] the stage stays within 1 ± E; below, it goes down to p(low).
+        smallest, largest = evaluate(stage, low), 2.0 - evaluate(stage, served)
+        centre = (smallest + largest) / 2
+        stages.append(tuple(c / centre for c in stage))
+        low = min(smallest / centre, 1.0)
+        high = 2.0 - low
+    return Coefficients(
+        name=f"minimax{2 * kappa + 1}",
+        stages=tuple(stages),
+        tail="repeat",
+        source=f"minimax({steps}, lower={lower}, kappa={kappa}, cushion={cushion})",
+        safety=safety,
+        lower=lower,
+    )
+
+
+def find_family(name: Coefficients | str) -> Coefficients:
+    """The family of that name in `FAMILIES`; a family stands for itself.
+
+    Args:
+      name: A name, or a `Coefficients`.
+
+    Returns:
+      The family.
+
+    Raises:
+      ValueError: If the name is unknown.
+
+    Example:
+      >>> find_family("jordan") is JORDAN
+      True
+    """
+    if isinstance(name, Coefficients):
+        return name
+    if name not in FAMILIES:
+        raise ValueError(
+            f"unknown family {name!r}; use one of {sorted(FAMILIES)}, or taylor(kappa), "
+            "minimax(steps, lower), Coefficients(...) of muon_optax.coefficients"
+        )
+    return FAMILIES[name]
+
+
+def _check_positive(name: str, value: int):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r}; use a whole number ≥ 1")
+
+
+def _shrink(stage: Stage, safety: float) -> Stage:
+    return tuple(c / safety ** (2 * s + 1) for s, c in enumerate(stage))
+
+
+JORDAN = Coefficients(
+    name="jordan",
+    stages=((3.4445, -4.7750, 2.0315),),
+    tail="repeat",
+    source="Jordan et al. 2024, kellerjordan.github.io/posts/muon: largest slope at 0",
+)
+
+YOU = Coefficients(
+    name="you",
+    stages=(
+        (4.0848, -6.8946, 2.9270),
+        (3.9505, -6.3029, 2.6377),
+        (3.7418, -5.5913, 2.3037),
+        (2.8769, -3.1427, 1.2046),
+        (2.8366, -3.0525, 1.2012),
+    ),
+    tail="fixed",
+    source="You Jiacheng 2025, one triple per step; optax.contrib's preset 'dion'",
+)
+
+# The published eight rows; `minimax(8, 1e-3, cushion=0.02407327424182761)` recomputes them.
+# The source shrinks all but the last of the eight; here, all but the last of a schedule.
+POLAR_EXPRESS = Coefficients(
+    name="polar_express",
+    stages=(
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+        (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+        (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+        (1.875, -1.25, 0.375),
+    ),
+    tail="repeat",
+    source="Amsel et al. 2025, arXiv 2505.16932, Algorithm 1 (lower end 1e-3)",
+    safety=1.01,
+    lower=1e-3,
+)
+
+# The public 12-step list; `minimax(9, 8.5e-4, kappa=1)` recomputes its first nine rows.
+CANS = Coefficients(
+    name="cans",
+    stages=(
+        (5.182503604966906, -5.178098480082684),
+        (2.586120737395915, -0.6479542005271643),
+        (2.567364126726186, -0.6454968804392178),
+        (2.520560084348265, -0.6393528082067044),
+        (2.410759275435182, -0.6248683598710716),
+        (2.1883348130094173, -0.5952022073798908),
+        (1.8595760874873613, -0.5504490972723968),
+        (1.589020160467417, -0.5126569802066718),
+        (1.5051653981684994, -0.5007377068751799),
+        (1.5, -0.5),
+    ),
+    tail="repeat",
+    source="Grishina et al. 2025, arXiv 2506.10935, the public 12-step list",
+    lower=8.5e-4,
+)
+
+FAMILIES: dict[str, Coefficients] = {
+    family.name: family
+    for family in (*map(taylor, (1, 2, 3, 4)), JORDAN, YOU, POLAR_EXPRESS, CANS)
+}

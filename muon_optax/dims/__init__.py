@@ -1,0 +1,20 @@
+"""Knows which leaf of a tree is a matrix, along which axes, and its `[batch, in, out]`.
+
+A spec is optax's own `MuonDimensionNumbers(reduction_axis, output_axis)`, or None for a
+leaf that is no matrix; axes in neither are batch axes. Wherever `dims` is an argument, it is
+
+- None: every leaf is a matrix `[fan_in, fan_out]`;
+- a tuple of `Rule`s, such as `FLAX`: the first that matches path and rank decides;
+- one spec for all, or a tree of specs, or a prefix of one: found by path, so that a plain
+  dict serves for a FrozenDict or an `nnx.State` as well;
+- a function from the parameters to any of these.
+"""
+
+from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
+
+from muon_optax.dims.resolve import Dims as Dims
+from muon_optax.dims.resolve import resolve as resolve
+from muon_optax.dims.rules import FLAX as FLAX
+from muon_optax.dims.rules import Rule as Rule
+from muon_optax.dims.view import MatrixView as MatrixView
+from muon_optax.dims.view import Spec as Spec

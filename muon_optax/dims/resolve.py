@@ -1,0 +1,101 @@
+"""Knows how `dims`, in any of its forms, becomes one spec per leaf."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from muon_optax.checks import LeafError, check_float_array, path_name
+from muon_optax.dims.rules import Rule, find_spec
+from muon_optax.dims.view import MatrixView, Spec, view_of
+
+Dims = Any  # None, rules, specs or a function to them: see `muon_optax.dims`
+
+
+def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
+    """The matrix view of every leaf, in the order of `jax.tree.leaves(params)`.
+
+    Args:
+      dims: See `muon_optax.dims`.
+      params: A tree of arrays or `jax.ShapeDtypeStruct`s. Nodes masked out by optax have no
+        leaves.
+
+    Returns:
+      Per leaf its view, or None where it is no matrix.
+
+    Raises:
+      LeafError: If a leaf is not of floats, has no spec or one that does not fit its axes,
+        or no rule knows it.
+      ValueError: If a spec of a tree matches no leaf.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import FLAX
+      >>> query = {"kernel": jnp.ones((32, 4, 8)), "bias": jnp.ones((4, 8))}
+      >>> resolve(FLAX, {"query": query})
+      [None, MatrixView(batch=(), reduction=(0,), output=(1, 2))]
+    """
+    if callable(dims):
+        dims = dims(params)
+    named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(params)]
+    for name, leaf in named:
+        check_float_array(name, leaf)
+    leaves = dict(named)
+    if dims is None:
+        found = {name: _plain_matrix(name, leaf) for name, leaf in named}
+    elif isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
+        found = {name: find_spec(dims, name, leaves) for name in leaves}
+    else:
+        given = _paths(dims, _is_spec)
+        _check_used(given, params)
+        found = {name: given[_covering(given, name, leaf)] for name, leaf in named}
+    return [view_of(found[name], name, leaf) for name, leaf in named]
+
+
+def _plain_matrix(name: str, leaf: Any) -> Spec:
+    if len(leaf.shape) != 2:
+        raise LeafError(name, leaf, "without dims it needs two axes; pass dims with its spec")
+    return MuonDimensionNumbers(0, 1)
+
+
+def _covering(given: dict[str, Spec], name: str, leaf: Any) -> str:
+    """The path in a tree of specs at which the leaf, or a node above it, has its spec."""
+    for prefix in _prefixes(name):
+        if prefix in given:
+            return prefix
+    raise LeafError(name, leaf, "dims has no spec for it; write None for no matrix")
+
+
+def _check_used(given: dict[str, Spec], params: Any) -> None:
+    """A spec where there is no parameter is a slip; masked nodes and None count as present."""
+    present = list(_paths(params, _is_hole))
+    used = {prefix for name in present for prefix in _prefixes(name)}
+    for name, spec in given.items():
+        if name not in used:
+            raise ValueError(
+                f"dims has {spec} at {name!r}, where there is no parameter; there are "
+                f"{present}"
+            )
+
+
+def _paths(tree: Any, is_leaf: Callable[[Any], bool]) -> dict[str, Any]:
+    pairs = jax.tree.leaves_with_path(tree, is_leaf=is_leaf)
+    return {path_name(path): leaf for path, leaf in pairs}
+
+
+def _is_spec(x: Any) -> bool:
+    return x is None or isinstance(x, MuonDimensionNumbers)
+
+
+def _is_hole(x: Any) -> bool:
+    return x is None or isinstance(x, optax.MaskedNode)
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """`a/b/c`, `a/b`, `a` and the empty path."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    yield ""

@@ -1,0 +1,53 @@
+"""Knows the polar factor of a batch of matrices, and the methods at hand to find it.
+
+For `x = U·diag(σ)·Vᴴ` the polar factor is `U·Vᴴ` over the nonzero σ. A polar method is any
+hashable object with `.polar(x)`; it has no `__call__`, because `optax.inject_hyperparams`
+takes every callable argument for a schedule.
+"""
+
+from typing import Protocol
+
+from jax import Array
+
+from muon_optax.polar.newton_schulz import NewtonSchulz
+from muon_optax.polar.svd import SVD
+
+
+class PolarMethod(Protocol):
+    """Anything hashable that can orthogonalize: `polar(x)`, of x's shape and dtype."""
+
+    def polar(self, x: Array, /) -> Array:
+        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`."""
+        ...
+
+
+METHODS: dict[str, PolarMethod] = {
+    **{f"taylor{kappa}": NewtonSchulz(f"taylor{kappa}", 5) for kappa in (1, 2, 3, 4)},
+    "jordan": NewtonSchulz("jordan", 5),
+    "you": NewtonSchulz("you", 5),
+    "polar_express": NewtonSchulz("polar_express", 5),
+    "cans": NewtonSchulz("cans", 12),
+    "svd": SVD(),
+}
+
+
+def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # noqa: B008
+    """The polar factor of `x: [..., m, n]` by a method of choice.
+
+    Args:
+      x: `[..., m, n]`, real or complex, of any float dtype.
+      method: One of `METHODS`, or any object with `.polar(x)`.
+
+    Returns:
+      The same shape and dtype.
+
+    Raises:
+      ValueError: If x has fewer than two axes or is not of floats.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> q = orthogonalize(jnp.arange(6.0).reshape(2, 3), SVD())
+      >>> bool(jnp.allclose(q @ q.T, jnp.eye(2), atol=1e-6))
+      True
+    """
+    return method.polar(x)

@@ -1,0 +1,34 @@
+"""Knows the arithmetic that all polar methods share: the exact scale and the product."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from muon_optax.checks import LeafError, check_float_array
+
+
+def check_matrix(x: Array) -> None:
+    """Refuse what is no batch of matrices `[..., m, n]` of floats."""
+    check_float_array("", x)
+    if x.ndim < 2:
+        raise LeafError("", x, "a polar factor needs at least two axes, [..., m, n]")
+
+
+def scaled(x: Array) -> tuple[Array, Array]:
+    """`x·s` in float32 or wider, and the power of two s that brings max|x| into [2, 4)."""
+    # That interval, because s is then a normal number for every normal max|x|. What does
+    # not depend on the scale of x has no derivative by s, hence stop_gradient.
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    parts = (
+        jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
+    )
+    largest = parts.max(axis=(-2, -1), keepdims=True)
+    _, exponent = jnp.frexp(lax.stop_gradient(largest))
+    exponent = jnp.maximum(exponent, jnp.finfo(largest.dtype).minexp + 1)
+    scale = jnp.ldexp(jnp.ones_like(largest), 2 - exponent)
+    return x * scale, scale
+
+
+def product(a: Array, b: Array) -> Array:
+    """`a @ b`, accumulated and returned in float32 or wider, never in TF32."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST, preferred_element_type=wide)

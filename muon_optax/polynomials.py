@@ -1,0 +1,116 @@
+"""Knows the odd polynomials nearest to 1: at a point (Taylor) and on an interval (Remez).
+
+Everything is written in `z·Σ_s a_s·v^s` with `v = 1 - z²`, where both are short: the Taylor
+polynomial has `a_s = C(2s, s)/4^s`, and the best one on an interval around z = 1 differs
+from it by a little.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+Stage = tuple[float, ...]  # (c0, c1, ...) stands for x ↦ c0·x + c1·x³ + ...
+
+
+def evaluate(stage: Stage, x):
+    """`c0·x + c1·x³ + …` for a float or a NumPy array `x`, by Horner's rule."""
+    square = x * x
+    value = 0.0 * x
+    for c in reversed(stage):
+        value = value * square + c
+    return value * x
+
+
+def taylor_polynomial(kappa: int) -> Stage:
+    """The Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
+    return _ascending(_binomial_series(kappa))
+
+
+def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
+    """The odd polynomial of degree `2κ+1` with the smallest `max |1 - p|` on [low, high].
+
+    It is the one whose error is `±E` by turns at κ+2 points: the ends and the κ critical
+    points between. Each round levels the error at the points it has, then moves them to the
+    critical points of what it found.
+
+    With `z = x/m`, `m` the midpoint, the unknown is the difference `z·D(v)` from the Taylor
+    polynomial. The right-hand side then has a closed form without cancellation, so that
+    nothing is lost however near `low` is to `high`; at `low = high` the difference is 0.
+
+    Args:
+      low: Lower end, positive.
+      high: Upper end, at least `low`.
+      kappa: At least 1.
+
+    Returns:
+      The stage.
+
+    Raises:
+      ArithmeticError: If the exchange does not settle.
+    """
+    middle, spread = (high + low) / 2, (high - low) / (high + low)
+    series = np.array([float(a) for a in _binomial_series(kappa)])
+    width = spread * (2 + spread)  # the largest |v|; t = v/width lies in [-1, 1]
+    c = np.cos(np.pi * np.arange(kappa + 2) / (kappa + 1))
+    t = (2 * c - spread * c * c) / (2 + spread)  # where z = 1 - spread·c
+    ends = t[[0, -1]]
+    for _ in range(100):
+        # At the ends z is known better than sqrt(1 - v) could tell.
+        z = np.array([low / middle, *np.sqrt(1 - width * t[1:-1]), high / middle])
+        d = _levelled_difference(z, t, width, series)
+        previous, t = t, np.array([ends[0], *_critical(d, width, series), ends[1]])
+        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary: its error is the square
+            break
+    else:
+        raise ArithmeticError(
+            f"no equioscillation on [{low}, {high}] for kappa={kappa}; use a smaller kappa "
+            "or a larger lower end"
+        )
+    difference = d * width ** np.arange(kappa + 1, 0, -1.0)
+    stage = _ascending([Fraction(a) for a in series + difference])
+    return tuple(c / middle ** (2 * s + 1) for s, c in enumerate(stage))
+
+
+def _levelled_difference(
+    z: np.ndarray, t: np.ndarray, width: float, series: np.ndarray
+) -> np.ndarray:
+    """Solve `z·D ± E = 1 - z·p` at the points z, all of it divided by width^(κ+1)."""
+    kappa = len(series) - 1
+    v = width * t
+    matrix = z[:, None] * t[:, None] ** np.arange(kappa + 1)
+    matrix = np.column_stack([matrix, (-1.0) ** np.arange(kappa + 2)])
+    # 1 - (z·p)² = (2κ+1)·a_κ·Σ_s a_s·v^(κ+1+s)/(κ+1+s), exactly.
+    s = np.arange(kappa + 1)
+    gap = (2 * kappa + 1) * series[-1] * (v[:, None] ** s @ (series / (kappa + 1 + s)))
+    product = z * np.polynomial.polynomial.polyval(v, series)
+    positive = product > 0
+    residual = t ** (kappa + 1) * gap / np.where(positive, 1 + product, 1.0)
+    far = (1 - product[~positive]) / width ** (kappa + 1)
+    residual[~positive] = far  # the closed form is 0/0 where z·p = -1
+    return np.linalg.solve(matrix, residual)[:-1]
+
+
+def _critical(d: np.ndarray, width: float, series: np.ndarray) -> np.ndarray:
+    """Critical points of `z·(p + D)`, descending in t; its derivative over width^κ."""
+    kappa = len(series) - 1
+    s = np.arange(kappa + 1)
+    derivative = d * width * (1 + 2 * s)  # of z·D: D(v) - 2(1-v)·D'(v)
+    derivative[:-1] -= 2 * s[1:] * d[1:]
+    derivative[-1] += (2 * kappa + 1) * series[-1]  # of z·p: (2κ+1)·a_κ·v^κ
+    return np.sort(np.roots(derivative[::-1]).real)[::-1]
+
+
+def _binomial_series(kappa: int) -> list[Fraction]:
+    """`C(2s, s)/4^s` for s = 0..κ: the Taylor coefficients of `(1-v)^(-1/2)`."""
+    return [Fraction(math.comb(2 * s, s), 4**s) for s in range(kappa + 1)]
+
+
+def _ascending(series: Sequence[Fraction]) -> Stage:
+    """From `Σ_s a_s·(1-x²)^s` to ascending powers of x², in exact arithmetic."""
+    kappa = len(series) - 1
+    return tuple(
+        float((-1) ** j * sum(series[s] * math.comb(s, j) for s in range(j, kappa + 1)))
+        for j in range(kappa + 1)
+    )

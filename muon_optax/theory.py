@@ -1,0 +1,93 @@
+"""Knows the scalar mathematics of a schedule: what it does to one singular value.
+
+NumPy float64 throughout and no JAX, so that it can judge what runs on a device.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from muon_optax.coefficients import Schedule
+from muon_optax.polynomials import evaluate
+
+
+def scalar_map(schedule: Schedule, x: ArrayLike) -> NDArray[np.float64]:
+    """`P_q(x) = (p_q ∘ … ∘ p_1)(x)`: singular values out, of singular values in.
+
+    Newton-Schulz keeps the singular vectors and moves each singular value by this map.
+
+    Args:
+      schedule: Stages, first applied first, as from `Coefficients.schedule`.
+      x: Singular values after normalisation, any shape.
+
+    Returns:
+      float64 array of the shape of `x`.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN
+      >>> scalar_map(JORDAN.schedule(1), [0.0, 0.5, 1.0]).round(4).tolist()
+      [0.0, 1.1889, 0.701]
+
+    Source: Kim & Oh, arXiv 2601.19156, Section 3.
+    """
+    value = np.asarray(x, np.float64)
+    for stage in schedule:
+        value = evaluate(stage, value)
+    return value
+
+
+def image(schedule: Schedule, lower: float, upper: float = 1.0) -> tuple[float, float]:
+    """The exact image `[min P_q, max P_q]` of the interval [lower, upper].
+
+    The image of an interval under a polynomial is an interval, whose ends are values at
+    its ends or at critical points; stage by stage this is exact.
+
+    Args:
+      schedule: Stages, first applied first.
+      lower: Lower end.
+      upper: Upper end.
+
+    Returns:
+      The smallest and the largest value of the scalar map.
+
+    Raises:
+      ValueError: If `lower > upper`.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN
+      >>> [round(end, 4) for end in image(JORDAN.schedule(5), 1e-3)]
+      [0.4705, 1.2024]
+    """
+    if not lower <= upper:
+        raise ValueError(f"lower={lower} exceeds upper={upper}; exchange them")
+    for stage in schedule:
+        derivative = np.zeros(2 * len(stage) - 1)
+        derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
+        roots = np.roots(derivative[::-1])
+        critical = roots.real[np.abs(roots.imag) <= 1e-7 * np.abs(roots)]
+        critical = critical[(critical > lower) & (critical < upper)]
+        values = evaluate(stage, np.array([lower, upper, *critical]))
+        lower, upper = float(values.min()), float(values.max())
+    return lower, upper
+
+
+def sup_error(schedule: Schedule, lower: float) -> float:
+    """`max |1 - P_q(x)|` over x in [lower, 1].
+
+    Args:
+      schedule: Stages, first applied first.
+      lower: The smallest singular value, after normalisation.
+
+    Returns:
+      The largest distance of a singular value from 1; the operator-norm distance to the
+      polar factor of any matrix whose singular values lie in [lower, 1].
+
+    Raises:
+      ValueError: If `lower` exceeds 1.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN
+      >>> round(sup_error(JORDAN.schedule(8), 1e-3), 5)
+      0.31817
+    """
+    smallest, largest = image(schedule, lower)
+    return max(1.0 - smallest, largest - 1.0)

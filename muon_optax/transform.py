@@ -1,0 +1,224 @@
+"""Knows one step of Muon: momentum, then the polar factor, then a factor for the shape."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import KeyPath
+from jax.typing import ArrayLike, DTypeLike
+
+from muon_optax.checks import LeafError, check_number, path_name
+from muon_optax.dims import Dims, MatrixView, resolve
+from muon_optax.polar import NewtonSchulz, PolarMethod
+from muon_optax.scaling import shape_factor
+from muon_optax.stacking import map_stacked
+
+
+class MuonState(NamedTuple):
+    """What changes each step of `scale_by_muon`, and nothing else.
+
+    Attributes:
+      count: int32 scalar, the steps done.
+      mu: The momentum, a tree like the parameters.
+    """
+
+    count: Array
+    mu: optax.Updates
+
+
+def scale_by_muon(
+    method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
+    beta: ArrayLike | optax.Schedule = 0.95,
+    *,
+    nesterov: bool = True,
+    bias_correction: bool = True,
+    mu_dtype: DTypeLike | None = None,
+    dims: Dims = None,
+    max_stack_bytes: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Replace a gradient by the polar factor of its momentum, matrix by matrix.
+
+    `μ ← β·μ + (1-β)·g`, then `polar(μ)`, or `polar(β·μ + (1-β)·g)` with Nesterov's step.
+    Matrices with equal sides, transposed or not, share one call of `method.polar` across
+    the whole tree.
+
+    Args:
+      method: How to orthogonalize: any hashable object with `.polar(x)`.
+      beta: Momentum decay in [0, 1), or a schedule of it by step.
+      nesterov: Whether to look one step ahead.
+      bias_correction: Divide `μ` by `1 - β^(t+1)` and `g` by `1 - β^t` in Nesterov's blend
+        (`μ` by `1 - β^t` without), as `optax.contrib.muon` does. With a normalisation that
+        is scale-invariant it matters only to the blend, in the first steps. Keller
+        Jordan's and torch's Muon have none. With a schedule, β stands for today's value.
+      mu_dtype: The momentum's dtype, for real leaves; None for the parameter's own. The
+        average itself is taken in float32 or wider.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
+        leaf is `[fan_in, fan_out]`.
+      max_stack_bytes: The largest array `method.polar` gets; see `stacking.map_stacked`.
+
+    Returns:
+      A transformation whose updates have the parameters' dtype, or the gradients' where
+      `update` gets no parameters. Its state is a `MuonState`.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is
+        no matrix under `dims`, or not of floats. The leaf's path is named.
+
+    Example:
+      >>> params = {"w": jnp.zeros((2, 3))}
+      >>> grads = {"w": jnp.array([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])}
+      >>> from muon_optax import SVD
+      >>> tx = scale_by_muon(SVD())
+      >>> updates, state = tx.update(grads, tx.init(params), params)
+      >>> updates["w"].round(4).tolist()
+      [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+
+    Source: Kim & Oh, arXiv 2601.19156, Algorithm 1 (which has neither Nesterov's step nor
+    bias correction, and whose `M = μ/(1-β)` has the same polar factor).
+    """
+    if not callable(getattr(method, "polar", None)):
+        raise ValueError(
+            f"method={method!r}; use NewtonSchulz(), SVD() or an object with .polar"
+        )
+    check_number("beta", beta, "a number in [0, 1), or a schedule", lambda b: 0 <= b < 1)
+    if mu_dtype is not None and not jnp.issubdtype(mu_dtype, jnp.floating):
+        raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
+    if max_stack_bytes is not None:
+        check_number("max_stack_bytes", max_stack_bytes, "None or ≥ 1", lambda b: b >= 1)
+
+    def init(params: optax.Params) -> MuonState:
+        _views(dims, params)
+        mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
+        return MuonState(count=jnp.zeros([], jnp.int32), mu=mu)
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, MuonState]:
+        del extra_args
+        views = _views(dims, updates)
+        decay = beta(state.count) if callable(beta) else beta
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = jax.tree.map_with_path(partial(_average, decay=decay), updates, state.mu)
+        direction = _debiased(mu, updates, decay, count, nesterov, bias_correction)
+        direction = _polar(method, direction, views, max_stack_bytes)
+        like = updates if params is None else params
+        updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
+        mu = jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)
+        return updates, MuonState(count=count, mu=mu)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_shape(
+    rule: str = "jordan", *, dims: Dims = None
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply every matrix by a factor of its `fan_in` and `fan_out`.
+
+    `"jordan"`: `√max(1, out/in)`. `"adam_rms"`: `0.2·√max(in, out)`, which gives an
+    orthogonal update the RMS of AdamW's. `"rms_to_rms"`: `√(out/in)`. `"none"`: 1.
+
+    Args:
+      rule: A name in `scaling.SHAPE_SCALINGS`, with its source there.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+
+    Returns:
+      A stateless transformation.
+
+    Raises:
+      ValueError: If the rule is unknown; at `init` and `update`, if a leaf is no matrix
+        under `dims`.
+
+    Example:
+      >>> tx = scale_by_shape("jordan")
+      >>> updates = {"w": jnp.ones((1, 4))}
+      >>> tx.update(updates, tx.init(updates))[0]["w"].tolist()
+      [[2.0, 2.0, 2.0, 2.0]]
+    """
+    shape_factor(rule, 1, 1)
+
+    def init(params: optax.Params) -> optax.EmptyState:
+        _views(dims, params)
+        return optax.EmptyState()
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        del params, extra_args
+        leaves, treedef = jax.tree.flatten(updates)
+        views = _views(dims, updates)
+        factors = [shape_factor(rule, *v.sides(x.shape)[1:]) for x, v in zip(leaves, views)]
+        return treedef.unflatten([f * x for f, x in zip(factors, leaves)]), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _views(dims: Dims, tree: Any) -> list[MatrixView]:
+    """`resolve`, for trees in which every leaf has to be a matrix."""
+    views = []
+    for (path, leaf), view in zip(jax.tree.leaves_with_path(tree), resolve(dims, tree)):
+        if view is None:
+            raise LeafError(
+                path_name(path),
+                leaf,
+                "dims says it is no matrix; muon() gives such leaves to its fallback, "
+                "optax.masked(scale_by_muon(...), mask) leaves them out",
+            )
+        views.append(view)
+    return views
+
+
+def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
+    keeps_its_own = mu_dtype is None or jnp.issubdtype(param.dtype, jnp.complexfloating)
+    return param.dtype if keeps_its_own else jnp.dtype(mu_dtype)
+
+
+def _average(path: KeyPath, g: Array, mu: Array, decay: ArrayLike) -> Array:
+    """`β·μ + (1-β)·g` in float32 or wider, whatever the momentum is stored in."""
+    if g.shape != mu.shape:
+        raise LeafError(
+            path_name(path), g, f"its momentum has shape {mu.shape}, not this one"
+        )
+    wide = jnp.promote_types(jnp.promote_types(g.dtype, mu.dtype), jnp.float32)
+    return jnp.asarray(decay * mu.astype(wide) + (1 - decay) * g.astype(wide))
+
+
+def _debiased(
+    mu: optax.Updates,
+    updates: optax.Updates,
+    decay: ArrayLike,
+    count: ArrayLike,
+    nesterov: bool,
+    bias_correction: bool,
+) -> optax.Updates:
+    """What is orthogonalized: `μ`, or `β·μ + (1-β)·g`; each term over its bias."""
+
+    def weight(steps: ArrayLike) -> ArrayLike:
+        return 1 / (1 - decay**steps) if bias_correction else 1.0
+
+    if not nesterov:
+        return jax.tree.map(lambda m: weight(count) * m, mu)
+    ahead, now = decay * weight(optax.safe_increment(count)), (1 - decay) * weight(count)
+    return jax.tree.map(lambda m, g: ahead * m + now * g.astype(m.dtype), mu, updates)
+
+
+def _polar(
+    method: PolarMethod,
+    tree: optax.Updates,
+    views: list[MatrixView],
+    max_stack_bytes: int | None,
+) -> optax.Updates:
+    leaves, treedef = jax.tree.flatten(tree)
+    stacks = [view.to_matrices(x) for x, view in zip(leaves, views)]
+    polars = map_stacked(method.polar, stacks, max_stack_bytes)
+    return treedef.unflatten(
+        [v.from_matrices(p, x.shape) for p, x, v in zip(polars, leaves, views)]
+    )
