@@ -49,19 +49,24 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> None:
     """The held-out loss by step and by wall-clock; one colour per optimizer."""
-    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
     for curve in curves:
-        style = {"color": COLORS[curve.optimizer], "lw": 1.8, "alpha": 0.85}
+        style = {"color": COLORS[curve.optimizer], "lw": 1.6, "alpha": 0.8}
         by_step.plot(curve.step, curve.loss, **style)
         by_time.plot(curve.seconds, curve.loss, **style)
     for axes, xlabel in ((by_step, "step"), (by_time, "seconds of training steps")):
         axes.set_xlabel(xlabel)
+        axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    low, early = (
+        min(min(c.loss) for c in curves),
+        max(c.loss[len(c.loss) // 20] for c in curves),
+    )
+    by_step.set_ylim(low - 0.08 * (early - low), early)
     by_step.set_ylabel(ylabel)
-    _label_ends(by_step, curves)
-    low, high = min(min(c.loss) for c in curves), max(c.loss[1] for c in curves)
-    by_step.set_ylim(low - 0.05 * (high - low), high)
+    _label(by_step, curves)
+    _mark_crossing(by_step, curves)
     figure.suptitle(title, x=0.07, ha="left", fontsize=11)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,16 +74,35 @@ def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> No
     plt.close(figure)
 
 
-def _label_ends(axes, curves: list[Curve]) -> None:
-    """Name each colour once, where its curve ends, in place of a legend."""
+def _label(axes, curves: list[Curve]) -> None:
+    """Name each colour once, above its curves in their last third, in place of a legend."""
     for optimizer in {curve.optimizer: None for curve in curves}:
-        curve = next(c for c in curves if c.optimizer == optimizer)
+        of_it = [c for c in curves if c.optimizer == optimizer]
+        at = 2 * len(of_it[0].step) // 3
         axes.annotate(
             LABELS[optimizer],
-            (curve.step[-1], curve.loss[-1]),
-            xytext=(-4, 10),
+            (of_it[0].step[at], max(c.loss[at] for c in of_it)),
+            xytext=(0, 6),
             textcoords="offset points",
-            ha="right",
             color=COLORS[optimizer],
             fontweight="bold",
         )
+
+
+def _mark_crossing(axes, curves: list[Curve]) -> None:
+    """Where Muon's curves, at the latest, pass AdamW's best end."""
+    ends = [c.loss[-1] for c in curves if c.optimizer == "adamw"]
+    crossings = [c.steps_to(min(ends)) for c in curves if c.optimizer == "muon" and ends]
+    if not crossings or None in crossings:
+        return
+    last = max(step for step in crossings if step is not None)
+    axes.plot([last, axes.get_xlim()[1]], [min(ends)] * 2, ":", color="black", lw=1)
+    axes.plot([last], [min(ends)], "o", color="black", ms=4)
+    axes.annotate(
+        f"step {last}",
+        (last, min(ends)),
+        xytext=(-6, -12),
+        textcoords="offset points",
+        ha="right",
+        fontsize=9,
+    )

@@ -33,7 +33,5 @@ def shape_factor(rule: str, fan_in: int, fan_out: int) -> float:
       (2.0, 1.0)
     """
     if rule not in SHAPE_SCALINGS:
-        raise ValueError(
-            f"unknown shape scaling {rule!r}; use one of {sorted(SHAPE_SCALINGS)}"
-        )
+        raise ValueError(f"unknown shape scaling {rule!r}; use one of {sorted(SHAPE_SCALINGS)}")
     return SHAPE_SCALINGS[rule](fan_in, fan_out) if fan_in and fan_out else 1.0

@@ -184,9 +184,7 @@ def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
 def _average(path: KeyPath, g: Array, mu: Array, decay: ArrayLike) -> Array:
     """`β·μ + (1-β)·g` in float32 or wider, whatever the momentum is stored in."""
     if g.shape != mu.shape:
-        raise LeafError(
-            path_name(path), g, f"its momentum has shape {mu.shape}, not this one"
-        )
+        raise LeafError(path_name(path), g, f"its momentum has shape {mu.shape}, not this one")
     wide = jnp.promote_types(jnp.promote_types(g.dtype, mu.dtype), jnp.float32)
     return jnp.asarray(decay * mu.astype(wide) + (1 - decay) * g.astype(wide))
 

@@ -75,8 +75,7 @@ def _check_used(given: dict[str, Spec], params: Any) -> None:
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
-                f"dims has {spec} at {name!r}, where there is no parameter; there are "
-                f"{present}"
+                f"dims has {spec} at {name!r}, where there is no parameter; there are {present}"
             )
 
 

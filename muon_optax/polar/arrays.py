@@ -18,9 +18,7 @@ def scaled(x: Array) -> tuple[Array, Array]:
     # That interval, because s is then a normal number for every normal max|x|. What does
     # not depend on the scale of x has no derivative by s, hence stop_gradient.
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    parts = (
-        jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
-    )
+    parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
     largest = parts.max(axis=(-2, -1), keepdims=True)
     _, exponent = jnp.frexp(lax.stop_gradient(largest))
     exponent = jnp.maximum(exponent, jnp.finfo(largest.dtype).minexp + 1)

@@ -1,0 +1,44 @@
+"""The byte GPT of `examples/train_gpt.py`: Muon beside AdamW, both tuned over one budget.
+
+A sweep of five learning rates each, one seed; then three seeds at the best of each.
+"""
+
+import sys
+from dataclasses import replace
+
+from benchmarks.record import ROOT, folder, provenance, save
+
+sys.path.insert(0, str(ROOT / "examples"))
+
+from train_gpt import Config, Curve, report, train_all
+
+
+def best_rate(curves: list[Curve], optimizer: str) -> float:
+    """The learning rate of the lowest final held-out loss."""
+    of_it = [curve for curve in curves if curve.optimizer == optimizer]
+    return min(of_it, key=lambda curve: curve.loss[-1]).learning_rate
+
+
+def main(smoke: bool = False) -> None:
+    """Sweep, then train three seeds; keep both, and the picture of the three seeds."""
+    made_by = provenance()
+    config = Config(out=folder() / "gpt")
+    if smoke:
+        config = replace(config, steps=2, eval_every=1, layers=1, width=32, context=16, batch=2)
+    sweep = train_all(replace(config, sweep=not smoke))
+    tuned = replace(
+        config,
+        adamw_lr=best_rate(sweep, "adamw"),
+        muon_lr=best_rate(sweep, "muon"),
+        seeds=(0,) if smoke else (0, 1, 2),
+    )
+    curves = train_all(tuned)
+    if smoke:
+        return
+    report(tuned, curves)
+    measured = {
+        "steps": config.steps,
+        "sweep": [curve.as_json() for curve in sweep],
+        "seeds": [curve.as_json() for curve in curves],
+    }
+    save("gpt", made_by, measured)

@@ -1,0 +1,57 @@
+"""Knows where results are kept, and what has to stand beside a number."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def provenance() -> dict[str, str | int]:
+    """Device, cores, versions, commit, command and date of this process."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
+    return {
+        "device": jax.devices()[0].device_kind,
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        **{name: version(name) for name in ("jax", "jaxlib", "optax", "flax", "numpy")},
+        "python": platform.python_version(),
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def folder() -> Path:
+    """`benchmarks/results/<machine>`, named after the device and the cores."""
+    kind = re.sub(r"\W+", "-", jax.devices()[0].device_kind.lower())
+    return RESULTS / f"{kind}-{os.cpu_count()}-cores"
+
+
+def save(name: str, made_by: dict, measured: dict) -> Path:
+    """Write one measurement under its provenance, taken when it began; returns the file."""
+    path = folder() / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"provenance": made_by, **measured}, indent=1) + "\n")
+    return path
+
+
+def load(name: str) -> dict:
+    """The newest result of that name, of whatever machine."""
+    records = [json.loads(path.read_text()) for path in RESULTS.glob(f"*/{name}.json")]
+    return max(records, key=lambda record: record["provenance"]["date"])
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = cpuinfo.exists() and re.search(r"model name\s*: (.*)", cpuinfo.read_text())
+    return found.group(1) if found else platform.processor()

@@ -1,0 +1,63 @@
+"""Muon in plain NumPy float64, to be read beside the paper; and matrices of known spectra."""
+
+import numpy as np
+
+
+def newton_schulz(x, schedule):
+    """Algorithm 1's inner loop under Frobenius scaling, one matrix, by the definition."""
+    norm = np.linalg.norm(x)
+    x = x / norm if norm > 0 else x
+    for stage in schedule:
+        gram = x @ x.conj().T
+        x = sum(c * np.linalg.matrix_power(gram, s) for s, c in enumerate(stage)) @ x
+    return x
+
+
+def muon_updates(grads, schedule, beta, nesterov, bias_correction):
+    """The update of every step for the gradients of one matrix, of both Muon's forms."""
+    mu, updates = np.zeros_like(grads[0], np.float64), []
+    for t, g in enumerate(np.asarray(grads, np.float64), start=1):
+        mu = beta * mu + (1 - beta) * g
+        ahead = 1 - beta ** (t + 1) if bias_correction else 1.0
+        now = 1 - beta**t if bias_correction else 1.0
+        blend = beta * mu / ahead + (1 - beta) * g / now if nesterov else mu / now
+        updates.append(newton_schulz(blend, schedule))
+    return updates
+
+
+def spectra(r):
+    """Name → r singular values, largest 1: the shapes that momenta and edge cases have."""
+    spikes = np.full(r, 0.02)
+    spikes[: max(1, r // 4)] = np.linspace(1.0, 0.5, max(1, r // 4))
+    half = np.where(np.arange(r) < (r + 1) // 2, np.linspace(1.0, 0.3, r), 0.0)
+    return {
+        "flat": np.ones(r),
+        "linear": np.linspace(1.0, 0.1, r),
+        "geometric": np.geomspace(1.0, 1e-2, r),
+        "spikes": spikes,
+        "rank_deficient": half,
+        "rank_one": np.eye(1, r)[0],
+        "zero": np.zeros(r),
+    }
+
+
+def random_isometry(rng, rows, columns, dtype):
+    """`rows × columns` with orthonormal columns."""
+    a = rng.standard_normal((rows, columns))
+    if np.issubdtype(dtype, np.complexfloating):
+        a = a + 1j * rng.standard_normal((rows, columns))
+    return np.linalg.qr(a)[0]
+
+
+def matrix_with_spectrum(rng, m, n, sigma, dtype=np.float64):
+    """`U·diag(σ)·Vᴴ` with random U and V."""
+    u = random_isometry(rng, m, len(sigma), dtype)
+    v = random_isometry(rng, n, len(sigma), dtype)
+    return (u * sigma) @ v.conj().T
+
+
+def singular_values(x):
+    """Of every matrix of a batch, in float64."""
+    x = np.asarray(x)
+    wide = np.complex128 if np.iscomplexobj(x) else np.float64
+    return np.linalg.svd(x.astype(wide), compute_uv=False)

@@ -1,0 +1,305 @@
+"""Who is a matrix: the rules on real Flax models, specs in every form, views and errors."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from models import LinenConvNet, LinenTransformer, NnxStack, NnxTransformer, linen_params
+
+from muon_optax import FLAX, MuonDimensionNumbers, Rule
+from muon_optax.checks import path_name
+from muon_optax.dims import MatrixView, resolve
+
+TOKENS = jnp.zeros((1, 8), jnp.int32)
+IMAGES = jnp.zeros((1, 8, 8, 3))
+
+
+def sides(params, dims=FLAX):
+    """Path → (batch, fan_in, fan_out), or None for the fallback."""
+    leaves = jax.tree.leaves_with_path(params)
+    views = resolve(dims, params)
+    return {path_name(p): v and v.sides(x.shape) for (p, x), v in zip(leaves, views)}
+
+
+def attention(batch=1):
+    """The intended views of one attention layer with 4 heads of 8, width 32."""
+    return {f"{name}/kernel": (batch, 32, 32) for name in ("query", "key", "value", "out")} | {
+        f"{name}/bias": None for name in ("query", "key", "value", "out")
+    }
+
+
+def under(prefix, table):
+    return {f"{prefix}/{name}": value for name, value in table.items()}
+
+
+def linen_block(batch=1):
+    return {
+        **under("MultiHeadDotProductAttention_0", attention(batch)),
+        "Dense_0/kernel": (batch, 32, 64),
+        "Dense_0/bias": None,
+        "Dense_1/kernel": (batch, 64, 32),
+        "Dense_1/bias": None,
+        **{f"LayerNorm_{i}/{leaf}": None for i in (0, 1) for leaf in ("scale", "bias")},
+    }
+
+
+LINEN_SHELL = {
+    "Embed_0/embedding": None,
+    "pos_embedding": None,
+    "LayerNorm_0/scale": None,
+    "LayerNorm_0/bias": None,
+    "lm_head/kernel": None,
+    "lm_head/bias": None,
+}
+
+NNX_TRANSFORMER = {
+    **under("attention", attention()),
+    "tokens/embedding": None,
+    "norm/scale": None,
+    "up/kernel": (1, 32, 64),
+    "up/bias": None,
+    "down/kernel": (1, 64, 32),
+    "down/bias": None,
+    "experts_up": (6, 32, 16),
+    "router/kernel": None,
+    "router/bias": None,
+    "lm_head/kernel": None,
+    "lm_head/bias": None,
+}
+
+
+def test_every_leaf_of_a_linen_transformer_has_its_role():
+    params = linen_params(LinenTransformer(), TOKENS)
+    blocks = [under(f"LinenBlock_{i}", linen_block()) for i in (0, 1)]
+    assert sides(params) == LINEN_SHELL | blocks[0] | blocks[1]
+
+
+def test_every_leaf_of_a_scanned_linen_transformer_has_its_role():
+    params = linen_params(LinenTransformer(scanned=True), TOKENS)
+    assert sides(params) == LINEN_SHELL | under("blocks", linen_block(batch=3))
+
+
+def test_every_leaf_of_a_linen_conv_net_has_its_role():
+    params = linen_params(LinenConvNet(), IMAGES)
+    norms = [f"{n}_0/{leaf}" for n in ("BatchNorm", "GroupNorm") for leaf in ("scale", "bias")]
+    assert sides(params) == {
+        "conv_init/kernel": (1, 3 * 3 * 3, 16),
+        "conv_init/bias": None,
+        "Conv_0/kernel": (1, 3 * 3 * 16, 32),
+        "Conv_0/bias": None,
+        "ConvTranspose_0/kernel": (1, 2 * 2 * 32, 16),
+        "ConvTranspose_0/bias": None,
+        "Dense_0/kernel": (1, 16, 24),
+        "Dense_0/bias": None,
+        "head/kernel": None,
+        "head/bias": None,
+        **dict.fromkeys(norms),
+    }
+
+
+def test_every_leaf_of_an_nnx_transformer_has_its_role():
+    params = nnx.state(NnxTransformer(nnx.Rngs(0)), nnx.Param)
+    assert sides(params) == NNX_TRANSFORMER
+
+
+def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
+    params = nnx.state(NnxStack(nnx.Rngs(0)), nnx.Param)
+    stacked = {n: v and (3 * v[0], *v[1:]) for n, v in NNX_TRANSFORMER.items()}
+    assert sides(params) == under("blocks", stacked)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "expected"),
+    [
+        ("depthwise_conv/kernel", (3, 3, 1, 8), None),
+        ("conv1d/kernel", (5, 4, 8), (1, 20, 8)),
+        ("conv3d/kernel", (3, 3, 3, 4, 8), (1, 108, 8)),
+        ("ConvLocal_0/kernel", (6, 6, 36, 8), (36, 36, 8)),
+        ("patch_embedding/kernel", (4, 4, 3, 32), (1, 48, 32)),
+        ("MoEBlock/wi", (8, 16, 32), (8, 16, 32)),
+        ("layers/experts/wo", (3, 8, 16, 32), (24, 16, 32)),
+        ("query/kernel", (32, 16), (1, 32, 16)),
+        ("layers/q_proj/kernel", (3, 32, 4, 8), (3, 32, 32)),
+        ("attn/o_proj/kernel", (4, 8, 32), (1, 32, 32)),
+        ("OptimizedLSTMCell_0/hi/kernel", (16, 16), (1, 16, 16)),
+        ("cls_token", (1, 1, 32), None),
+        ("wpe", (64, 32), None),
+        ("w1", (16, 8), (1, 16, 8)),
+        ("layers/LayerNorm_0/scale", (12, 32), None),
+        ("temperature", (), None),
+    ],
+)
+def test_single_leaves_have_their_role(path, shape, expected):
+    *nodes, leaf = path.split("/")
+    params = {leaf: jax.ShapeDtypeStruct(shape, jnp.float32)}
+    for node in reversed(nodes):
+        params = {node: params}
+    assert sides(params) == {path: expected}
+
+
+def test_a_bare_array_is_a_matrix():
+    assert resolve(FLAX, jnp.ones((3, 4))) == [MatrixView((), (0,), (1,))]
+    assert resolve(None, jnp.ones((3, 4))) == [MatrixView((), (0,), (1,))]
+
+
+def test_a_rule_in_front_wins():
+    rules = (Rule("adapter", r"lora_a$", MuonDimensionNumbers(0, 1)), *FLAX)
+    assert sides({"lora_a": jnp.ones((8, 2))}, rules) == {"lora_a": (1, 8, 2)}
+
+
+PARAMS = {
+    "layers": [
+        {"w": jnp.ones((2, 3, 4)), "b": jnp.ones(4)},
+        {"w": jnp.ones((2, 3, 4)), "b": jnp.ones(4)},
+    ],
+    "head": jnp.ones((4, 5)),
+}
+SPEC = MuonDimensionNumbers((1,), 2)
+LAYER = {"w": SPEC, "b": None}
+EXPECTED = {
+    "layers/0/w": (2, 3, 4),
+    "layers/0/b": None,
+    "layers/1/w": (2, 3, 4),
+    "layers/1/b": None,
+    "head": (1, 4, 5),
+}
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [
+        {"layers": [LAYER, LAYER], "head": MuonDimensionNumbers(-2, -1)},
+        flax.core.freeze(
+            {"layers": {"0": LAYER, "1": LAYER}, "head": MuonDimensionNumbers(0, 1)}
+        ),
+        lambda params: {"layers": [LAYER, LAYER], "head": MuonDimensionNumbers(0, 1)},
+        lambda params: (
+            Rule("w", r"w$", SPEC),
+            Rule("head", "head", MuonDimensionNumbers(0, 1)),
+            Rule("rest", "", None),
+        ),
+    ],
+    ids=["tree", "frozen", "callable", "callable rules"],
+)
+def test_specs_come_as_a_tree_a_function_or_rules(dims):
+    assert sides(PARAMS, dims) == EXPECTED
+
+
+def test_a_prefix_serves_all_below_it():
+    params = {
+        "a": {"x": jnp.ones((2, 3)), "y": jnp.ones((4, 5))},
+        "b": {"z": jnp.ones((6, 7))},
+    }
+    assert sides(params, {"a": MuonDimensionNumbers(1, 0), "b": None}) == {
+        "a/x": (1, 3, 2),
+        "a/y": (1, 5, 4),
+        "b/z": None,
+    }
+    assert sides(params, MuonDimensionNumbers(0, 1))["b/z"] == (1, 6, 7)
+
+
+def test_a_plain_tree_serves_an_nnx_state():
+    params = nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Param)
+    dims = {"kernel": MuonDimensionNumbers(0, 1), "bias": None}
+    assert sides(params, dims) == {"bias": None, "kernel": (1, 3, 4)}
+    same_structure = jax.tree.map(
+        lambda x: MuonDimensionNumbers(0, 1) if x.ndim == 2 else None, params
+    )
+    assert sides(params, same_structure) == {"bias": None, "kernel": (1, 3, 4)}
+
+
+def test_masked_nodes_need_no_leaf_and_leave_their_specs_used():
+    params = {"a": jnp.ones((2, 3)), "b": optax.MaskedNode(), "c": None}
+    dims = {"a": MuonDimensionNumbers(0, 1), "b": MuonDimensionNumbers(0, 1), "c": None}
+    assert sides(params, dims) == {"a": (1, 2, 3)}
+
+
+@pytest.mark.parametrize("batch", [(), (0,), (1,), (3,), (0, 2)])
+def test_matrices_and_back_is_the_identity(batch):
+    x = jnp.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    rest = [axis for axis in (2, 0, 3, 1) if axis not in batch]
+    for cut in range(1, len(rest)):
+        view = MatrixView(batch, tuple(rest[:cut]), tuple(rest[cut:]))
+        matrices = view.to_matrices(x)
+        assert matrices.shape == view.sides(x.shape)
+        np.testing.assert_array_equal(view.from_matrices(matrices, x.shape), x)
+
+
+def test_rows_are_the_reduction_axes_in_their_order():
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    view = MatrixView((), (2, 0), (1,))
+    np.testing.assert_array_equal(view.to_matrices(x)[0], x.transpose(2, 0, 1).reshape(8, 3))
+
+
+MATRIX = {"a": {"w": jnp.ones((2, 3))}}
+
+
+@pytest.mark.parametrize(
+    ("params", "dims", "message"),
+    [
+        (
+            {"u": jnp.ones((2, 3))},
+            FLAX,
+            r"leaf 'u' \(shape \(2, 3\), float32\): no rule knows.*Rule\('mine', r'u\$'",
+        ),
+        (
+            {"a": {"kernel": jnp.ones((2, 3, 4, 5))}},
+            FLAX,
+            r"'a/kernel'.*no rule knows its role",
+        ),
+        (
+            {"DenseGeneral_0": {"kernel": jnp.ones((2, 3, 4))}},
+            FLAX,
+            "'DenseGeneral_0/kernel'.*no rule",
+        ),
+        (
+            {"mix": {"kernel": jnp.ones((8, 2, 4)), "bias": jnp.ones((2, 4))}},
+            FLAX,
+            r"'mix/kernel'.*'stack of matrices'.*shape \(8, 4\), not \(2, 4\)",
+        ),
+        (
+            MATRIX,
+            {"a": {"w": MuonDimensionNumbers(0, 2)}},
+            r"leaf 'a/w' \(shape \(2, 3\).*axes that it lacks",
+        ),
+        (MATRIX, {"a": {"w": MuonDimensionNumbers(0, 0)}}, "'a/w'.*none twice"),
+        (MATRIX, {"a": {"w": MuonDimensionNumbers(-2, 0)}}, "'a/w'.*none twice"),
+        (MATRIX, {"a": {"w": MuonDimensionNumbers((), (0, 1))}}, "'a/w'.*an axis each"),
+        (
+            MATRIX,
+            {"a": {"w": "matrix"}},
+            r"'a/w'.*spec is 'matrix'; use MuonDimensionNumbers",
+        ),
+        (
+            {"b": jnp.ones(3)},
+            {"b": MuonDimensionNumbers(0, 0)},
+            "'b'.*None for a leaf that is no matrix",
+        ),
+        (MATRIX | {"z": jnp.ones((2, 2))}, {"a": None}, "leaf 'z'.*dims has no spec for it"),
+        (
+            MATRIX,
+            {"a": {"w": None, "v": None}},
+            r"dims has None at 'a/v', where there is no parameter.*'a/w'",
+        ),
+        (
+            MATRIX,
+            {"a": {"w": None}, "c": MuonDimensionNumbers(0, 1)},
+            "at 'c', where there is no",
+        ),
+        (
+            {"w": jnp.ones(3)},
+            None,
+            r"leaf 'w' \(shape \(3,\).*without dims it needs two axes",
+        ),
+        ({"w": jnp.ones((2, 3, 4))}, None, "without dims it needs two axes"),
+        ({"w": jnp.ones((2, 3), int)}, FLAX, r"leaf 'w' \(shape \(2, 3\), int32\): only"),
+        ({"w": 1.0}, FLAX, r"leaf 'w' \(float 1.0\): not an array"),
+        ({"key": jax.random.key(0)}, FLAX, "leaf 'key'.*only real or complex floats"),
+    ],
+)
+def test_a_misfit_is_an_error_that_names_the_leaf(params, dims, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(dims, params)

@@ -1,0 +1,326 @@
+"""The laws of a polar method, over methods × spectra × shapes × dtypes.
+
+A rounding error made early grows by the slope of the scalar map at 0, the product of the
+stages' first coefficients: 4 times that, times eps, is the tolerance.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import matrix_with_spectrum, newton_schulz, singular_values, spectra
+
+from muon_optax import METHODS, SVD, NewtonSchulz, orthogonalize, theory
+from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
+
+SHAPES = [(6, 6), (5, 12), (7, 1)]
+DTYPES = ["float16", "bfloat16", "float32", "complex64", "float64", "complex128"]
+
+
+@pytest.fixture(autouse=True)
+def wide_types(x64):
+    """float64 and complex128 among the dtypes; the others stay what they are."""
+
+
+def gain(method):
+    """How much the smallest singular values, and errors beside them, are amplified."""
+    if isinstance(method, SVD):
+        return 1e3  # 1/σ_min of the spectra below, for errors turn singular vectors
+    return float(np.prod([stage[0] for stage in method.schedule]))
+
+
+def tolerance(method, dtype):
+    computed_in = jnp.promote_types(dtype, "float32")
+    computed, returned = (float(jnp.finfo(d).eps) for d in (computed_in, dtype))
+    return 4 * gain(method) * computed + 4 * returned
+
+
+def batch(shape, dtype, seed=0):
+    """One matrix per spectrum, `[spectra, m, n]`, and the spectra it truly has."""
+    rng = np.random.default_rng(seed)
+    kind = np.complex128 if dtype.startswith("complex") else np.float64
+    x = np.stack(
+        [matrix_with_spectrum(rng, *shape, s, kind) for s in spectra(min(shape)).values()]
+    )
+    x = jnp.asarray(x).astype(dtype)
+    return x, singular_values(wide(x))
+
+
+def wide(x):
+    x = jnp.asarray(x)
+    return np.asarray(x.astype("complex128" if jnp.iscomplexobj(x) else "float64"))
+
+
+def mapped(method, sigma):
+    """What a method makes of singular values, by the scalar theory in float64."""
+    if isinstance(method, SVD):
+        return (sigma > 1e-2 * 0.5 * sigma.max(axis=-1, keepdims=True)).astype(float)
+    norm = np.linalg.norm(sigma, axis=-1, keepdims=True)
+    return theory.scalar_map(method.schedule, sigma / np.where(norm > 0, norm, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_singular_values_move_by_the_scalar_map(name, shape, dtype):
+    method = METHODS[name]
+    if isinstance(method, SVD) and dtype in ("float16", "bfloat16"):
+        method = SVD(rcond=5e-3)  # what was zero has been rounded to eps·σ_max
+    x, sigma = batch(shape, dtype)
+    y = method.polar(x)
+    assert y.dtype == x.dtype and y.shape == x.shape
+    expected = np.sort(mapped(method, sigma), axis=-1)
+    found = np.sort(singular_values(wide(y)), axis=-1)
+    np.testing.assert_allclose(found, expected, atol=tolerance(method, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
+@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_polar_commutes_with_isometries(name, shape, dtype):
+    method = METHODS[name]
+    rng = np.random.default_rng(1)
+    x = wide(batch(shape, dtype)[0])
+    kind = x.dtype
+    q = matrix_with_spectrum(rng, shape[0], shape[0], np.ones(shape[0]), kind)
+    r = matrix_with_spectrum(rng, shape[1], shape[1], np.ones(shape[1]), kind)
+    turned = wide(method.polar(jnp.asarray(q @ x @ r).astype(dtype)))
+    expected = q @ wide(method.polar(jnp.asarray(x).astype(dtype))) @ r
+    np.testing.assert_allclose(turned, expected, atol=10 * tolerance(method, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", METHODS)
+def test_polar_of_the_transpose_is_the_transpose(name, dtype):
+    method = METHODS[name]
+    x = batch((5, 12), dtype)[0]
+    turned, straight = wide(method.polar(x.mT)), wide(method.polar(x).mT)
+    np.testing.assert_allclose(turned, straight, atol=tolerance(method, dtype))
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 12)], ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_is_its_slices(name, shape):
+    method = METHODS[name]
+    x = batch(shape, "float32")[0].reshape(7, 1, *shape)
+    together = method.polar(x)
+    for whole, part in zip(together, x):
+        np.testing.assert_allclose(
+            whole[0], method.polar(part[0]), atol=tolerance(method, "float32")
+        )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_power_of_two_changes_no_bit(name):
+    x = batch((5, 12), "float32")[0][:5]  # full rank: normal numbers at every scale
+    expected = METHODS[name].polar(x)
+    for exponent in (-100, -30, 17, 100, 126):
+        scaled = METHODS[name].polar(x * 2.0**exponent)
+        np.testing.assert_array_equal(scaled, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e-3, 1e4, 1e19, 1e30])
+@pytest.mark.parametrize("name", METHODS)
+def test_scale_does_not_matter_in_float32(name, scale):
+    x = batch((5, 12), "float32")[0]
+    found = METHODS[name].polar(x * jnp.float32(scale))
+    expected = METHODS[name].polar(x)
+    np.testing.assert_allclose(found, expected, atol=2 * tolerance(METHODS[name], "float32"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", METHODS)
+def test_smallest_normal_and_largest_finite_numbers_are_as_good_as_one(name, dtype):
+    signs = jnp.sign(jax.random.normal(jax.random.key(0), (4, 9))).astype(dtype)
+    expected = wide(METHODS[name].polar(signs))
+    info = jnp.finfo(dtype)
+    for scale in (info.tiny, info.max):
+        found = wide(METHODS[name].polar(signs * jnp.asarray(scale, info.dtype)))
+        np.testing.assert_allclose(found, expected, atol=tolerance(METHODS[name], dtype))
+
+
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol", "paper"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zero_stays_zero(normalize, dtype):
+    zero = jnp.zeros((2, 4, 6), dtype)
+    assert not NewtonSchulz(normalize=normalize).polar(zero).any()
+    assert not SVD().polar(zero).any()
+
+
+def test_svd_masks_the_null_space_and_is_exact_on_the_range():
+    rng = np.random.default_rng(0)
+    sigma = np.array([3.0, 1.0, 0.2, 0.0, 0.0])
+    u = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    v = np.linalg.qr(rng.standard_normal((8, 5)))[0]
+    found = SVD().polar(jnp.asarray((u * sigma) @ v.T))
+    np.testing.assert_allclose(found, u[:, :3] @ v[:, :3].T, atol=1e-14)
+    kept_one = SVD(rcond=0.5).polar(jnp.asarray((u * sigma) @ v.T))
+    np.testing.assert_allclose(kept_one, u[:, :1] @ v[:, :1].T, atol=1e-14)
+
+
+@pytest.mark.parametrize("kappa", [1, 2, 3, 4, 5, 6, 7, 9, 12])
+def test_every_degree_equals_the_polynomial_by_definition(kappa):
+    """Prime coefficients, so that a swapped or dropped term shows; powers by repeated @."""
+    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)[: kappa + 1]
+    family = Coefficients("primes", (tuple(map(float, primes)),), "repeat", "test")
+    x = np.random.default_rng(kappa).standard_normal((4, 6))
+    found = NewtonSchulz(family, steps=1).polar(jnp.asarray(x))
+    np.testing.assert_allclose(found, newton_schulz(x, family.stages), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kappa", "products"), [(0, 0), (1, 2), (2, 3), (3, 4), (4, 4), (6, 5), (9, 6), (12, 7)]
+)
+def test_a_step_takes_the_fewest_products(kappa, products):
+    """xxᴴ, one with x, and ⌈√κ⌉ + ⌈κ/⌈√κ⌉⌉ - 2 between: Horner to degree 5, then P.-S."""
+    family = Coefficients("ones", ((1.0,) * (kappa + 1),), "repeat", "test")
+    text = str(jax.make_jaxpr(NewtonSchulz(family, steps=1).polar)(jnp.ones((4, 6))))
+    assert text.count("dot_general[") == products
+
+
+def test_complex_input_conjugates():
+    """i·X is X turned by a unit: without the conjugate the Gram matrix would flip its sign."""
+    x = batch((4, 6), "complex128")[0][1]
+    np.testing.assert_allclose(SVD().polar(1j * x), 1j * SVD().polar(x), atol=1e-13)
+    method = NewtonSchulz(taylor(2), 12)
+    np.testing.assert_allclose(method.polar(1j * x), 1j * SVD().polar(x), atol=1e-10)
+
+
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "paper"])
+def test_normalisation_divides_by_what_it_says(normalize):
+    x = np.random.default_rng(0).standard_normal((4, 6)) * 0.3
+    sigma = singular_values(x)
+    bound = {
+        "frobenius": np.linalg.norm(sigma),
+        "schatten4": (sigma**4).sum() ** 0.25,
+        "paper": max(1.0, np.linalg.norm(sigma)),
+    }[normalize]
+    identity = Coefficients("identity", ((1.0,),), "repeat", "test")
+    for scale in (1.0, 1e-3):  # one side and the other of the paper's max{1, ·}
+        found = NewtonSchulz(identity, 1, normalize=normalize).polar(jnp.asarray(scale * x))
+        divisor = (
+            max(1.0, scale * np.linalg.norm(sigma)) if normalize == "paper" else scale * bound
+        )
+        np.testing.assert_allclose(found, scale * x / divisor, rtol=1e-14)
+
+
+def test_aol_bounds_the_norm_and_keeps_zero_rows():
+    x = np.random.default_rng(0).standard_normal((4, 6)) * np.array([[1e-3], [1], [10], [0]])
+    identity = Coefficients("identity", ((1.0,),), "repeat", "test")
+    y = np.asarray(NewtonSchulz(identity, 1, normalize="aol").polar(jnp.asarray(x)))
+    rows = np.abs(x @ x.T).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(y, x / np.sqrt(np.where(rows > 0, rows, 1)), rtol=1e-13)
+    assert singular_values(y).max() <= 1 + 1e-12
+
+
+def test_eps_is_added_to_the_norm_in_units_of_the_input():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 5)))
+    identity = Coefficients("identity", ((1.0,),), "repeat", "test")
+    for scale in (1e-6, 1.0, 1e6):
+        found = NewtonSchulz(identity, 1, eps=1e-3).polar(scale * x)
+        norm = jnp.linalg.norm(scale * x) + 1e-3
+        np.testing.assert_allclose(found, scale * x / norm, rtol=1e-13)
+
+
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol", "paper"])
+def test_gradients_are_finite_at_zero(normalize):
+    method = NewtonSchulz("jordan", 3, normalize=normalize)
+    slope = jax.grad(lambda x: method.polar(x).sum())(jnp.zeros((3, 4), "float32"))
+    assert jnp.isfinite(slope).all() and (slope != 0).all()
+
+
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol", "paper"])
+def test_gradients_equal_finite_differences(normalize):
+    """The power-of-two scale is constant between its jumps and must not be differentiated."""
+    method = NewtonSchulz(taylor(2), 2, normalize=normalize)
+    x, direction = jax.random.normal(jax.random.key(0), (2, 3, 5))
+    weights = jax.random.normal(jax.random.key(1), (3, 5))
+    _, slope = jax.jvp(lambda x: (weights * method.polar(x)).sum(), (x,), (direction,))
+    h = 1e-6
+    ends = [(weights * method.polar(x + s * h * direction)).sum() for s in (1, -1)]
+    assert float(slope) == pytest.approx(float(ends[0] - ends[1]) / (2 * h), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
+def test_half_precision_products_stay_within_their_floor(name, dtype):
+    """Errors of the product of all slopes times eps would be 100 %; measured ≤ 2.2·√gain·eps."""
+    x = jax.random.normal(jax.random.key(0), (3, 32, 80), "float32")
+    exact = METHODS[name].polar(x)
+    found = NewtonSchulz(name, 5, compute_dtype=dtype).polar(x)
+    assert found.dtype == x.dtype
+    difference = singular_values(found - exact).max()
+    assert 0 < difference < 4 * np.sqrt(gain(METHODS[name])) * float(jnp.finfo(dtype).eps)
+
+
+def test_half_input_is_normalised_before_it_is_cast():
+    """A float16 matrix whose Frobenius norm overflows float16 is orthogonalized all the same."""
+    x = jax.random.normal(jax.random.key(0), (256, 256), "float16")
+    assert jnp.isinf(jnp.sqrt(jnp.sum(x * x)))
+    found = singular_values(wide(NewtonSchulz("jordan", 8).polar(x)))
+    assert np.median(found) > 0.6 and found.max() < 1.25
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (0, 3, 4), (3, 0, 4)])
+@pytest.mark.parametrize("name", METHODS)
+def test_an_empty_array_comes_back(name, shape):
+    assert METHODS[name].polar(jnp.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_broken_matrix_does_not_spoil_its_neighbours(name):
+    x = batch((4, 6), "float32")[0]
+    expected = METHODS[name].polar(x)
+    for poison in (jnp.nan, jnp.inf):
+        found = METHODS[name].polar(x.at[1, 2, 3].set(poison))
+        assert not jnp.isfinite(found[1]).all()
+        np.testing.assert_array_equal(found[jnp.arange(7) != 1], expected[jnp.arange(7) != 1])
+
+
+def test_equal_configurations_are_traced_once():
+    traced = chex.assert_max_traces(lambda x, method: method.polar(x), n=1)
+    run = jax.jit(traced, static_argnums=1)
+    x = jnp.ones((3, 4))
+    for method in (NewtonSchulz("jordan"), NewtonSchulz(JORDAN, 5), NewtonSchulz()):
+        run(x, method)
+    assert NewtonSchulz("jordan") == NewtonSchulz(FAMILIES["jordan"])
+
+
+def test_orthogonalize_takes_any_object_with_a_polar_method():
+    class Sign:
+        def polar(self, x):
+            return jnp.sign(x)
+
+    assert (orthogonalize(jnp.array([[-2.0, 3.0]]), Sign()) == jnp.array([[-1.0, 1.0]])).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: NewtonSchulz("quintic"),
+            r"unknown family 'quintic'; use one of .*taylor\(kappa",
+        ),
+        (lambda: NewtonSchulz("you", 6), "steps=6 exceeds the 5 stages of 'you'"),
+        (lambda: NewtonSchulz(steps=0), "steps=0; use a whole number ≥ 1"),
+        (lambda: NewtonSchulz(steps=2.0), "steps=2.0; use a whole number"),
+        (
+            lambda: NewtonSchulz(normalize="spectral"),
+            "normalize='spectral'; use one of .*'aol'",
+        ),
+        (lambda: NewtonSchulz(eps=-1.0), "eps=-1.0; use a number ≥ 0"),
+        (lambda: NewtonSchulz(eps=float("nan")), "eps=nan; use a number"),
+        (lambda: NewtonSchulz(compute_dtype="int8"), "compute_dtype='int8'; use one of"),
+        (lambda: SVD(rcond=1.5), r"rcond=1.5; use None or a number in \[0, 1\)"),
+        (lambda: orthogonalize(jnp.ones(3)), r"shape \(3,\), float.*at least two axes"),
+        (lambda: SVD().polar(jnp.ones(3)), r"at least two axes, \[..., m, n\]"),
+        (
+            lambda: orthogonalize(jnp.ones((2, 2), int)),
+            r"int64\): only real or complex floats can be trained",
+        ),
+    ],
+)
+def test_bad_arguments_say_what_to_write(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
