@@ -52,8 +52,8 @@ def muon(
       shape_scaling: A rule of `scale_by_shape`.
       dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
         role; see `muon_optax.dims`. Leaves without a spec go to the fallback.
-      mu_dtype: The momenta's dtype, a string where `optax.inject_hyperparams` is to
-        come; the fallback's first moment has it too, unless `fallback` is given.
+      mu_dtype: See `scale_by_muon`; a string where `optax.inject_hyperparams` is to come,
+        which takes a dtype object for a schedule.
       max_stack_bytes: See `scale_by_muon`.
       fallback: Any transformation, its own learning rate included; takes the place of AdamW
         and of all `adam_*` arguments.
@@ -86,9 +86,8 @@ def muon(
     if fallback is None:
         rate = learning_rate if adam_learning_rate is None else adam_learning_rate
         _check_rate("adam_learning_rate", rate)
-        betas_eps = {"b1": adam_b1, "b2": adam_b2, "eps": adam_eps, "mu_dtype": mu_dtype}
         fallback = optax.chain(
-            optax.scale_by_adam(**betas_eps),
+            optax.scale_by_adam(adam_b1, adam_b2, adam_eps),
             _decay("adam_weight_decay", adam_weight_decay),
             optax.scale_by_learning_rate(rate),
         )

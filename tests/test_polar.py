@@ -4,7 +4,6 @@ A rounding error made early grows by the slope of the scalar map at 0, the produ
 stages' first coefficients: 4 times that, times eps, is the tolerance.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -245,7 +244,7 @@ def test_gradients_equal_finite_differences(normalize):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
 def test_half_precision_products_stay_within_their_floor(name, dtype):
-    """Errors of the product of all slopes times eps would be 100 %; measured ≤ 2.2·√gain·eps."""
+    """The worst case, gain·eps, would be 100 %; measured up to 2.2·√gain·eps."""
     x = jax.random.normal(jax.random.key(0), (3, 32, 80), "float32")
     exact = METHODS[name].polar(x)
     found = NewtonSchulz(name, 5, compute_dtype=dtype).polar(x)
@@ -255,7 +254,7 @@ def test_half_precision_products_stay_within_their_floor(name, dtype):
 
 
 def test_half_input_is_normalised_before_it_is_cast():
-    """A float16 matrix whose Frobenius norm overflows float16 is orthogonalized all the same."""
+    """A matrix whose norm overflows float16 is orthogonalized all the same."""
     x = jax.random.normal(jax.random.key(0), (256, 256), "float16")
     assert jnp.isinf(jnp.sqrt(jnp.sum(x * x)))
     found = singular_values(wide(NewtonSchulz("jordan", 8).polar(x)))
@@ -279,11 +278,12 @@ def test_a_broken_matrix_does_not_spoil_its_neighbours(name):
 
 
 def test_equal_configurations_are_traced_once():
-    traced = chex.assert_max_traces(lambda x, method: method.polar(x), n=1)
-    run = jax.jit(traced, static_argnums=1)
+    traces = []
+    run = jax.jit(lambda x, method: (traces.append(1), method.polar(x))[1], static_argnums=1)
     x = jnp.ones((3, 4))
     for method in (NewtonSchulz("jordan"), NewtonSchulz(JORDAN, 5), NewtonSchulz()):
         run(x, method)
+    assert len(traces) == 1
     assert NewtonSchulz("jordan") == NewtonSchulz(FAMILIES["jordan"])
 
 

@@ -101,12 +101,12 @@ class NewtonSchulz:
         if self.compute_dtype is not None and not jnp.iscomplexobj(y):
             y = y.astype(self.compute_dtype)
         for stage in self.schedule:
-            y = _apply(stage, y)
+            y = apply_stage(stage, y)
         y = y.astype(x.dtype)
         return y.mT if tall else y
 
 
-def _apply(stage: Stage, x: Array) -> Array:
+def apply_stage(stage: Stage, x: Array) -> Array:
     """One stage, `c0·x + (c1·a + … + c_κ·a^κ)·x` with `a = x·xᴴ`, rounded once."""
     linear, *higher = stage
     if not higher:

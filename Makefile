@@ -1,0 +1,35 @@
+# Needs Python 3.11 or newer and nothing else: the environment is made here, under $(VENV).
+#   make demo | test | lint | check | clean      PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+CONSTRAINTS ?= /dev/null
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+
+.PHONY: demo test lint check clean
+
+demo: $(VENV)/.examples  ## train the byte GPT, Muon beside AdamW
+	$(RUN) examples/train_gpt.py
+
+test: $(VENV)/.test  ## run every test, doctest and snippet
+	$(RUN) -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.dev  ## format, lint and types
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+check: lint test  ## what a commit has to pass
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%: $(VENV)/bin/python pyproject.toml
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,75 @@
+"""Docs are executed: snippets run, tables equal the results, public names are documented."""
+
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import muon_optax
+from benchmarks import report
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SNIPPETS = [
+    (page.name, number, code)
+    for page in PAGES
+    for number, code in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    )
+]
+PUBLIC = {
+    name: value
+    for name, value in vars(muon_optax).items()
+    if not name.startswith("_") and not inspect.ismodule(value)
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "number", "code"),
+    SNIPPETS,
+    ids=[f"{page}-{number}" for page, number, _ in SNIPPETS],
+)
+def test_a_snippet_runs(page, number, code):
+    exec(compile(code, f"{page}:{number}", "exec"), {"__name__": "__main__"})
+
+
+def test_the_pages_have_snippets():
+    assert {page for page, _, _ in SNIPPETS} >= {"README.md"}
+
+
+def test_the_readme_equals_the_results():
+    text = (ROOT / "README.md").read_text()
+    assert report.filled(text) == text, "run `python -m benchmarks report`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_exist(page):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text()):
+        path = next(filter(None, target))
+        assert path.startswith("https://") or (page.parent / path).exists(), path
+
+
+def test_the_readme_shows_make_targets_that_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if callable(v)])
+def test_a_public_function_has_arguments_errors_and_an_example(name):
+    value = PUBLIC[name]
+    doc = inspect.getdoc(value)
+    assert doc
+    if name in ("PolarMethod", "MuonState", "MuonDimensionNumbers"):  # protocols and records
+        return
+    assert ">>>" in doc, "an executed example"
+    if inspect.isfunction(value):
+        assert "Args:" in doc and "Returns:" in doc and "Raises:" in doc
+
+
+def test_the_version_stands_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert muon_optax.__version__ == project["version"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()

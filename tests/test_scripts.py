@@ -1,0 +1,58 @@
+"""The examples and the benchmarks run, at their smallest; the quickstart stays short."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command, **environment):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_quickstart_learns_in_forty_lines():
+    assert len((ROOT / "examples/quickstart.py").read_text().splitlines()) <= 40
+    losses = [float(line.split()[-1]) for line in run("examples/quickstart.py").splitlines()]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_gpt_prints_a_table_and_saves_a_picture(tmp_path):
+    small = ["--steps", "20", "--width", "32", "--layers", "1", "--context", "32", "--batch", "8", "--seeds", "0", "1"]
+    said = run("examples/train_gpt.py", *small, "--out", tmp_path)
+    assert "AdamW (seed 1)" in said and "Muon (seed 0)" in said
+    curves = json.loads((tmp_path / "curves.json").read_text())
+    assert [c["optimizer"] for c in curves] == ["adamw", "muon"] * 2
+    assert all(c["loss"][-1] < c["loss"][0] for c in curves)
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_the_gpt_takes_any_polar_method_and_size(tmp_path):
+    small = ["--steps", "2", "--eval-every", "1", "--width", "32", "--layers", "2", "--context", "16", "--batch", "2"]
+    options = ["--method", "svd", "--optimizers", "muon"]
+    run("examples/train_gpt.py", *small, *options, "--out", tmp_path)
+
+
+def test_the_digits_learn_with_convolutions_on_muon(tmp_path):
+    said = run("examples/train_digits.py", "--epochs", "3", "--seeds", "0", "--out", tmp_path)
+    accuracy = float(next(line for line in said.splitlines() if "Muon" in line).split()[-3])
+    assert accuracy > 90
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["gpt", "footprint"])
+def test_a_benchmark_runs_at_its_smallest(name):
+    run("-m", "benchmarks", name, "--smoke")

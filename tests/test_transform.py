@@ -1,0 +1,219 @@
+"""One step of Muon: against 25 lines of NumPy, and against optax's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+from models import shapes, transformer_tree
+from reference import muon_updates
+
+from muon_optax import (
+    METHODS,
+    SVD,
+    MuonDimensionNumbers,
+    MuonState,
+    NewtonSchulz,
+    muon,
+    scale_by_muon,
+    scale_by_shape,
+)
+from muon_optax.coefficients import JORDAN
+
+STEPS = 10
+
+
+def gradients(shape, steps=STEPS, seed=0):
+    return np.random.default_rng(seed).standard_normal((steps, *shape)).astype(np.float32)
+
+
+def run(tx, grads, params):
+    """The update of every step."""
+    state, updates, update = tx.init(params), [], jax.jit(tx.update)
+    for g in grads:
+        u, state = update(g, state, params)
+        updates.append(u)
+    return updates, state
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("shape", [(6, 6), (4, 10), (10, 4)], ids=str)
+@pytest.mark.parametrize("method", ["jordan", "taylor2", "polar_express", "taylor4"])
+def test_ten_steps_equal_numpy_in_float64(method, shape, nesterov, bias_correction):
+    grads = gradients(shape)
+    method = METHODS[method]
+    tx = scale_by_muon(method, 0.9, nesterov=nesterov, bias_correction=bias_correction)
+    found, _ = run(tx, jnp.asarray(grads), jnp.zeros(shape))
+    expected = muon_updates(grads, method.schedule, 0.9, nesterov, bias_correction)
+    for u, e in zip(found, expected):
+        # rtol 1e-5 of the largest entry: small entries cancel.
+        np.testing.assert_allclose(u, e, rtol=1e-5, atol=1e-5 * np.abs(e).max())
+
+
+D = MuonDimensionNumbers
+OPTAX_CASES = {
+    "2d": ((6, 9), D(0, 1)),
+    "3d batch": ((3, 6, 9), D(1, 2)),
+    "3d heads": ((8, 2, 5), D(0, (1, 2))),
+    "4d conv": ((3, 3, 4, 7), D((0, 1, 2), 3)),
+    "4d mixed": ((2, 6, 3, 5), D((1, 3), (2,))),
+}
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("case", OPTAX_CASES)
+def test_ten_steps_equal_optax_contrib(case, nesterov):
+    shape, spec = OPTAX_CASES[case]
+    grads = [{"w": jnp.asarray(g)} for g in gradients(shape, seed=1)]
+    params = {"w": jnp.ones(shape)}
+    settings = {"beta": 0.95, "weight_decay": 0.1, "nesterov": nesterov}
+    ours = muon(0.1, dims={"w": spec}, **settings)
+    theirs = optax.contrib.muon(0.1, muon_weight_dimension_numbers={"w": spec}, **settings)
+    for u, e in zip(run(ours, grads, params)[0], run(theirs, grads, params)[0]):
+        np.testing.assert_allclose(u["w"], e["w"], atol=1e-6)
+
+
+def test_momentum_without_nesterov_has_the_same_direction_in_all_three_forms():
+    """EMA, bias-corrected EMA and heavy ball differ by a positive factor, which polar drops."""
+    grads = [jnp.asarray(g) for g in gradients((5, 7))]
+    plain, corrected = (
+        run(scale_by_muon(beta=0.9, nesterov=False, bias_correction=b), grads, grads[0])[0]
+        for b in (False, True)
+    )
+    heavy = jnp.zeros((5, 7))
+    for g, a, b in zip(grads, plain, corrected):
+        heavy = 0.9 * heavy + g
+        np.testing.assert_allclose(a, b, atol=3e-4)  # 485·eps of rounding, see test_polar
+        np.testing.assert_allclose(a, NewtonSchulz().polar(heavy), atol=3e-4)
+
+
+def test_beta_may_be_a_schedule():
+    grads = [jnp.asarray(g) for g in gradients((4, 6), steps=3)]
+    schedule = lambda step: jnp.where(step < 1, 0.5, 0.8)
+    tx = scale_by_muon(SVD(), schedule, nesterov=False)
+    found, state = run(tx, grads, grads[0])
+    mu = 0.5 * grads[0]
+    for g in grads[1:]:
+        mu = 0.8 * mu + 0.2 * g
+    np.testing.assert_allclose(state.mu, mu, atol=1e-6)
+    np.testing.assert_allclose(found[-1], SVD().polar(mu), atol=1e-5)
+
+
+def test_a_constant_schedule_equals_the_number():
+    grads = [jnp.asarray(g) for g in gradients((4, 6), steps=4)]
+    by_number = run(scale_by_muon(beta=0.9), grads, grads[0])[0]
+    by_schedule = run(scale_by_muon(beta=optax.constant_schedule(0.9)), grads, grads[0])[0]
+    for a, b in zip(by_number, by_schedule):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("mu_dtype", [None, "bfloat16", "float32"])
+@pytest.mark.parametrize("param_dtype", ["bfloat16", "float16", "float32"])
+def test_updates_have_the_parameters_dtype_and_the_momentum_its_own(param_dtype, mu_dtype):
+    params = {"w": jnp.ones((4, 6), param_dtype)}
+    grads = {"w": jnp.asarray(gradients((4, 6))[0])}  # float32 whatever the parameters
+    tx = scale_by_muon(mu_dtype=mu_dtype)
+    state = tx.init(params)
+    updates, after = tx.update(grads, state, params)
+    assert updates["w"].dtype == param_dtype
+    assert after.mu["w"].dtype == state.mu["w"].dtype == (mu_dtype or param_dtype)
+
+
+def test_the_average_is_taken_in_float32_whatever_it_is_stored_in():
+    """In bfloat16, 0.05·g beside 0.95·μ would round to steps of 2⁻⁸."""
+    g = {"w": jnp.asarray(gradients((4, 6))[0], jnp.bfloat16)}
+    tx = scale_by_muon(SVD(), mu_dtype="float32", nesterov=False)
+    _, state = tx.update(g, tx.init(g), g)
+    np.testing.assert_allclose(state.mu["w"], 0.05 * g["w"].astype(jnp.float32), rtol=1e-6)
+
+
+def test_complex_momentum_stays_complex():
+    w = jnp.asarray(gradients((4, 6))[0]) + 1j * jnp.asarray(gradients((4, 6))[1])
+    tx = scale_by_muon(SVD(), mu_dtype="bfloat16")
+    update, state = tx.update(w, tx.init(w), w)
+    assert state.mu.dtype == jnp.complex64
+    np.testing.assert_allclose(update @ update.conj().T, np.eye(4), atol=1e-5)
+
+
+def test_state_is_count_and_momentum_and_nothing_else():
+    state = scale_by_muon().init({"w": jnp.ones((2, 3))})
+    assert state._fields == ("count", "mu") and isinstance(state, MuonState)
+    assert state.count.dtype == jnp.int32 and shapes(state.mu) == {"w": (2, 3)}
+
+
+def test_a_tree_of_144_leaves_makes_one_polar_call_per_matrix_shape():
+    params = transformer_tree(layers=16, width=8)
+    assert len(jax.tree.leaves(params)) == 144
+    tx = muon(0.02)
+    jaxpr = jax.make_jaxpr(tx.update)(params, tx.init(params), params)
+    calls = [e for e in jaxpr.eqns if e.params.get("name") == "polar"]
+    found = sorted(tuple(e.invars[0].aval.shape) for e in calls)
+    assert found == [(32, 8, 32), (64, 8, 8)]  # up and down, transposed; query, key, value, out
+
+
+def test_names_and_order_of_leaves_do_not_matter():
+    w = {"a": jnp.asarray(gradients((4, 6))[0]), "b": jnp.asarray(gradients((6, 4))[0])}
+    renamed = {"z": w["a"], "c": w["b"]}
+    tx = scale_by_muon()
+    found, _ = tx.update(w, tx.init(w), w)
+    other, _ = tx.update(renamed, tx.init(renamed), renamed)
+    np.testing.assert_allclose(found["a"], other["z"], atol=1e-5)
+    np.testing.assert_allclose(found["b"], other["c"], atol=1e-5)
+
+
+def test_a_memory_cap_changes_only_rounding():
+    layer = transformer_tree(layers=1, width=8)["layer0"]
+    grads = {name: layer[name] for name in ("query", "key", "up", "down")}
+    free, capped = (scale_by_muon(max_stack_bytes=b) for b in (None, 8 * 32 * 4))
+    found = ravel_pytree(free.update(grads, free.init(grads))[0])[0]
+    expected = ravel_pytree(capped.update(grads, capped.init(grads))[0])[0]
+    np.testing.assert_allclose(found, expected, atol=3e-4)
+
+
+def test_shape_scaling_comes_from_the_matrix_view_not_the_array():
+    """A convolution HWIO is 3·3·4 → 72: √(72/36), which no two axes of the array give."""
+    x = {"conv": jnp.ones((3, 3, 4, 72))}
+    tx = scale_by_shape("jordan", dims={"conv": D((0, 1, 2), 3)})
+    scaled, _ = tx.update(x, tx.init(x))
+    np.testing.assert_allclose(scaled["conv"], np.sqrt(2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [scale_by_muon, scale_by_shape], ids=lambda f: f.__name__)
+def test_unknown_keyword_arguments_of_update_are_ignored(make):
+    w = jnp.ones((2, 3))
+    tx = make()
+    updates, _ = tx.update(w, tx.init(w), value=1.0, anything=None)
+    assert updates.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: scale_by_muon(beta=1.0), r"beta=1.0; use a number in \[0, 1\)"),
+        (lambda: scale_by_muon(beta=-0.1), "beta=-0.1"),
+        (lambda: scale_by_muon(beta=None), "beta=None; use a number"),
+        (lambda: scale_by_muon(method="jordan"), "method='jordan'; use NewtonSchulz"),
+        (lambda: scale_by_muon(mu_dtype="int32"), "mu_dtype='int32'; use a real float dtype"),
+        (lambda: scale_by_muon(max_stack_bytes=0), "max_stack_bytes=0; use None or ≥ 1"),
+        (lambda: scale_by_shape("spectral"), "unknown shape scaling 'spectral'"),
+        (
+            lambda: scale_by_muon(dims={"b": None}).init({"b": jnp.ones(3)}),
+            "leaf 'b'.*dims says it is no matrix; muon\\(\\) gives such leaves",
+        ),
+        (
+            lambda: scale_by_muon().update(
+                {"w": jnp.ones((4, 1))}, scale_by_muon().init({"w": jnp.ones((4, 4))})
+            ),
+            r"leaf 'w' \(shape \(4, 1\).*momentum has shape \(4, 4\)",
+        ),
+    ],
+)
+def test_bad_arguments_say_what_to_write(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_default_is_jordans_five_steps():
+    assert NewtonSchulz() == NewtonSchulz(JORDAN, 5) == METHODS["jordan"]
