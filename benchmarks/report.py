@@ -20,7 +20,8 @@ def made_by(record: dict) -> str:
     p = record["provenance"]
     return (
         f"{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
-        f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, {p['date']}."
+        f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, "
+        f"{p['date']}."
     )
 
 

@@ -152,7 +152,7 @@ def minimax(
       >>> [round(c, 4) for c in minimax(1, lower=0.1, kappa=1).stages[0]]
       [3.9634, -3.5706]
 
-    Source: Amsel et al., arXiv 2505.16932, Theorem 3.1 and Section 3; Grishina et al.,
+    Source: Amsel et al., arXiv 2505.16932, Section 3 and Algorithm 1; Grishina et al.,
     arXiv 2506.10935.
     """
     _check_positive("steps", steps)

@@ -27,7 +27,7 @@ def scalar_map(schedule: Schedule, x: ArrayLike) -> NDArray[np.float64]:
       >>> scalar_map(JORDAN.schedule(1), [0.0, 0.5, 1.0]).round(4).tolist()
       [0.0, 1.1889, 0.701]
 
-    Source: Kim & Oh, arXiv 2601.19156, Section 3.
+    Source: Kim & Oh, arXiv 2601.19156, Section 3.4.
     """
     value = np.asarray(x, np.float64)
     for stage in schedule:

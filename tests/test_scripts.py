@@ -24,6 +24,10 @@ def run(*command, **environment):
     return done.stdout
 
 
+def flags(options):
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
 def test_the_quickstart_learns_in_forty_lines():
     assert len((ROOT / "examples/quickstart.py").read_text().splitlines()) <= 40
     losses = [float(line.split()[-1]) for line in run("examples/quickstart.py").splitlines()]
@@ -31,8 +35,8 @@ def test_the_quickstart_learns_in_forty_lines():
 
 
 def test_the_gpt_prints_a_table_and_saves_a_picture(tmp_path):
-    small = ["--steps", "20", "--width", "32", "--layers", "1", "--context", "32", "--batch", "8", "--seeds", "0", "1"]
-    said = run("examples/train_gpt.py", *small, "--out", tmp_path)
+    small = {"steps": 20, "width": 32, "layers": 1, "context": 32, "batch": 8}
+    said = run("examples/train_gpt.py", *flags(small), "--seeds", 0, 1, "--out", tmp_path)
     assert "AdamW (seed 1)" in said and "Muon (seed 0)" in said
     curves = json.loads((tmp_path / "curves.json").read_text())
     assert [c["optimizer"] for c in curves] == ["adamw", "muon"] * 2
@@ -41,9 +45,9 @@ def test_the_gpt_prints_a_table_and_saves_a_picture(tmp_path):
 
 
 def test_the_gpt_takes_any_polar_method_and_size(tmp_path):
-    small = ["--steps", "2", "--eval-every", "1", "--width", "32", "--layers", "2", "--context", "16", "--batch", "2"]
+    small = {"steps": 2, "eval_every": 1, "width": 32, "context": 16, "batch": 2}
     options = ["--method", "svd", "--optimizers", "muon"]
-    run("examples/train_gpt.py", *small, *options, "--out", tmp_path)
+    run("examples/train_gpt.py", *flags(small), *options, "--out", tmp_path)
 
 
 def test_the_digits_learn_with_convolutions_on_muon(tmp_path):

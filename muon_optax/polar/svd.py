@@ -30,7 +30,7 @@ class SVD:
       >>> SVD().polar(jnp.diag(jnp.array([3.0, -2.0, 0.0]))).diagonal().tolist()
       [1.0, -1.0, 0.0]
 
-    Source: Kim & Oh, arXiv 2601.19156, Section 2 (Polar) and Theorem 4.
+    Source: Kim & Oh, arXiv 2601.19156, Section 3.1 and Theorem 4.
     """
 
     rcond: float | None = None
