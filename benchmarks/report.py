@@ -88,12 +88,12 @@ def sweep_table() -> str:
 
 
 def footprint_table() -> str:
-    """Compile cost and memory of one step, ours beside optax's, and scanned steps."""
+    """Compile cost and memory of one step, ours beside optax's, and unrolled steps."""
     record = load("footprint")
     rows = [
         [
             tree if name == "ours" else "",
-            {"ours": "`muon`", "optax": "`optax.contrib.muon`", "scanned": "`muon`, scanned"}[
+            {"ours": "`muon`", "optax": "`optax.contrib.muon`", "unrolled": "`muon`, unrolled"}[
                 name
             ],
             f"{cost['hlo_lines']}",

@@ -10,7 +10,7 @@
 >>> params = optax.apply_updates(params, updates)
 """
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from muon_optax import coefficients as coefficients
 from muon_optax import dims as dims
@@ -30,4 +30,4 @@ from muon_optax.transform import MuonState as MuonState
 from muon_optax.transform import scale_by_muon as scale_by_muon
 from muon_optax.transform import scale_by_shape as scale_by_shape
 
-__version__ = version("muon-optax")
+__version__ = _version("muon-optax")

@@ -1,13 +1,16 @@
 """Knows Newton-Schulz: an odd polynomial of any degree, applied to matrices by products."""
 
 import functools
+import itertools
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_number
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
@@ -100,23 +103,35 @@ class NewtonSchulz:
         y = normalized(x.mT if tall else x, self.normalize, self.eps)
         if self.compute_dtype is not None and not jnp.iscomplexobj(y):
             y = y.astype(self.compute_dtype)
-        for stage in self.schedule:
-            y = apply_stage(stage, y)
+        # Scanned, not unrolled: XLA then reuses x's buffer, one less of the size of all
+        # matrices, at the same speed and compile time (benchmarks/footprint.py).
+        for _, stages in itertools.groupby(self.schedule, key=len):
+            y, _ = jax.lax.scan(_step, y, _columns(stages, y.dtype))
         y = y.astype(x.dtype)
         return y.mT if tall else y
 
 
-def apply_stage(stage: Stage, x: Array) -> Array:
+def apply_stage(stage: Sequence[ArrayLike], x: Array) -> Array:
     """One stage, `c0·x + (c1·a + … + c_κ·a^κ)·x` with `a = x·xᴴ`, rounded once."""
     linear, *higher = stage
-    if not higher:
-        return linear * x
-    gram = product(x, x.mT.conj()).astype(x.dtype)
-    sum_of_higher = product(_polynomial(tuple(higher), gram), x)
-    return (linear * x.astype(sum_of_higher.dtype) + sum_of_higher).astype(x.dtype)
+    y = jnp.multiply(linear, x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+    if higher:
+        gram = product(x, x.mT.conj()).astype(x.dtype)
+        y += product(_polynomial(higher, gram), x)
+    return y.astype(x.dtype)
 
 
-def _polynomial(coefficients: Stage, a: Array) -> Array:
+def _step(x: Array, stage: Sequence[Array]) -> tuple[Array, None]:
+    return apply_stage(stage, x), None
+
+
+def _columns(stages: Iterable[Stage], dtype: DTypeLike) -> tuple[Array, ...]:
+    """Per power the coefficients of all stages, in the real dtype that products have."""
+    real = jnp.finfo(jnp.promote_types(dtype, jnp.float32)).dtype
+    return tuple(jnp.array(column, real) for column in zip(*stages))
+
+
+def _polynomial(coefficients: Sequence[ArrayLike], a: Array) -> Array:
     """`c1·a + … + c_κ·a^κ` with the fewest products, by Paterson-Stockmeyer."""
     # Powers up to w = ⌈√κ⌉, then Horner's rule in a^w: w - 1 products and one per further
     # block of w terms.
@@ -132,7 +147,7 @@ def _polynomial(coefficients: Stage, a: Array) -> Array:
     return total.astype(a.dtype)
 
 
-def _combination(coefficients: Stage, powers: list[Array]) -> Array:
+def _combination(coefficients: Sequence[ArrayLike], powers: list[Array]) -> Array:
     wide = jnp.promote_types(powers[0].dtype, jnp.float32)
-    terms = [c * power.astype(wide) for c, power in zip(coefficients, powers)]
+    terms = [jnp.multiply(c, power.astype(wide)) for c, power in zip(coefficients, powers)]
     return functools.reduce(jnp.add, terms)
