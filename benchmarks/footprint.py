@@ -1,6 +1,6 @@
 """What an optimizer step costs to compile and to hold: ours beside `optax.contrib.muon`.
 
-Per tree: traced equations, lines of optimised HLO, compile time, temporary memory, and the
+Per tree: lines of optimised HLO, trace and compile time, temporary memory, and the
 time of a step, all taking turns. A third optimizer unrolls the steps of Newton-Schulz, which
 ours scans over: the evidence for that.
 """

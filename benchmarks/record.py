@@ -45,10 +45,9 @@ def save(name: str, made_by: dict, measured: dict) -> Path:
     return path
 
 
-def load(name: str) -> dict:
-    """The newest result of that name, of whatever machine."""
-    records = [json.loads(path.read_text()) for path in RESULTS.glob(f"*/{name}.json")]
-    return max(records, key=lambda record: record["provenance"]["date"])
+def load(machine: str, name: str) -> dict:
+    """What `save` wrote on a machine."""
+    return json.loads((RESULTS / machine / f"{name}.json").read_text())
 
 
 def _processor() -> str:

@@ -4,9 +4,9 @@ import re
 import statistics
 from collections.abc import Callable
 
-from benchmarks.record import ROOT, load
+from curves import LABELS, Curve
 
-LABELS = {"adamw": "AdamW", "muon": "Muon"}
+from benchmarks.record import ROOT, load
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -25,71 +25,54 @@ def made_by(record: dict) -> str:
     )
 
 
-def at_time(curve: dict, seconds: float) -> float:
-    """The loss of the last evaluation within so many seconds of training."""
-    return [x for s, x in zip(curve["seconds"], curve["loss"]) if s <= seconds][-1]
-
-
 def spread(values: list[float], digits: int) -> str:
     """Mean and range."""
     low, mean, high = (f"{f(values):.{digits}f}" for f in (min, statistics.mean, max))
     return f"{mean} ({low} to {high})"
 
 
-def gpt_table() -> str:
+def gpt_table(machine: str) -> str:
     """Muon beside AdamW on the byte GPT: equal steps, steps to equal loss, equal time."""
-    record = load("gpt")
-    steps = record["steps"]
-    adamw, muon = (
-        [c for c in record["seeds"] if c["optimizer"] == name] for name in ("adamw", "muon")
-    )
-    ends = [curve["loss"][-1] for curve in adamw]
-    reached = [
-        next(s for s, x in zip(curve["step"], curve["loss"]) if x <= end)
-        for curve, end in zip(muon, ends)
-    ]
-    slower = [m["seconds"][-1] / a["seconds"][-1] for a, m in zip(adamw, muon)]
-    by_clock = [at_time(m, a["seconds"][-1]) for a, m in zip(adamw, muon)]
-    rates = [f"{runs[0]['learning_rate']:g}" for runs in (adamw, muon)]
-    share = 100 * max(reached) / steps
+    record = load(machine, "gpt")
+    steps, curves = record["steps"], [Curve(**curve) for curve in record["seeds"]]
+    adamw, muon = ([c for c in curves if c.optimizer == name] for name in ("adamw", "muon"))
+    pairs = list(zip(adamw, muon))
+    ends = spread([a.loss[-1] for a in adamw], 3)
+    reached = [m.steps_to(a.loss[-1]) or steps for a, m in pairs]
+    by_clock = [m.loss_within(a.seconds[-1]) for a, m in pairs]
+    slower = [m.seconds[-1] / a.seconds[-1] for a, m in pairs]
+    share = f"{100 * max(reached) / steps:.0f} %"
     rows = [
-        ["learning rate, best of 5", *rates],
-        [
-            f"loss after {steps} steps",
-            spread(ends, 3),
-            spread([c["loss"][-1] for c in muon], 3),
-        ],
+        ["learning rate, best of 5", *(f"{c.learning_rate:g}" for c in pairs[0])],
+        [f"loss after {steps} steps", ends, spread([m.loss[-1] for m in muon], 3)],
         [
             "steps to AdamW's final loss",
-            str(steps),
-            f"{min(reached)} to {max(reached)} (at most {share:.0f} %)",
+            f"{steps}",
+            f"{min(reached)} to {max(reached)}: {share}",
         ],
-        ["loss after AdamW's training time", spread(ends, 3), spread(by_clock, 3)],
-        ["time per step", "1", f"{spread(slower, 2)}"],
+        ["loss after AdamW's training time", ends, spread(by_clock, 3)],
+        ["time per step", "1", spread(slower, 2)],
     ]
     table = markdown(["byte GPT, 3 seeds: mean (range)", "AdamW", "Muon"], rows)
     return f"{table}\n\n<sub>{made_by(record)}</sub>"
 
 
-def sweep_table() -> str:
-    """The final loss at every learning rate of the sweep."""
-    record = load("gpt")
+def sweep_table(machine: str) -> str:
+    """The final loss at every learning rate of the sweep, the best one bold."""
+    curves = [Curve(**curve) for curve in load(machine, "gpt")["sweep"]]
     rows = []
-    for name in LABELS:
-        curves = [c for c in record["sweep"] if c["optimizer"] == name]
-        best = min(c["loss"][-1] for c in curves)
-        marked = [
-            f"{c['learning_rate']:g}: {'**' * (x == best)}{x:.3f}{'**' * (x == best)}"
-            for c in curves
-            for x in [c["loss"][-1]]
-        ]
-        rows.append([LABELS[name], *marked])
+    for name, label in LABELS.items():
+        of_it = [c for c in curves if c.optimizer == name]
+        best = min(of_it, key=lambda c: c.loss[-1])
+        cells = [f"{c.learning_rate:g}: {c.loss[-1]:.3f}" for c in of_it]
+        cells[of_it.index(best)] = f"**{cells[of_it.index(best)]}**"
+        rows.append([label, *cells])
     return markdown(["learning rate: loss", *["" for _ in rows[0][1:]]], rows)
 
 
-def footprint_table() -> str:
+def footprint_table(machine: str) -> str:
     """Compile cost and memory of one step, ours beside optax's, and unrolled steps."""
-    record = load("footprint")
+    record = load(machine, "footprint")
     rows = [
         [
             tree if name == "ours" else "",
@@ -115,7 +98,7 @@ def footprint_table() -> str:
     return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
 
 
-TABLES: dict[str, Callable[[], str]] = {
+TABLES: dict[str, Callable[[str], str]] = {
     "gpt": gpt_table,
     "sweep": sweep_table,
     "footprint": footprint_table,
@@ -123,10 +106,10 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """A page with every table between `<!-- table: NAME -->` and `<!-- end -->` made anew."""
+    """A page, the tables between `<!-- NAME of MACHINE -->` and `<!-- end -->` made anew."""
     return re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}",
+        r"(<!-- (\w+) of (\S+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{TABLES[found[2]](found[3])}\n{found[4]}",
         text,
         flags=re.DOTALL,
     )

@@ -29,6 +29,10 @@ class Curve:
         """The first evaluated step at or below a loss."""
         return next((s for s, x in zip(self.step, self.loss) if x <= loss), None)
 
+    def loss_within(self, seconds: float) -> float:
+        """The last loss evaluated within so many seconds of training."""
+        return [x for s, x in zip(self.seconds, self.loss) if s <= seconds][-1]
+
     def as_json(self) -> dict:
         """Plain numbers, rounded to what the measurement can tell."""
         record = asdict(self)

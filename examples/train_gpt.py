@@ -54,6 +54,12 @@ class Config:
     out: Path = Path("build/gpt")
     """Where curves.json and curves.png go."""
 
+    def __post_init__(self):
+        if self.steps % self.eval_every or not self.steps:
+            raise ValueError(
+                f"steps={self.steps}; use a multiple of eval_every={self.eval_every}"
+            )
+
 
 class Block(nnx.Module):
     """Pre-norm attention and MLP."""
@@ -153,7 +159,9 @@ class Run:
             updates, state = optimizer.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        train = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches)[0])
+        train = jax.jit(
+            lambda carry, batches: jax.lax.scan(step, carry, batches)[0], donate_argnums=0
+        )
         shape = (config.eval_every, config.batch, config.context + 1)
         tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
         self.train = train.lower((self.params, self.state), tokens).compile()

@@ -7,10 +7,15 @@ import jax
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax.checks import check_number
+from muon_optax.checks import check_schedulable
 from muon_optax.dims import FLAX, Dims, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.transform import scale_by_muon, scale_by_shape
+
+_NAME_STATIC = (
+    "it went through optax.inject_hyperparams; name it in static_args, together with dims "
+    "and weight_decay_mask where they are functions"
+)
 
 
 def muon(
@@ -39,6 +44,10 @@ def muon(
     the factor s of `scale_by_shape`, the learning rate η and the decay λ, decoupled from
     the gradient and multiplied by the learning rate, as in `optax.adamw`.
 
+    Under `optax.inject_hyperparams`, which takes every function for a schedule and every
+    integer for a hyperparameter, name in its `static_args` what is none of these: `dims` and
+    `weight_decay_mask` where they are functions, `max_stack_bytes`, a dtype object.
+
     Args:
       learning_rate: η, a number or a schedule; with `shape_scaling="jordan"` in units of
         the update's operator norm: 0.02 is usual.
@@ -52,11 +61,10 @@ def muon(
       shape_scaling: A rule of `scale_by_shape`.
       dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
         role; see `muon_optax.dims`. Leaves without a spec go to the fallback.
-      mu_dtype: See `scale_by_muon`; a string where `optax.inject_hyperparams` is to come,
-        which takes a dtype object for a schedule.
+      mu_dtype: See `scale_by_muon`.
       max_stack_bytes: See `scale_by_muon`.
-      fallback: Any transformation, its own learning rate included; takes the place of AdamW
-        and of all `adam_*` arguments.
+      fallback: Any transformation, its own learning rate included, in place of AdamW; the
+        `adam_*` arguments are then not used.
       adam_learning_rate: The fallback's learning rate; None for `learning_rate`.
       adam_b1: Its decay of the first moment.
       adam_b2: Its decay of the second moment.
@@ -83,14 +91,13 @@ def muon(
     2601.19156.
     """
     _check_rate("learning_rate", learning_rate)
+    if isinstance(weight_decay_mask, jax.Array):
+        raise ValueError(f"weight_decay_mask={weight_decay_mask!r}; {_NAME_STATIC}")
     if fallback is None:
         rate = learning_rate if adam_learning_rate is None else adam_learning_rate
-        _check_rate("adam_learning_rate", rate)
-        fallback = optax.chain(
-            optax.scale_by_adam(adam_b1, adam_b2, adam_eps),
-            _decay("adam_weight_decay", adam_weight_decay),
-            optax.scale_by_learning_rate(rate),
-        )
+        fallback = _adamw(rate, adam_b1, adam_b2, adam_eps, adam_weight_decay)
+    elif not isinstance(fallback, optax.GradientTransformation):
+        raise ValueError(f"fallback={fallback!r}; use a transformation, such as optax.sgd(0.1)")
     matrices = optax.chain(
         scale_by_muon(
             method,
@@ -119,15 +126,35 @@ def muon(
     return optax.partition({"muon": matrices, "adam": fallback}, labels)
 
 
-def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> None:
-    check_number(name, rate, "a number ≥ 0, or a schedule", lambda r: r >= 0)
+def _adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: ArrayLike,
+    b2: ArrayLike,
+    eps: ArrayLike,
+    weight_decay: optax.ScalarOrSchedule,
+) -> optax.GradientTransformation:
+    """`optax.adamw`, which asks for parameters only where something decays."""
+    _check_rate("adam_learning_rate", learning_rate)
+    for name, beta in (("adam_b1", b1), ("adam_b2", b2)):
+        check_schedulable(name, beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    check_schedulable("adam_eps", eps, "a number ≥ 0", lambda e: e >= 0)
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, eps),
+        _decay("adam_weight_decay", weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
 
 
 def _decay(
     name: str, weight_decay: optax.ScalarOrSchedule, mask: Any = None
 ) -> optax.GradientTransformation:
     """`optax.add_decayed_weights`, but where the decay is 0: it asks for parameters."""
-    check_number(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
-    if isinstance(weight_decay, int | float) and weight_decay == 0:
+    check_schedulable(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
+    comes_later = callable(weight_decay) or isinstance(weight_decay, jax.Array)
+    if not comes_later and weight_decay == 0:
         return optax.identity()
     return optax.add_decayed_weights(weight_decay, mask)
+
+
+def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> None:
+    check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)

@@ -55,19 +55,35 @@ def check_float_array(name: str, leaf: Any) -> None:
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
-    """Refuse a Python or NumPy number outside its range; traced values pass.
+    """Refuse what is no finite Python or NumPy number in its range.
 
     Args:
       name: The argument's name.
-      value: A number; a schedule or a traced array is left alone.
+      value: What was passed.
       allowed: The range in words, for the message.
       holds: Whether a finite float is in the range.
 
     Raises:
       ValueError: If `value` is not a number, not finite, or out of range.
     """
-    if callable(value) or isinstance(value, jax.Array):
-        return
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not holds(float(value)):
         raise ValueError(f"{name}={value!r}; use {allowed}")
+
+
+def check_schedulable(
+    name: str, value: Any, allowed: str, holds: Callable[[float], bool]
+) -> None:
+    """`check_number`, but a schedule or a traced value passes: its numbers come later.
+
+    Args:
+      name: The argument's name.
+      value: What was passed.
+      allowed: The range in words, for the message.
+      holds: Whether a finite float is in the range.
+
+    Raises:
+      ValueError: If `value` is neither of those, and not a number in its range.
+    """
+    if not callable(value) and not isinstance(value, jax.Array):
+        check_number(name, value, f"{allowed}, or a schedule", holds)

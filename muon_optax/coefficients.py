@@ -46,6 +46,9 @@ class Coefficients:
     lower: float = 0.0
 
     def __post_init__(self):
+        # Lists, as from JSON, and integers are taken too; what is kept is hashable.
+        stages = tuple(tuple(map(float, stage)) for stage in self.stages)
+        object.__setattr__(self, "stages", stages)
         if not self.stages or not all(
             stage and all(map(math.isfinite, stage)) for stage in self.stages
         ):
@@ -96,8 +99,8 @@ def taylor(kappa: int) -> Coefficients:
     maps [0, 1] into [0, 1] monotonically and converges to 1 with order `κ+1`.
 
     Args:
-      kappa: The degree in `λ = x²`, at least 1. Floats hold the coefficients exactly
-        up to about 25; they alternate in sign and grow like `4^kappa`.
+      kappa: The degree in `λ = x²`, at least 1. The coefficients alternate in sign and
+        grow like `2^kappa`, and so do the rounding errors of a step.
 
     Returns:
       The family, one stage repeated.
@@ -136,8 +139,8 @@ def minimax(
 
     Args:
       steps: How many stages, at least 1; the last one repeats.
-      lower: The smallest singular value to be served, in (0, 1).
-      kappa: Degree `2·kappa + 1` per stage, at least 1.
+      lower: The smallest singular value to be served, in [1e-10, 1).
+      kappa: Degree `2·kappa + 1` per stage, 1 to 12: beyond, float64 does not resolve it.
       cushion: Fit on `[max(l, cushion·u), u]` instead, rescaled so that the image of
         `[l, u]` stays centred at 1. Keeps `p(x)/x` from collapsing in low precision.
       safety: See `Coefficients.safety`; the stages themselves stay unshrunk.
@@ -157,8 +160,10 @@ def minimax(
     """
     _check_positive("steps", steps)
     _check_positive("kappa", kappa)
-    if not 0.0 < lower < 1.0:
-        raise ValueError(f"lower={lower}; use a number in (0, 1), such as 1e-3")
+    if kappa > 12:
+        raise ValueError(f"kappa={kappa}; use at most 12, or more steps of a lower degree")
+    if not 1e-10 <= lower < 1.0:
+        raise ValueError(f"lower={lower}; use a number in [1e-10, 1), such as 1e-3")
     if not 0.0 <= cushion < 1.0:
         raise ValueError(f"cushion={cushion}; use a number in [0, 1), 0 for none")
     stages, low, high = [], lower, 1.0
@@ -199,7 +204,7 @@ def find_family(name: Coefficients | str) -> Coefficients:
     """
     if isinstance(name, Coefficients):
         return name
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ValueError(
             f"unknown family {name!r}; use one of {sorted(FAMILIES)}, or taylor(kappa), "
             "minimax(steps, lower), Coefficients(...) of muon_optax.coefficients"

@@ -58,7 +58,11 @@ def _wide(x: Array) -> Array:
 
 
 def _in_slices(function: Callable[[Array], Array], stack: Array, max_bytes: int) -> Array:
-    one = math.prod(stack.shape[1:]) * stack.dtype.itemsize
-    if len(stack) * one <= max_bytes:
+    matrix = stack.shape[1:]
+    size = max(1, int(max_bytes) // max(1, math.prod(matrix) * stack.dtype.itemsize))
+    if len(stack) <= size:
         return function(stack)
-    return lax.map(function, stack, batch_size=max(1, max_bytes // one))
+    whole = len(stack) // size * size
+    parts = lax.map(function, stack[:whole].reshape(-1, size, *matrix)).reshape(-1, *matrix)
+    rest = [function(stack[whole:])] if whole < len(stack) else []
+    return jnp.concatenate([parts, *rest])

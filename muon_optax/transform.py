@@ -10,7 +10,7 @@ from jax import Array
 from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax.checks import LeafError, check_number, path_name
+from muon_optax.checks import LeafError, check_number, check_schedulable, path_name
 from muon_optax.dims import Dims, MatrixView, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.scaling import shape_factor
@@ -83,10 +83,11 @@ def scale_by_muon(
         raise ValueError(
             f"method={method!r}; use NewtonSchulz(), SVD() or an object with .polar"
         )
-    check_number("beta", beta, "a number in [0, 1), or a schedule", lambda b: 0 <= b < 1)
+    check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
     if mu_dtype is not None and not jnp.issubdtype(mu_dtype, jnp.floating):
         raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
     if max_stack_bytes is not None:
+        # Refuses an array too: named in static_args, inject_hyperparams lets it be.
         check_number("max_stack_bytes", max_stack_bytes, "None or ≥ 1", lambda b: b >= 1)
 
     def init(params: optax.Params) -> MuonState:

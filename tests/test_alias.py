@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from muon_optax import SVD, MuonDimensionNumbers, muon, scale_by_muon, scale_by_shape
+from muon_optax import FLAX, SVD, MuonDimensionNumbers, muon, scale_by_muon, scale_by_shape
 
 PARAMS = {
     "dense": {"kernel": jnp.full((4, 8), 2.0), "bias": jnp.full(8, 3.0)},
@@ -97,6 +97,15 @@ def test_parameters_are_not_needed_where_nothing_decays():
         decayed.update(GRADS, decayed.init(PARAMS))
 
 
+def test_inject_hyperparams_keeps_what_static_args_name():
+    mask = lambda params: jax.tree.map(lambda p: p.ndim == 2, params)
+    static = {"weight_decay_mask": mask, "dims": lambda params: FLAX, "max_stack_bytes": 64}
+    injected = optax.inject_hyperparams(muon, static_args=tuple(static))
+    found = updates_of(injected(learning_rate=0.1, weight_decay=0.5, **static))
+    expected = updates_of(muon(0.1, weight_decay=0.5))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
+
 def test_an_empty_tree_is_a_no_op():
     tx = muon(0.1)
     assert tx.update({}, tx.init({}), {})[0] == {}
@@ -128,6 +137,12 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, weight_decay=-0.1), "weight_decay=-0.1; use a number ≥ 0"),
         (lambda: muon(0.1, weight_decay=None), "weight_decay=None"),
         (lambda: muon(0.1, adam_weight_decay=-1), "adam_weight_decay=-1"),
+        (lambda: muon(0.1, adam_b1=2.0), r"adam_b1=2.0; use a number in \[0, 1\)"),
+        (lambda: muon(0.1, adam_b2=-3), "adam_b2=-3"),
+        (lambda: muon(0.1, adam_eps=-1.0), "adam_eps=-1.0"),
+        (lambda: muon(0.1, fallback="sgd"), "fallback='sgd'; use a transformation"),
+        (lambda: muon(0.1, weight_decay_mask=jnp.ones(())), "name it in static_args"),
+        (lambda: muon(0.1, max_stack_bytes=jnp.ones((), int)), "max_stack_bytes=.*use None"),
         (lambda: muon(0.1, beta=2.0), "beta=2.0"),
         (lambda: muon(0.1, shape_scaling="spectral"), "unknown shape scaling 'spectral'"),
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),

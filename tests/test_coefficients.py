@@ -1,5 +1,7 @@
 """The families: what they are, and that the published lists follow from their generators."""
 
+import json
+from dataclasses import asdict
 from fractions import Fraction
 
 import numpy as np
@@ -138,6 +140,12 @@ def test_repeating_families_extend_and_fixed_ones_refuse():
         YOU.schedule(6)
 
 
+def test_a_family_survives_json():
+    for family in FAMILIES.values():
+        again = Coefficients(**json.loads(json.dumps(asdict(family))))
+        assert again == family and hash(again) == hash(family)
+
+
 def test_families_are_named_after_themselves_and_cite_a_source():
     for name, family in FAMILIES.items():
         assert family.name == name
@@ -153,7 +161,9 @@ def test_families_are_named_after_themselves_and_cite_a_source():
         (lambda: JORDAN.schedule(0), "steps=0; use a whole number"),
         (lambda: JORDAN.schedule(True), "steps=True; use a whole number"),
         (lambda: minimax(0, 0.1), "steps=0"),
-        (lambda: minimax(2, 0.0), r"lower=0.0; use a number in \(0, 1\)"),
+        (lambda: minimax(2, 0.0), r"lower=0.0; use a number in \[1e-10, 1\)"),
+        (lambda: minimax(2, 0.1, kappa=13), "kappa=13; use at most 12"),
+        (lambda: find_family([3.4, -4.7, 2.0]), r"unknown family \[3.4"),
         (lambda: minimax(2, 0.1, cushion=1.0), r"cushion=1.0; use a number in \[0, 1\)"),
         (lambda: minimax(2, 0.1, safety=0.9), "safety=0.9; use a number ≥ 1"),
         (lambda: Coefficients("x", (), "repeat", "-"), "needs at least one stage"),

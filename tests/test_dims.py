@@ -13,6 +13,7 @@ from muon_optax import FLAX, MuonDimensionNumbers, Rule
 from muon_optax.checks import path_name
 from muon_optax.dims import MatrixView, resolve
 
+SPEC_2D = MuonDimensionNumbers(0, 1)
 TOKENS = jnp.zeros((1, 8), jnp.int32)
 IMAGES = jnp.zeros((1, 8, 8, 3))
 
@@ -115,6 +116,8 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
     ("path", "shape", "expected"),
     [
         ("depthwise_conv/kernel", (3, 3, 1, 8), None),
+        ("depthwise/conv/kernel", (7, 7, 1, 64), None),
+        ("conv_dw/kernel", (3, 3, 1, 8), None),
         ("conv1d/kernel", (5, 4, 8), (1, 20, 8)),
         ("conv3d/kernel", (3, 3, 3, 4, 8), (1, 108, 8)),
         ("ConvLocal_0/kernel", (6, 6, 36, 8), (36, 36, 8)),
@@ -122,8 +125,31 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
         ("MoEBlock/wi", (8, 16, 32), (8, 16, 32)),
         ("layers/experts/wo", (3, 8, 16, 32), (24, 16, 32)),
         ("query/kernel", (32, 16), (1, 32, 16)),
-        ("layers/q_proj/kernel", (3, 32, 4, 8), (3, 32, 32)),
-        ("attn/o_proj/kernel", (4, 8, 32), (1, 32, 32)),
+        ("layers/query/kernel", (3, 32, 4, 8), (3, 32, 32)),
+        ("layers/attn/q_proj/kernel", (12, 32, 16), (12, 32, 16)),
+        ("layers/attn/o_proj/kernel", (12, 16, 32), (12, 16, 32)),
+        ("moe_layers/self_attention/query/kernel", (12, 32, 4, 8), (12, 32, 32)),
+        ("moe_layers/self_attention/out/kernel", (12, 4, 8, 32), (12, 32, 32)),
+        ("moe_layers/wi_bias", (12, 8, 32), None),
+        ("experts/gate_up_proj_bias", (3, 8, 32), None),
+        ("experts/gate_proj/kernel", (8, 16, 32), (8, 16, 32)),
+        ("moe/gate/kernel", (12, 32, 8), None),
+        ("MoeBlock_0/gate/gate_logits", (12, 32, 8), None),
+        ("input_layernorm/weight", (12, 32), None),
+        ("layers/q_norm/weight", (12, 8), None),
+        ("ln_1/weight", (32,), None),
+        ("FiLM_0/gamma", (12, 32), None),
+        ("dispatch/kernel", (3, 32, 32), (3, 32, 32)),
+        ("system/kernel", (3, 32, 32), (3, 32, 32)),
+        ("multi_head/kernel", (32, 32), (1, 32, 32)),
+        ("overhead/kernel", (32, 32), (1, 32, 32)),
+        ("pre_logits/kernel", (32, 64), (1, 32, 64)),
+        ("mlp_head/kernel", (32, 10), None),
+        ("head_0/kernel", (32, 10), None),
+        ("logits_dense/kernel", (32, 10), None),
+        ("embedder/input_embedding", (64, 32), None),
+        ("posembed_input/pos_embedding", (1, 64, 32), None),
+        ("mlp/member/kernel", (32, 64), (1, 32, 64)),
         ("OptimizedLSTMCell_0/hi/kernel", (16, 16), (1, 16, 16)),
         ("cls_token", (1, 1, 32), None),
         ("wpe", (64, 32), None),
@@ -138,6 +164,37 @@ def test_single_leaves_have_their_role(path, shape, expected):
     for node in reversed(nodes):
         params = {node: params}
     assert sides(params) == {path: expected}
+
+
+def test_a_stack_agrees_with_its_neighbours():
+    """Bias-free stacks pass by their norms and kernels; a masked tree, without them, too."""
+    shapes = {
+        "attn": {name: {"kernel": (12, 32, 32)} for name in ("q_proj", "o_proj")},
+        "norm": {"scale": (12, 32)},
+        "mlp": {"up": {"kernel": (12, 32, 64)}},
+    }
+    is_shape = lambda x: isinstance(x, tuple)
+    params = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes, is_leaf=is_shape
+    )
+    assert sides({"layers": params, "embedding": jnp.ones((50, 32))}) == {
+        "layers/attn/q_proj/kernel": (12, 32, 32),
+        "layers/attn/o_proj/kernel": (12, 32, 32),
+        "layers/norm/scale": None,
+        "layers/mlp/up/kernel": (12, 32, 64),
+        "embedding": None,
+    }
+    lonely = {"a": {"kernel": jnp.ones((12, 3, 4)), "scale": optax.MaskedNode()}}
+    assert sides(lonely | {"b": {"kernel": jnp.ones((5, 6))}})["a/kernel"] == (12, 3, 4)
+
+
+def test_an_output_of_flattened_heads_is_no_contradiction():
+    params = {"query": {"kernel": jnp.ones((32, 4, 8))}, "out": {"kernel": jnp.ones((32, 16))}}
+    assert sides(params) == {"query/kernel": (1, 32, 32), "out/kernel": (1, 32, 16)}
+
+
+def test_a_lone_rule_serves():
+    assert sides({"u": jnp.ones((2, 3))}, Rule("u", "u", SPEC_2D)) == {"u": (1, 2, 3)}
 
 
 def test_a_bare_array_is_a_matrix():
@@ -243,12 +300,32 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             {"u": jnp.ones((2, 3))},
             FLAX,
-            r"leaf 'u' \(shape \(2, 3\), float32\): no rule knows.*Rule\('mine', r'u\$'",
+            r"leaf 'u' \(shape \(2, 3\), float32\): no rule.*Rule\('mine', r'\(\^\|/\)u\$'",
         ),
         (
             {"a": {"kernel": jnp.ones((2, 3, 4, 5))}},
             FLAX,
             r"'a/kernel'.*no rule knows its role",
+        ),
+        ({"q_einsum": {"w": jnp.ones((8, 32, 16))}}, FLAX, "'q_einsum/w'.*no rule"),
+        ({"wq": {"kernel": jnp.ones((32, 4, 8, 2))}}, FLAX, "'wq/kernel'.*no rule"),
+        (
+            {
+                "query": {"kernel": jnp.ones((12, 32, 16))},
+                "out": {"kernel": jnp.ones((12, 16, 32))},
+            },
+            FLAX,
+            r"'query/kernel'.*has heads \(32, 16\), and the output beside it \(12, 16\)",
+        ),
+        (
+            {"wq": {"kernel": jnp.ones((32, 4, 8))}, "wo": {"kernel": jnp.ones((4, 8, 32))}},
+            FLAX,
+            "'wo/kernel'.*'stack of matrices', but then 'wq/kernel' beside it would start",
+        ),
+        (
+            {"Conv_0": {"kernel": jnp.ones((5, 3, 3, 4, 8)), "bias": jnp.ones((5, 8))}},
+            FLAX,
+            r"'Conv_0/kernel'.*bias would have shape \(8,\), not \(5, 8\)",
         ),
         (
             {"DenseGeneral_0": {"kernel": jnp.ones((2, 3, 4))}},

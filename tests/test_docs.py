@@ -39,8 +39,9 @@ def test_the_pages_have_snippets():
     assert {page for page, _, _ in SNIPPETS} >= {"README.md"}
 
 
-def test_the_readme_equals_the_results():
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_equal_the_results(page):
+    text = page.read_text()
     assert report.filled(text) == text, "run `python -m benchmarks report`"
 
 

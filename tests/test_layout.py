@@ -35,6 +35,8 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
+            if node.module == "muon_optax":
+                yield from (f"muon_optax.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m != "muon_optax"])
@@ -71,7 +73,7 @@ def test_files_and_functions_stay_short(module):
         if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert lines <= 42, node.name
+            assert lines <= 40, node.name
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -128,6 +128,22 @@ def test_scale_does_not_matter_in_float32(name, scale):
     np.testing.assert_allclose(found, expected, atol=2 * tolerance(METHODS[name], "float32"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize("normalize", ["schatten4", "aol"])
+def test_other_normalisations_obey_the_laws_too(normalize, dtype):
+    method = NewtonSchulz("jordan", 5, normalize=normalize)
+    x = batch((5, 12), dtype)[0]
+    y = method.polar(x)
+    np.testing.assert_array_equal(method.polar(x[:5] * 2.0**-90), y[:5])
+    np.testing.assert_allclose(method.polar(x.mT), y.mT, atol=tolerance(method, dtype))
+    np.testing.assert_allclose(method.polar(x[2]), y[2], atol=tolerance(method, dtype))
+
+
+def test_a_tall_matrix_is_worked_on_from_its_short_side():
+    text = str(jax.make_jaxpr(NewtonSchulz().polar)(jnp.ones((90, 4))))
+    assert "[4,4]" in text and "[90,90]" not in text
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", METHODS)
 def test_smallest_normal_and_largest_finite_numbers_are_as_good_as_one(name, dtype):
@@ -311,6 +327,8 @@ def test_orthogonalize_takes_any_object_with_a_polar_method():
         ),
         (lambda: NewtonSchulz(eps=-1.0), "eps=-1.0; use a number ≥ 0"),
         (lambda: NewtonSchulz(eps=float("nan")), "eps=nan; use a number"),
+        (lambda: NewtonSchulz(eps=jnp.ones(())), "eps=Array.*use a number ≥ 0"),
+        (lambda: NewtonSchulz(eps=1e-7, normalize="aol"), "eps=1e-07 with normalize='aol'"),
         (lambda: NewtonSchulz(compute_dtype="int8"), "compute_dtype='int8'; use one of"),
         (lambda: SVD(rcond=1.5), r"rcond=1.5; use None or a number in \[0, 1\)"),
         (lambda: orthogonalize(jnp.ones(3)), r"shape \(3,\), float.*at least two axes"),

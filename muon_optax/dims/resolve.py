@@ -42,16 +42,22 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
     named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(params)]
     for name, leaf in named:
         check_float_array(name, leaf)
-    leaves = dict(named)
+    if isinstance(dims, Rule):
+        dims = (dims,)
     if dims is None:
-        found = {name: _plain_matrix(name, leaf) for name, leaf in named}
+        specs = [_plain_matrix(name, leaf) for name, leaf in named]
     elif isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
-        found = {name: find_spec(dims, name, leaves) for name in leaves}
+        # A masked tree lacks the neighbours that a guess is checked against.
+        whole = not any(
+            isinstance(x, optax.MaskedNode) for x in _paths(params, _is_hole).values()
+        )
+        neighbours = dict(named) if whole else {}
+        specs = [find_spec(dims, name, leaf, neighbours) for name, leaf in named]
     else:
         given = _paths(dims, _is_spec)
         _check_used(given, params)
-        found = {name: given[_covering(given, name, leaf)] for name, leaf in named}
-    return [view_of(found[name], name, leaf) for name, leaf in named]
+        specs = [given[_covering(given, name, leaf)] for name, leaf in named]
+    return [view_of(spec, name, leaf) for spec, (name, leaf) in zip(specs, named)]
 
 
 def _plain_matrix(name: str, leaf: Any) -> Spec:
@@ -80,6 +86,7 @@ def _check_used(given: dict[str, Spec], params: Any) -> None:
 
 
 def _paths(tree: Any, is_leaf: Callable[[Any], bool]) -> dict[str, Any]:
+    """Leaves by path, in what counts as a leaf here."""
     pairs = jax.tree.leaves_with_path(tree, is_leaf=is_leaf)
     return {path_name(path): leaf for path, leaf in pairs}
 

@@ -39,7 +39,7 @@ class NewtonSchulz:
         more product. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`,
         which moves the polar factor itself. `"paper"`: `max(1, ‖x‖_F)`, as in Algorithm 1;
         not scale-invariant.
-      eps: Added to `‖x‖_F` before the division, in units of x. The default 0 keeps the
+      eps: Added to `‖x‖_F`, in units of x; with `"frobenius"` only. The default 0 keeps the
         result scale-invariant; other libraries use 1e-7 or 1e-8.
       compute_dtype: `"float16"`, `"bfloat16"`, `"float32"` or `"float64"` for the products;
         None stands for the input's dtype, but at least float32. Complex input keeps its
@@ -47,7 +47,8 @@ class NewtonSchulz:
 
     Raises:
       ValueError: If the family or normalisation is unknown, `steps` is not positive or
-        exceeds a fixed family, `eps` is negative, or `compute_dtype` is no float.
+        exceeds a fixed family, `eps` is negative or not for this normalisation, or
+        `compute_dtype` is no float.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -73,6 +74,10 @@ class NewtonSchulz:
                 f"normalize={self.normalize!r}; use one of {get_args(Normalization)}"
             )
         check_number("eps", self.eps, "a number ≥ 0", lambda eps: eps >= 0)
+        if self.eps and self.normalize != "frobenius":
+            raise ValueError(
+                f"eps={self.eps} with normalize={self.normalize!r}; use eps=0 or 'frobenius'"
+            )
         if self.compute_dtype not in _COMPUTE_DTYPES:
             raise ValueError(
                 f"compute_dtype={self.compute_dtype!r}; use one of {_COMPUTE_DTYPES}"

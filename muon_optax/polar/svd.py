@@ -17,7 +17,8 @@ class SVD:
 
     The paper's idealisation: a partial isometry on the range of x. Directions of the null
     space, where the SVD's own vectors are arbitrary, give zero; so does the zero matrix.
-    Computed in float32 or wider.
+    Computed in float32 or wider. Rounding to a half precision gives a rank-deficient x full
+    rank, with singular values of that precision's eps: there, pass `rcond`.
 
     Attributes:
       rcond: Singular values up to `rcond·σ_max` count as zero; None stands for
