@@ -1,4 +1,4 @@
-"""The byte GPT of `examples/train_gpt.py`: Muon beside AdamW, both tuned over one budget.
+"""The byte GPT of `examples/train_gpt.py`: Muon beside AdamW, all tuned over one budget.
 
 A sweep of five learning rates each, one seed; then three seeds at the best of each. The
 held-out windows that choose a rate are those that are reported, for both alike.
@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from train_gpt import Config, Curve, report, train_all
 
+OPTIMIZERS = ("adamw", "adamw_two", "muon")
+
 
 def best_rate(curves: list[Curve], optimizer: str) -> float:
     """The learning rate of the lowest final held-out loss."""
@@ -23,14 +25,13 @@ def best_rate(curves: list[Curve], optimizer: str) -> float:
 def main(smoke: bool = False) -> None:
     """Sweep, then train three seeds; keep both, and the picture of the three seeds."""
     made_by = provenance()
-    config = Config(out=folder() / "gpt")
+    config = Config(optimizers=OPTIMIZERS, out=folder() / "gpt")
     if smoke:
         config = replace(config, steps=2, eval_every=1, layers=1, width=32, context=16, batch=2)
     sweep = train_all(replace(config, sweep=not smoke))
     tuned = replace(
         config,
-        adamw_lr=best_rate(sweep, "adamw"),
-        muon_lr=best_rate(sweep, "muon"),
+        **{f"{name}_lr": best_rate(sweep, name) for name in OPTIMIZERS},
         seeds=(0,) if smoke else (0, 1, 2),
     )
     curves = train_all(tuned)

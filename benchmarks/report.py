@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Callable
 
-from curves import LABELS, Curve
+from curves import LABELS, Curve, crossings
 
 from benchmarks.record import ROOT, load
 
@@ -35,39 +35,46 @@ def gpt_table(machine: str) -> str:
     """Muon beside AdamW on the byte GPT: equal steps, steps to equal loss, equal time."""
     record = load(machine, "gpt")
     steps, curves = record["steps"], [Curve(**curve) for curve in record["seeds"]]
-    adamw, muon = ([c for c in curves if c.optimizer == name] for name in ("adamw", "muon"))
-    pairs = list(zip(adamw, muon))
-    ends = spread([a.loss[-1] for a in adamw], 3)
-    reached = [m.steps_to(a.loss[-1]) or steps for a, m in pairs]
-    by_clock = [m.loss_within(a.seconds[-1]) for a, m in pairs]
-    slower = [m.seconds[-1] / a.seconds[-1] for a, m in pairs]
-    share = f"{100 * max(reached) / steps:.0f} %"
+    runs = {name: [c for c in curves if c.optimizer == name] for name in LABELS}
+    adamw, muon = runs["adamw"], runs["muon"]
+
+    def row(label: str, cell: Callable[[list[Curve]], str]) -> list[str]:
+        return [label, *map(cell, runs.values())]
+
+    def crossing(of_it: list[Curve]) -> str:
+        if of_it is muon:
+            return f"{steps}"
+        reached = [step or steps for step in crossings(curves, of_it[0].optimizer).values()]
+        return f"{min(reached)} to {max(reached)} ({100 * max(reached) / steps:.0f} %)"
+
     rows = [
-        ["learning rate, best of 5", *(f"{c.learning_rate:g}" for c in pairs[0])],
-        [f"loss after {steps} steps", ends, spread([m.loss[-1] for m in muon], 3)],
-        [
-            "steps to AdamW's final loss",
-            f"{steps}",
-            f"{min(reached)} to {max(reached)}: {share}",
-        ],
-        ["loss after AdamW's training time", ends, spread(by_clock, 3)],
-        ["time per step", "1", spread(slower, 2)],
+        row("learning rate, best of 5", lambda its: f"{its[0].learning_rate:g}"),
+        row(f"loss after {steps} steps", lambda its: spread([c.loss[-1] for c in its], 3)),
+        row("Muon is there at step", crossing),
+        row(
+            "loss after AdamW's training time",
+            lambda its: spread([c.loss_within(a.seconds[-1]) for a, c in zip(adamw, its)], 3),
+        ),
+        row(
+            "time per step",
+            lambda its: spread([c.seconds[-1] / a.seconds[-1] for a, c in zip(adamw, its)], 2),
+        ),
     ]
-    table = markdown(["byte GPT, 3 seeds: mean (range)", "AdamW", "Muon"], rows)
+    table = markdown(["byte GPT, 3 seeds: mean (range)", *LABELS.values()], rows)
     return f"{table}\n\n<sub>{made_by(record)}</sub>"
 
 
 def sweep_table(machine: str) -> str:
     """The final loss at every learning rate of the sweep, the best one bold."""
     curves = [Curve(**curve) for curve in load(machine, "gpt")["sweep"]]
-    rows = []
+    tables = []
     for name, label in LABELS.items():
-        of_it = [c for c in curves if c.optimizer == name]
-        best = min(of_it, key=lambda c: c.loss[-1])
-        cells = [f"{c.learning_rate:g}: {c.loss[-1]:.3f}" for c in of_it]
-        cells[of_it.index(best)] = f"**{cells[of_it.index(best)]}**"
-        rows.append([label, *cells])
-    return markdown(["learning rate: loss", *["" for _ in rows[0][1:]]], rows)
+        of_it = {c.learning_rate: c.loss[-1] for c in curves if c.optimizer == name}
+        best = min(of_it.values())
+        losses = [f"**{x:.3f}**" if x == best else f"{x:.3f}" for x in of_it.values()]
+        header = ["learning rate", *(f"{rate:g}" for rate in of_it)]
+        tables.append(markdown(header, [[label, *losses]]))
+    return "\n\n".join(tables)
 
 
 def footprint_table(machine: str) -> str:

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
-COLORS = {"adamw": "#8a8f98", "muon": "#d9480f"}
-LABELS = {"adamw": "AdamW", "muon": "Muon"}
+COLORS = {"adamw": "#8a8f98", "adamw_two": "#4c6ef5", "muon": "#d9480f"}
+LABELS = {"adamw": "AdamW", "adamw_two": "AdamW, two rates", "muon": "Muon"}
 
 
 @dataclass
@@ -93,20 +93,22 @@ def _label(axes, curves: list[Curve]) -> None:
         )
 
 
+def crossings(curves: list[Curve], baseline: str = "adamw") -> dict[int, int | None]:
+    """Seed → the first step at which Muon is at the baseline's final loss, if it is."""
+    ends = {c.seed: c.loss[-1] for c in curves if c.optimizer == baseline}
+    muons = [c for c in curves if c.optimizer == "muon" and c.seed in ends]
+    return {c.seed: c.steps_to(ends[c.seed]) for c in muons}
+
+
 def _mark_crossing(axes, curves: list[Curve]) -> None:
-    """Where Muon's curves, at the latest, pass AdamW's best end."""
-    ends = [c.loss[-1] for c in curves if c.optimizer == "adamw"]
-    crossings = [c.steps_to(min(ends)) for c in curves if c.optimizer == "muon" and ends]
-    if not crossings or None in crossings:
+    """Where Muon passes AdamW's end of the same seed, in the seed where that is latest."""
+    steps = {seed: step for seed, step in crossings(curves).items() if step}
+    if not steps:
         return
-    last = max(step for step in crossings if step is not None)
-    axes.plot([last, axes.get_xlim()[1]], [min(ends)] * 2, ":", color="black", lw=1)
-    axes.plot([last], [min(ends)], "o", color="black", ms=4)
-    axes.annotate(
-        f"step {last}",
-        (last, min(ends)),
-        xytext=(-6, -12),
-        textcoords="offset points",
-        ha="right",
-        fontsize=9,
-    )
+    seed, step = max(steps.items(), key=lambda item: item[1])
+    end = next(c.loss[-1] for c in curves if (c.optimizer, c.seed) == ("adamw", seed))
+    axes.plot([step, axes.get_xlim()[1]], [end] * 2, ":", color="black", lw=1)
+    axes.plot([step], [end], "o", color="black", ms=4)
+    label = f"AdamW's end,\nat step {step}"
+    offset = {"xytext": (-6, -24), "textcoords": "offset points", "ha": "right"}
+    axes.annotate(label, (step, end), fontsize=9, **offset)

@@ -20,13 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from curves import LABELS, Curve, print_table, save_picture
+from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
 from rich.progress import Progress
 
-from muon_optax import METHODS, muon
+from muon_optax import FLAX, METHODS, dims, muon
 
-SWEEP = {"adamw": (1e-3, 2e-3, 3e-3, 6e-3, 1e-2), "muon": (5e-3, 1e-2, 2e-2, 4e-2, 8e-2)}
+SWEEP = {
+    "adamw": (1e-3, 2e-3, 3e-3, 6e-3, 1e-2),
+    "adamw_two": (1e-3, 2e-3, 3e-3, 6e-3, 1e-2),
+    "muon": (5e-3, 1e-2, 2e-2, 4e-2, 8e-2),
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,15 @@ class Config:
     """Every option; the defaults take two CPU cores about two minutes."""
 
     optimizers: tuple[str, ...] = ("adamw", "muon")
-    """Which of adamw and muon to train."""
+    """Which to train: adamw, muon, and adamw_two, AdamW with two rates as under Muon."""
     adamw_lr: float = 3e-3
     """AdamW's peak learning rate, the best of the sweep."""
+    adamw_two_lr: float = 3e-3
+    """The matrices' peak learning rate under adamw_two, the best of the sweep."""
     muon_lr: float = 4e-2
-    """Muon's, the best of the sweep; what is no matrix gets a fifth of it from AdamW."""
+    """Muon's, the best of the sweep."""
+    rest_lr: float = 8e-3
+    """AdamW's rate for what is no matrix, under muon and adamw_two."""
     method: str = "jordan"
     """A polar method of `muon_optax.METHODS`."""
     steps: int = 400
@@ -118,21 +126,28 @@ def windows(text: np.ndarray, rng: np.random.Generator, *shape: int) -> np.ndarr
 
 
 def make_optimizer(config: Config, name: str, rate: float) -> optax.GradientTransformation:
-    """Warm-up, cosine decay to 5 % and clipping, the same for both."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, rate, min(20, config.steps // 4), config.steps, 0.05 * rate
-    )
+    """Warm-up, cosine decay to 5 % and clipping, the same for all."""
+
+    def schedule(peak: float) -> optax.Schedule:
+        warm_up = min(20, config.steps // 4)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.steps, 0.05 * peak)
+
+    matrices = optax.adamw(schedule(rate), b2=0.95, weight_decay=0.05)
+    rest = optax.adam(schedule(config.rest_lr), b2=0.95)
     if name == "adamw":
-        optimizer = optax.adamw(schedule, b2=0.95, weight_decay=0.05)
+        optimizer = matrices
+    elif name == "adamw_two":
+        optimizer = optax.partition({True: matrices, False: rest}, is_matrix)
     else:
-        optimizer = muon(
-            schedule,
-            METHODS[config.method],
-            weight_decay=0.05,
-            adam_learning_rate=lambda step: 0.2 * schedule(step),
-            adam_b2=0.95,
-        )
+        method = METHODS[config.method]
+        optimizer = muon(schedule(rate), method, weight_decay=0.05, fallback=rest)
     return optax.chain(optax.clip_by_global_norm(1.0), optimizer)
+
+
+def is_matrix(params):
+    """A tree of booleans: what Muon would train."""
+    views = dims.resolve(FLAX, params)
+    return jax.tree.structure(params).unflatten([view is not None for view in views])
 
 
 def cross_entropy(graph, params, tokens):
@@ -185,8 +200,7 @@ def train_all(config: Config) -> list[Curve]:
     text, held_out_text = corpus()
     held_out = windows(held_out_text, np.random.default_rng(0), 128, config.context + 1)
     held_out = jnp.asarray(held_out)
-    best = {"adamw": (config.adamw_lr,), "muon": (config.muon_lr,)}
-    rates = SWEEP if config.sweep else best
+    rates = SWEEP if config.sweep else {n: (getattr(config, f"{n}_lr"),) for n in SWEEP}
     rounds = [
         (seed, [(name, rates[name][trial]) for name in config.optimizers])
         for seed in config.seeds
@@ -227,13 +241,6 @@ def report(config: Config, curves: list[Curve]) -> None:
     numbers = config.out / "curves.json"
     numbers.write_text(json.dumps([curve.as_json() for curve in curves]) + "\n")
     print(f"picture and numbers: {picture}, {numbers}")
-
-
-def crossings(curves: list[Curve]) -> dict[int, int | None]:
-    """Seed → the first evaluated step at which Muon is at AdamW's final loss, if any."""
-    ends = {c.seed: c.loss[-1] for c in curves if c.optimizer == "adamw"}
-    muons = [c for c in curves if c.optimizer == "muon" and c.seed in ends]
-    return {c.seed: c.steps_to(ends[c.seed]) for c in muons}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import jax
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax.checks import check_schedulable
+from muon_optax.checks import check_schedulable, path_name
 from muon_optax.dims import FLAX, Dims, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.transform import scale_by_muon, scale_by_shape
@@ -64,8 +64,9 @@ def muon(
       mu_dtype: See `scale_by_muon`.
       max_stack_bytes: See `scale_by_muon`.
       fallback: Any transformation, its own learning rate included, in place of AdamW; the
-        `adam_*` arguments are then not used.
-      adam_learning_rate: The fallback's learning rate; None for `learning_rate`.
+        `adam_*` arguments are then for nothing.
+      adam_learning_rate: The fallback's learning rate; None for `learning_rate`, which is
+        high for AdamW where it is right for Muon: pass one, 3e-3 for example.
       adam_b1: Its decay of the first moment.
       adam_b2: Its decay of the second moment.
       adam_eps: Its ε.
@@ -91,39 +92,70 @@ def muon(
     2601.19156.
     """
     _check_rate("learning_rate", learning_rate)
-    if isinstance(weight_decay_mask, jax.Array):
+    if isinstance(weight_decay_mask, bool | jax.Array):
         raise ValueError(f"weight_decay_mask={weight_decay_mask!r}; {_NAME_STATIC}")
     if fallback is None:
         rate = learning_rate if adam_learning_rate is None else adam_learning_rate
         fallback = _adamw(rate, adam_b1, adam_b2, adam_eps, adam_weight_decay)
     elif not isinstance(fallback, optax.GradientTransformation):
         raise ValueError(f"fallback={fallback!r}; use a transformation, such as optax.sgd(0.1)")
-    matrices = optax.chain(
-        scale_by_muon(
-            method,
-            beta,
-            nesterov=nesterov,
-            bias_correction=bias_correction,
-            mu_dtype=mu_dtype,
-            dims=dims,
-            max_stack_bytes=max_stack_bytes,
-        ),
-        scale_by_shape(shape_scaling, dims=dims),
-        _decay("weight_decay", weight_decay, weight_decay_mask),
-        optax.scale_by_learning_rate(learning_rate),
-    )
+    elif adam_learning_rate is not None:
+        raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
 
-    def labels(params: optax.Params) -> Any:
-        views = resolve(dims, params)
+    def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
+        return optax.chain(
+            scale_by_muon(
+                method,
+                beta,
+                nesterov=nesterov,
+                bias_correction=bias_correction,
+                mu_dtype=mu_dtype,
+                dims=dims,
+                max_stack_bytes=max_stack_bytes,
+            ),
+            scale_by_shape(shape_scaling, dims=dims),
+            _decay("weight_decay", weight_decay, weight_decay_mask),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+
+    matrices(dims)  # what is out of its range raises here, not at init
+    return _partition(matrices, fallback, dims)
+
+
+def _partition(
+    matrices: Callable[[Dims], optax.GradientTransformation],
+    fallback: optax.GradientTransformation,
+    dims: Dims,
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.partition`, with `dims` resolved on the whole tree, before parts are masked."""
+
+    def on(tree: Any) -> optax.GradientTransformationExtraArgs:
+        views = resolve(dims, tree)
         if views and not any(views):
             raise ValueError(
                 "muon has no matrix to train: dims gives every leaf to the fallback. Use "
                 "the fallback alone, or a dims that names the matrices"
             )
-        names = ["adam" if view is None else "muon" for view in views]
-        return jax.tree.structure(params).unflatten(names)
+        labels = ["muon" if view else "adam" for view in views]
+        paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
+        specs = {path: view.spec if view else None for path, view in zip(paths, views)}
+        return optax.partition(
+            {"muon": matrices(specs), "adam": fallback},
+            jax.tree.structure(tree).unflatten(labels),
+        )
 
-    return optax.partition({"muon": matrices, "adam": fallback}, labels)
+    def init(params: optax.Params) -> Any:
+        return on(params).init(params)
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        return on(updates).update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _adamw(

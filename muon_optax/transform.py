@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import LeafError, check_number, check_schedulable, path_name
 from muon_optax.dims import Dims, MatrixView, resolve
-from muon_optax.polar import NewtonSchulz, PolarMethod
+from muon_optax.polar import NewtonSchulz, PolarMethod, check_method
 from muon_optax.scaling import shape_factor
 from muon_optax.stacking import map_stacked
 
@@ -79,16 +79,13 @@ def scale_by_muon(
     Source: Kim & Oh, arXiv 2601.19156, Algorithm 1 (which has neither Nesterov's step nor
     bias correction, and whose `M = μ/(1-β)` has the same polar factor).
     """
-    if not callable(getattr(method, "polar", None)):
-        raise ValueError(
-            f"method={method!r}; use NewtonSchulz(), SVD() or an object with .polar"
-        )
+    check_method(method)
     check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
     if mu_dtype is not None and not jnp.issubdtype(mu_dtype, jnp.floating):
         raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
     if max_stack_bytes is not None:
-        # Refuses an array too: named in static_args, inject_hyperparams lets it be.
-        check_number("max_stack_bytes", max_stack_bytes, "None or ≥ 1", lambda b: b >= 1)
+        allowed = "None or a number ≥ 1, named in static_args of optax.inject_hyperparams"
+        check_number("max_stack_bytes", max_stack_bytes, allowed, lambda b: b >= 1)
 
     def init(params: optax.Params) -> MuonState:
         _views(dims, params)

@@ -106,6 +106,25 @@ def test_inject_hyperparams_keeps_what_static_args_name():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
 
 
+def test_a_callable_mask_that_is_not_static_is_an_error_not_a_lost_decay():
+    mask = lambda params: jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
+    with pytest.raises(ValueError, match=r"weight_decay_mask=False; .*static_args"):
+        injected = optax.inject_hyperparams(muon)
+        injected(learning_rate=0.1, weight_decay=1.0, weight_decay_mask=mask).init(PARAMS)
+
+
+def test_dims_are_resolved_on_the_whole_tree():
+    """The parts that optax masks lack what a guess is checked against: here, the biases."""
+    params = {
+        "a": {"kernel": jnp.ones((3, 4, 5)), "bias": jnp.ones((3, 5))},
+        "b": {"kernel": jnp.ones((6, 7)), "bias": jnp.ones(7)},
+    }
+    seen = []
+    tx = muon(0.1, dims=lambda tree: (seen.append(len(jax.tree.leaves(tree))), FLAX)[1])
+    tx.update(params, tx.init(params), params)
+    assert seen == [4, 4]
+
+
 def test_an_empty_tree_is_a_no_op():
     tx = muon(0.1)
     assert tx.update({}, tx.init({}), {})[0] == {}
@@ -140,6 +159,11 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, adam_b1=2.0), r"adam_b1=2.0; use a number in \[0, 1\)"),
         (lambda: muon(0.1, adam_b2=-3), "adam_b2=-3"),
         (lambda: muon(0.1, adam_eps=-1.0), "adam_eps=-1.0"),
+        (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False; .*static_args"),
+        (
+            lambda: muon(0.1, fallback=optax.sgd(0.1), adam_learning_rate=0.1),
+            "adam_learning_rate is for AdamW",
+        ),
         (lambda: muon(0.1, fallback="sgd"), "fallback='sgd'; use a transformation"),
         (lambda: muon(0.1, weight_decay_mask=jnp.ones(())), "name it in static_args"),
         (lambda: muon(0.1, max_stack_bytes=jnp.ones((), int)), "max_stack_bytes=.*use None"),

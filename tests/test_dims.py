@@ -126,8 +126,8 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
         ("layers/experts/wo", (3, 8, 16, 32), (24, 16, 32)),
         ("query/kernel", (32, 16), (1, 32, 16)),
         ("layers/query/kernel", (3, 32, 4, 8), (3, 32, 32)),
-        ("layers/attn/q_proj/kernel", (12, 32, 16), (12, 32, 16)),
-        ("layers/attn/o_proj/kernel", (12, 16, 32), (12, 16, 32)),
+        ("attn/q_proj/kernel", (32, 4, 8), (1, 32, 32)),
+        ("attn/o_proj/kernel", (4, 8, 32), (1, 32, 32)),
         ("moe_layers/self_attention/query/kernel", (12, 32, 4, 8), (12, 32, 32)),
         ("moe_layers/self_attention/out/kernel", (12, 4, 8, 32), (12, 32, 32)),
         ("moe_layers/wi_bias", (12, 8, 32), None),
@@ -145,6 +145,11 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
         ("overhead/kernel", (32, 32), (1, 32, 32)),
         ("pre_logits/kernel", (32, 64), (1, 32, 64)),
         ("mlp_head/kernel", (32, 10), None),
+        ("mlp_head/layers_0/kernel", (32, 10), None),
+        ("unembed/kernel", (32, 10), None),
+        ("output_layer/kernel", (32, 10), None),
+        ("pos", (64, 32), None),
+        ("position_encoding", (1, 64, 32), None),
         ("head_0/kernel", (32, 10), None),
         ("logits_dense/kernel", (32, 10), None),
         ("embedder/input_embedding", (64, 32), None),
@@ -188,9 +193,30 @@ def test_a_stack_agrees_with_its_neighbours():
     assert sides(lonely | {"b": {"kernel": jnp.ones((5, 6))}})["a/kernel"] == (12, 3, 4)
 
 
+@pytest.mark.parametrize("kv", [8, 4, 2], ids=lambda kv: f"{kv} key heads")
+@pytest.mark.parametrize(
+    "names", ["query key value out", "q k v o", "q_proj k_proj v_proj o_proj"]
+)
+def test_heads_and_stacks_of_plain_layers_are_told_apart_by_query_and_output(names, kv):
+    """A stack of 12 layers 32 → 64 reads like one kernel of 32 heads; the output does not."""
+    q, k, v, o = names.split()
+    heads = {q: (32, 8, 4), k: (32, kv, 4), v: (32, kv, 4), o: (8, 4, 32)}
+    plain = {q: (12, 32, 64), k: (12, 32, 8 * kv), v: (12, 32, 8 * kv), o: (12, 64, 32)}
+    for shapes, expected in (
+        (heads, [(1, 32, 32), (1, 32, 4 * kv), (1, 32, 4 * kv), (1, 32, 32)]),
+        (plain, [plain[name] for name in (q, k, v, o)]),
+    ):
+        params = {"a": {name: {"kernel": jnp.ones(shape)} for name, shape in shapes.items()}}
+        found = sides(params)
+        assert [found[f"a/{name}/kernel"] for name in (q, k, v, o)] == expected
+
+
 def test_an_output_of_flattened_heads_is_no_contradiction():
     params = {"query": {"kernel": jnp.ones((32, 4, 8))}, "out": {"kernel": jnp.ones((32, 16))}}
     assert sides(params) == {"query/kernel": (1, 32, 32), "out/kernel": (1, 32, 16)}
+    unknown = {"wx": {"kernel": jnp.ones((32, 4, 8))}, "wy": {"kernel": jnp.ones((32, 16))}}
+    with pytest.raises(ValueError, match=r"'wx/kernel'.*'stack of matrices', but.*'wy/kernel'"):
+        sides(unknown)
 
 
 def test_a_lone_rule_serves():
@@ -307,20 +333,14 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
             FLAX,
             r"'a/kernel'.*no rule knows its role",
         ),
+        (MATRIX, {"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use MuonDimensionNumbers"),
+        (MATRIX, (Rule("mine", "z", None), FLAX), r"dims has Rule.* at '0'; .*\*FLAX"),
         ({"q_einsum": {"w": jnp.ones((8, 32, 16))}}, FLAX, "'q_einsum/w'.*no rule"),
         ({"wq": {"kernel": jnp.ones((32, 4, 8, 2))}}, FLAX, "'wq/kernel'.*no rule"),
         (
-            {
-                "query": {"kernel": jnp.ones((12, 32, 16))},
-                "out": {"kernel": jnp.ones((12, 16, 32))},
-            },
-            FLAX,
-            r"'query/kernel'.*has heads \(32, 16\), and the output beside it \(12, 16\)",
-        ),
-        (
             {"wq": {"kernel": jnp.ones((32, 4, 8))}, "wo": {"kernel": jnp.ones((4, 8, 32))}},
             FLAX,
-            "'wo/kernel'.*'stack of matrices', but then 'wq/kernel' beside it would start",
+            "'wo/kernel'.*'stack of matrices', but then 'wq/kernel' beside it, .* 4 layers",
         ),
         (
             {"Conv_0": {"kernel": jnp.ones((5, 3, 3, 4, 8)), "bias": jnp.ones((5, 8))}},
@@ -348,7 +368,7 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             MATRIX,
             {"a": {"w": "matrix"}},
-            r"'a/w'.*spec is 'matrix'; use MuonDimensionNumbers",
+            r"dims has 'matrix' at 'a/w'; use MuonDimensionNumbers",
         ),
         (
             {"b": jnp.ones(3)},

@@ -301,6 +301,7 @@ def test_equal_configurations_are_traced_once():
         run(x, method)
     assert len(traces) == 1
     assert NewtonSchulz("jordan") == NewtonSchulz(FAMILIES["jordan"])
+    assert NewtonSchulz(compute_dtype=jnp.bfloat16) == NewtonSchulz(compute_dtype="bfloat16")
 
 
 def test_orthogonalize_takes_any_object_with_a_polar_method():
@@ -329,7 +330,11 @@ def test_orthogonalize_takes_any_object_with_a_polar_method():
         (lambda: NewtonSchulz(eps=float("nan")), "eps=nan; use a number"),
         (lambda: NewtonSchulz(eps=jnp.ones(())), "eps=Array.*use a number ≥ 0"),
         (lambda: NewtonSchulz(eps=1e-7, normalize="aol"), "eps=1e-07 with normalize='aol'"),
-        (lambda: NewtonSchulz(compute_dtype="int8"), "compute_dtype='int8'; use one of"),
+        (
+            lambda: NewtonSchulz(compute_dtype="int8"),
+            "compute_dtype='int8'; use None or one of",
+        ),
+        (lambda: orthogonalize(jnp.ones((2, 2)), "svd"), r"method='svd'; use .*METHODS"),
         (lambda: SVD(rcond=1.5), r"rcond=1.5; use None or a number in \[0, 1\)"),
         (lambda: orthogonalize(jnp.ones(3)), r"shape \(3,\), float.*at least two axes"),
         (lambda: SVD().polar(jnp.ones(3)), r"at least two axes, \[..., m, n\]"),

@@ -1,58 +1,66 @@
 """Knows what the leaves beside a kernel say against a guess of its axes."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
 
 from muon_optax.dims.view import MatrixView
 
+Shapes = Mapping[str, tuple[int, ...] | None]  # by path; None where optax has masked a leaf
 
-def contradiction(view: MatrixView, name: str, leaves: Mapping[str, Any]) -> str | None:
+_QUERY = ("query", "q", "query_proj", "q_proj")
+_OUT = ("out", "o", "out_proj", "o_proj")
+
+
+def contradiction(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     """What speaks against a view, in words.
 
     Args:
       view: The view that a rule gives of the leaf.
       name: The leaf's path.
-      leaves: All leaves by path; an empty mapping knows nothing.
+      shapes: The shapes of all leaves.
 
     Returns:
       None where nothing does.
     """
-    if name not in leaves:
-        return None
-    return (
-        _of_bias(view, name, leaves) or _of_heads(name, leaves) or _of_stack(view, name, leaves)
-    )
+    doubts = (_of_bias, _of_heads, _of_stack)
+    return next(filter(None, (doubt(view, name, shapes) for doubt in doubts)), None)
 
 
-def _of_bias(view: MatrixView, name: str, leaves: Mapping[str, Any]) -> str | None:
+def _of_bias(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     """A layer's bias has the batch and the output axes of its kernel."""
     module, _, kind = name.rpartition("kernel")
-    bias = leaves.get(f"{module}bias") if not kind else None
-    expected = tuple(leaves[name].shape[axis] for axis in view.batch + view.output)
-    if bias is None or bias.shape == expected:
+    bias, shape = None if kind else shapes.get(f"{module}bias"), shapes[name] or ()
+    expected = tuple(shape[axis] for axis in view.batch + view.output)
+    if bias is None or bias == expected:
         return None
-    return f"then its bias would have shape {expected}, not {bias.shape}"
+    return f"then its bias would have shape {expected}, not {bias}"
 
 
-def _of_heads(name: str, leaves: Mapping[str, Any]) -> str | None:
+def _of_heads(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     """`query` is `[in, heads, depth]` where `out` beside it is `[heads, depth, out]`."""
-    layer, _, kind = name.rpartition("query/kernel")
-    out = leaves.get(f"{layer}out/kernel") if not kind else None
-    shape = leaves[name].shape
-    if out is None or len(out.shape) != len(shape) or out.shape[-3:-1] == shape[-2:]:
+    if len(view.reduction + view.output) < 3:
         return None
-    return f"then it has heads {shape[-2:]}, and the output beside it {out.shape[-3:-1]}"
+    layer = re.sub(r"(^|/)[^/]+/kernel$", r"\1", name)
+    query, out = (
+        next(filter(None, (shapes.get(f"{layer}{role}/kernel") for role in roles)), None)
+        for roles in (_QUERY, _OUT)
+    )
+    if not query or not out or len(query) != len(out) or query[-2:] == out[-3:-1]:
+        return None
+    return f"then its query has heads {query[-2:]}, and its output {out[-3:-1]}"
 
 
-def _of_stack(view: MatrixView, name: str, leaves: Mapping[str, Any]) -> str | None:
-    """Layers that are stacked all have the stack's axis in front."""
+def _of_stack(view: MatrixView, name: str, shapes: Shapes) -> str | None:
+    """Layers that are stacked all have the stack's axis in front, and no plain kernel."""
     module, others = name if view.batch else "", []
     while module and not others:
         module = module.rpartition("/")[0]
         inside = f"{module}/" if module else ""
-        others = [other for other in leaves if other.startswith(inside) and other != name]
-    layers = leaves[name].shape[:1]
+        others = [other for other in shapes if other.startswith(inside) and other != name]
+    layers = (shapes[name] or (0,))[0]
     for other in others:
-        if leaves[other].shape[:1] != layers:
-            return f"then {other!r} beside it would start with {layers[0]} layers, too"
+        shape = shapes[other]
+        plain = shape and len(shape) == 2 and other.endswith("kernel")
+        if shape is not None and (shape[:1] != (layers,) or plain):
+            return f"then {other!r} beside it, {shape}, would be {layers} layers, too"
     return None

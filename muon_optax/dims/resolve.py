@@ -1,6 +1,6 @@
 """Knows how `dims`, in any of its forms, becomes one spec per leaf."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
     Raises:
       LeafError: If a leaf is not of floats, has no spec or one that does not fit its axes,
         or no rule knows it.
-      ValueError: If a spec of a tree matches no leaf.
+      ValueError: If a spec of a tree matches no leaf, or is no spec.
 
     Example:
       >>> import jax.numpy as jnp
@@ -47,14 +47,11 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
     if dims is None:
         specs = [_plain_matrix(name, leaf) for name, leaf in named]
     elif isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
-        # A masked tree lacks the neighbours that a guess is checked against.
-        whole = not any(
-            isinstance(x, optax.MaskedNode) for x in _paths(params, _is_hole).values()
-        )
-        neighbours = dict(named) if whole else {}
-        specs = [find_spec(dims, name, leaf, neighbours) for name, leaf in named]
+        everything = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
+        shapes = {path_name(path): getattr(x, "shape", None) for path, x in everything}
+        specs = [find_spec(dims, name, leaf, shapes) for name, leaf in named]
     else:
-        given = _paths(dims, _is_spec)
+        given = _given(dims)
         _check_used(given, params)
         specs = [given[_covering(given, name, leaf)] for name, leaf in named]
     return [view_of(spec, name, leaf) for spec, (name, leaf) in zip(specs, named)]
@@ -74,21 +71,29 @@ def _covering(given: dict[str, Spec], name: str, leaf: Any) -> str:
     raise LeafError(name, leaf, "dims has no spec for it; write None for no matrix")
 
 
+def _given(specs: Any) -> dict[str, Spec]:
+    """The specs of a tree by path."""
+    given = {}
+    for path, spec in jax.tree.leaves_with_path(specs, is_leaf=_is_spec):
+        if not _is_spec(spec):
+            raise ValueError(
+                f"dims has {spec!r} at {path_name(path)!r}; use MuonDimensionNumbers(in_axes, "
+                "out_axes) or None for a leaf, dims=(Rule(...), *FLAX) for rules"
+            )
+        given[path_name(path)] = spec
+    return given
+
+
 def _check_used(given: dict[str, Spec], params: Any) -> None:
-    """A spec where there is no parameter is a slip; masked nodes and None count as present."""
-    present = list(_paths(params, _is_hole))
+    """A spec where there is no parameter is a slip; masked nodes and None are present."""
+    paths = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
+    present = [path_name(path) for path, _ in paths]
     used = {prefix for name in present for prefix in _prefixes(name)}
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
                 f"dims has {spec} at {name!r}, where there is no parameter; there are {present}"
             )
-
-
-def _paths(tree: Any, is_leaf: Callable[[Any], bool]) -> dict[str, Any]:
-    """Leaves by path, in what counts as a leaf here."""
-    pairs = jax.tree.leaves_with_path(tree, is_leaf=is_leaf)
-    return {path_name(path): leaf for path, leaf in pairs}
 
 
 def _is_spec(x: Any) -> bool:

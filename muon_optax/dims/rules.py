@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optax.contrib import MuonDimensionNumbers
 
 from muon_optax.checks import LeafError
-from muon_optax.dims.neighbours import contradiction
+from muon_optax.dims.neighbours import Shapes, contradiction
 from muon_optax.dims.view import Spec, view_of
 
 
@@ -25,8 +25,8 @@ class Rule:
         a leaf that is no matrix.
       min_ndim: The rule holds for leaves of at least so many axes,
       max_ndim: and at most so many.
-      guess: Whether the leaf's neighbours may contradict the rule: a kernel's bias, the
-        other half of an attention layer, the other leaves of a stack.
+      guess: Whether the leaf's neighbours may contradict the rule, which passes the leaf on
+        to the next: a kernel's bias, the rest of an attention layer, of a stack.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,15 +48,19 @@ _IN_OUT = MuonDimensionNumbers(-2, -1)
 _WEIGHT = r"(kernel|weights?|w\d*)$"
 
 # Linen and nnx by role. Leading axes of a matrix (scanned layers, experts) are batch axes;
-# all heads of an attention kernel form one matrix. What no rule fits is an error, and so is
-# a guess that its neighbours contradict.
+# all heads of an attention kernel form one matrix. A guess that its neighbours contradict
+# passes the leaf on to the next rule; what no rule fits is an error.
 FLAX: tuple[Rule, ...] = (
     Rule("norm", r"(norm|(^|/)ln)[^/]*/(weight|w)$", None),
     Rule("bias or gain", r"(^|[/_])(bias|scale|gamma|beta)$", None),
     Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
     Rule("token or position table", r"(^|/)(wte|wpe|cls)$|_token$", None),
-    Rule("output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)(_\d+)?/" + _WEIGHT, None),
+    Rule("position table", r"(^|[/_])pos(ition)?s?(_?enc(oding)?)?$", None),
+    Rule(
+        "output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)(_\d+)?/(.*/)?" + _WEIGHT, None
+    ),
     Rule("output head", r"(?<!pre_)logits[^/]*/" + _WEIGHT, None),
+    Rule("output head", r"(^|/)(unembed\w*|readout|output_layer|vocab_proj)/" + _WEIGHT, None),
     Rule("router", r"router|gate_logits|(moe|expert)[^/]*/gate/" + _WEIGHT, None),
     Rule("depthwise convolution", r"(depthwise|dw_?conv|conv_dw).*/kernel$", None),
     Rule("unshared convolution", r"ConvLocal[^/]*/kernel$", _IN_OUT, 3),
@@ -73,14 +77,14 @@ FLAX: tuple[Rule, ...] = (
     ),
     Rule(
         "attention query, key or value",
-        r"(^|/)(query|key|value)/kernel$",
+        r"(^|/)(query|key|value|[qkv])(_proj)?/kernel$",
         MuonDimensionNumbers(-3, (-2, -1)),
         min_ndim=3,
         guess=True,
     ),
     Rule(
         "attention output",
-        r"(^|/)out/kernel$",
+        r"(^|/)(out|o)(_proj)?/kernel$",
         MuonDimensionNumbers((-3, -2), -1),
         min_ndim=3,
         guess=True,
@@ -100,42 +104,35 @@ FLAX: tuple[Rule, ...] = (
 )
 
 
-def find_spec(
-    rules: Sequence[Rule], name: str, leaf: Any, neighbours: Mapping[str, Any]
-) -> Spec:
-    """The spec of the first rule that matches a leaf.
+def find_spec(rules: Sequence[Rule], name: str, leaf: Any, shapes: Shapes) -> Spec:
+    """The spec of the first rule that matches a leaf and that no neighbour contradicts.
 
     Args:
       rules: In order of precedence.
       name: The leaf's path.
       leaf: The leaf.
-      neighbours: All leaves by path, to check a guess against; none for no check.
+      shapes: The shapes of all leaves, against which a guess is checked.
 
     Returns:
       The rule's spec.
 
     Raises:
-      LeafError: If no rule matches, or the neighbours contradict the one that does.
+      LeafError: If there is none.
     """
+    problem = "no rule knows its role"
     for rule in rules:
         fits = rule.min_ndim <= len(leaf.shape) <= rule.max_ndim
-        if fits and re.search(rule.pattern, name, re.IGNORECASE):
-            break
-    else:
-        raise LeafError(
-            name,
-            leaf,
-            "no rule knows its role; put one in front, dims=(Rule('mine', "
-            f"r'(^|/){re.escape(name)}$', MuonDimensionNumbers(in_axes, out_axes)), *FLAX), "
-            "or None in place of the axes to give it to the fallback",
-        )
-    view = view_of(rule.spec, name, leaf)
-    doubt = contradiction(view, name, neighbours) if rule.guess and view else None
-    if doubt:
-        raise LeafError(
-            name,
-            leaf,
-            f"it looks like {rule.role!r}, but {doubt}; put a rule with its true axes in "
-            "front, dims=(Rule(...), *FLAX)",
-        )
-    return rule.spec
+        if not fits or not re.search(rule.pattern, name, re.IGNORECASE):
+            continue
+        view = view_of(rule.spec, name, leaf)
+        doubt = contradiction(view, name, shapes) if rule.guess and view else None
+        if not doubt:
+            return rule.spec
+        problem = f"it looks like {rule.role!r}, but {doubt}"
+    raise LeafError(
+        name,
+        leaf,
+        f"{problem}; put a rule in front, dims=(Rule('mine', r'(^|/){re.escape(name)}$', "
+        "MuonDimensionNumbers(in_axes, out_axes)), *FLAX), or None in place of the axes to "
+        "give it to the fallback",
+    )

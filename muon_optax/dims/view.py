@@ -32,6 +32,11 @@ class MatrixView(NamedTuple):
     reduction: Axes
     output: Axes
 
+    @property
+    def spec(self) -> MuonDimensionNumbers:
+        """The spec that gives this view."""
+        return MuonDimensionNumbers(self.reduction, self.output)
+
     def sides(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """`(batch, fan_in, fan_out)` of an array of that shape."""
         batch, fan_in, fan_out = (math.prod(shape[a] for a in axes) for axes in self)
@@ -48,11 +53,11 @@ class MatrixView(NamedTuple):
         return matrices.reshape([shape[axis] for axis in order]).transpose(inverse)
 
 
-def view_of(spec: Any, name: str, leaf: Any) -> MatrixView | None:
+def view_of(spec: Spec, name: str, leaf: Any) -> MatrixView | None:
     """The view that a spec gives of a leaf; None for None.
 
     Args:
-      spec: A `MuonDimensionNumbers` or None.
+      spec: Its spec, or None.
       name: The leaf's path, for the error.
       leaf: An array or a `jax.ShapeDtypeStruct`.
 
@@ -64,9 +69,6 @@ def view_of(spec: Any, name: str, leaf: Any) -> MatrixView | None:
     """
     if spec is None:
         return None
-    if not isinstance(spec, MuonDimensionNumbers):
-        problem = f"its spec is {spec!r}; use MuonDimensionNumbers(in_axes, out_axes) or None"
-        raise LeafError(name, leaf, problem)
     ndim = len(leaf.shape)
     given = [(axes,) if isinstance(axes, int) else tuple(axes) for axes in spec]
     if ndim < 2 or not all(-ndim <= axis < ndim for axes in given for axis in axes):

@@ -31,18 +31,36 @@ METHODS: dict[str, PolarMethod] = {
 }
 
 
+def check_method(method: PolarMethod) -> None:
+    """Refuse what is no polar method: a name, a family, a class.
+
+    Args:
+      method: What was passed.
+
+    Raises:
+      ValueError: If it is not an object with `.polar`.
+    """
+    if isinstance(method, type) or not callable(getattr(method, "polar", None)):
+        raise ValueError(
+            f"method={method!r:.80}; use NewtonSchulz(), NewtonSchulz('polar_express', 8), "
+            f"SVD(), METHODS[name] with a name of {sorted(METHODS)}, or an object with .polar"
+        )
+
+
 def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # noqa: B008
     """The polar factor of `x: [..., m, n]` by a method of choice.
 
     Args:
       x: `[..., m, n]`, real or complex, of any float dtype.
-      method: One of `METHODS`, or any object with `.polar(x)`.
+      method: One of `METHODS`, or any object with `.polar(x)`. The default, Jordan's five
+        steps, is made for training: it leaves singular values between about 0.5 and 1.2.
+        For an accurate factor pass `SVD()` or `NewtonSchulz("polar_express", 8)`.
 
     Returns:
       The same shape and dtype.
 
     Raises:
-      ValueError: If x has fewer than two axes or is not of floats.
+      ValueError: If x has fewer than two axes or is not of floats, or `method` is none.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,4 +68,5 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
       >>> bool(jnp.allclose(q @ q.T, jnp.eye(2), atol=1e-6))
       True
     """
+    check_method(method)
     return method.polar(x)

@@ -18,8 +18,6 @@ from muon_optax.polar.arrays import check_matrix, product
 from muon_optax.polar.normalize import Normalization, normalized
 from muon_optax.polynomials import Stage
 
-_COMPUTE_DTYPES = ("float16", "bfloat16", "float32", "float64", None)
-
 
 @dataclass(frozen=True)
 class NewtonSchulz:
@@ -63,7 +61,7 @@ class NewtonSchulz:
     steps: int = 5
     normalize: Normalization = "frobenius"
     eps: float = 0.0
-    compute_dtype: str | None = None
+    compute_dtype: DTypeLike | None = None
 
     def __post_init__(self):
         # A name and the family it names are one configuration: equal, and one jit key.
@@ -78,10 +76,8 @@ class NewtonSchulz:
             raise ValueError(
                 f"eps={self.eps} with normalize={self.normalize!r}; use eps=0 or 'frobenius'"
             )
-        if self.compute_dtype not in _COMPUTE_DTYPES:
-            raise ValueError(
-                f"compute_dtype={self.compute_dtype!r}; use one of {_COMPUTE_DTYPES}"
-            )
+        if self.compute_dtype is not None:
+            object.__setattr__(self, "compute_dtype", _float_name(self.compute_dtype))
 
     @property
     def schedule(self) -> Schedule:
@@ -114,6 +110,18 @@ class NewtonSchulz:
             y, _ = jax.lax.scan(_step, y, _columns(stages, y.dtype))
         y = y.astype(x.dtype)
         return y.mT if tall else y
+
+
+def _float_name(dtype: DTypeLike) -> str:
+    """The name of a real float dtype: hashable, and survives JSON."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = repr(dtype)
+    allowed = ("float16", "bfloat16", "float32", "float64")
+    if name not in allowed:
+        raise ValueError(f"compute_dtype={dtype!r}; use None or one of {allowed}")
+    return name
 
 
 def apply_stage(stage: Sequence[ArrayLike], x: Array) -> Array:
