@@ -99,8 +99,8 @@ def footprint_table(machine: str) -> str:
         "optimizer",
         "HLO lines",
         "trace + compile, s",
-        "temporary ÷ parameters",
-        "optax's time ÷ its",
+        "temporary memory",
+        "speed against optax",
     ]
     return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
 

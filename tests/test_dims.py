@@ -392,6 +392,7 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
             r"leaf 'w' \(shape \(3,\).*without dims it needs two axes",
         ),
         ({"w": jnp.ones((2, 3, 4))}, None, "without dims it needs two axes"),
+        ({"a/w": jnp.ones((2, 3))} | MATRIX, FLAX, "two leaves have one path among .*'a/w'"),
         ({"w": jnp.ones((2, 3), int)}, FLAX, r"leaf 'w' \(shape \(2, 3\), int32\): only"),
         ({"w": 1.0}, FLAX, r"leaf 'w' \(float 1.0\): not an array"),
         ({"key": jax.random.key(0)}, FLAX, "leaf 'key'.*only real or complex floats"),

@@ -28,7 +28,8 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
     Raises:
       LeafError: If a leaf is not of floats, has no spec or one that does not fit its axes,
         or no rule knows it.
-      ValueError: If a spec of a tree matches no leaf, or is no spec.
+      ValueError: If a spec of a tree matches no leaf, or is no spec, or two leaves have one
+        path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,6 +43,8 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
     named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(params)]
     for name, leaf in named:
         check_float_array(name, leaf)
+    if len(dict(named)) < len(named):
+        raise ValueError(f"two leaves have one path among {[name for name, _ in named]}")
     if isinstance(dims, Rule):
         dims = (dims,)
     if dims is None:
