@@ -1,12 +1,14 @@
-"""Writes the tables of README.md and docs/ from `benchmarks/results/`, between their marks."""
+"""Makes tables and pictures from `benchmarks/results/`, the tables in README.md and docs/."""
 
+import json
 import re
 import statistics
 from collections.abc import Callable
 
 from curves import LABELS, Curve, crossings
+from train_gpt import draw
 
-from benchmarks.record import ROOT, load
+from benchmarks.record import RESULTS, ROOT, load
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -123,7 +125,10 @@ def filled(text: str) -> str:
 
 
 def main(smoke: bool = False) -> None:
-    """Rewrite the pages; with `smoke`, only see that they can be made."""
+    """Redraw the pictures and rewrite the pages; with `smoke`, only see what can be made."""
+    for path in [] if smoke else RESULTS.glob("*/gpt.json"):
+        curves = [Curve(**curve) for curve in json.loads(path.read_text())["seeds"]]
+        draw(path.with_suffix("") / "curves.png", curves)
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = filled(page.read_text())
         if not smoke:

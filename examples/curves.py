@@ -53,7 +53,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> None:
     """The held-out loss by step and by wall-clock; one colour per optimizer."""
-    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     for curve in curves:
         style = {"color": COLORS[curve.optimizer], "lw": 1.6, "alpha": 0.8}
         by_step.plot(curve.step, curve.loss, **style)
@@ -69,7 +69,7 @@ def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> No
     )
     by_step.set_ylim(low - 0.08 * (early - low), early)
     by_step.set_ylabel(ylabel)
-    _label(by_step, curves)
+    _label(by_time, curves)
     _mark_crossing(by_step, curves)
     figure.suptitle(title, x=0.07, ha="left", fontsize=11)
     figure.tight_layout()
@@ -79,18 +79,19 @@ def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> No
 
 
 def _label(axes, curves: list[Curve]) -> None:
-    """Name each colour once, above its curves in their last third, in place of a legend."""
-    for optimizer in {curve.optimizer: None for curve in curves}:
-        of_it = [c for c in curves if c.optimizer == optimizer]
-        at = 2 * len(of_it[0].step) // 3
-        axes.annotate(
-            LABELS[optimizer],
-            (of_it[0].step[at], max(c.loss[at] for c in of_it)),
-            xytext=(0, 6),
-            textcoords="offset points",
-            color=COLORS[optimizer],
-            fontweight="bold",
-        )
+    """Name each colour once, to the right of where its curves end, in place of a legend."""
+    ends = {}
+    for name in LABELS:
+        of_it = [c.loss[-1] for c in curves if c.optimizer == name]
+        if of_it:
+            ends[name] = sum(of_it) / len(of_it)
+    low, high = axes.get_ylim()
+    at = low
+    for name, end in sorted(ends.items(), key=lambda item: item[1]):
+        at = max(end, at)
+        style = {"color": COLORS[name], "fontweight": "bold", "va": "center"}
+        axes.annotate(LABELS[name], (1.02, at), xycoords=("axes fraction", "data"), **style)
+        at += 0.055 * (high - low)  # the next one not on top of this
 
 
 def crossings(curves: list[Curve], baseline: str = "adamw") -> dict[int, int | None]:

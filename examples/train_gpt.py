@@ -41,7 +41,7 @@ class Config:
     """Which to train: adamw, muon, and adamw_two, AdamW with two rates as under Muon."""
     adamw_lr: float = 3e-3
     """AdamW's peak learning rate, the best of the sweep."""
-    adamw_two_lr: float = 3e-3
+    adamw_two_lr: float = 2e-3
     """The matrices' peak learning rate under adamw_two, the best of the sweep."""
     muon_lr: float = 4e-2
     """Muon's, the best of the sweep."""
@@ -232,15 +232,24 @@ def report(config: Config, curves: list[Curve]) -> None:
         ]
         for c in curves
     ]
-    title = f"Byte GPT on the Python standard library, {config.steps} steps"
-    print_table(title, ["optimizer", "learning rate", "nats per byte", "ms per step"], rows)
+    print_table(
+        f"Byte GPT, {config.steps} steps",
+        ["optimizer", "learning rate", "nats per byte", "ms per step"],
+        rows,
+    )
     for seed, step in () if config.sweep else crossings(curves).items():
         print(f"seed {seed}: Muon reaches AdamW's final loss at step {step} of {config.steps}")
     picture = config.out / "curves.png"
-    save_picture(picture, title, "held-out loss (nats per byte)", curves)
+    draw(picture, curves)
     numbers = config.out / "curves.json"
     numbers.write_text(json.dumps([curve.as_json() for curve in curves]) + "\n")
     print(f"picture and numbers: {picture}, {numbers}")
+
+
+def draw(picture: Path, curves: list[Curve]) -> None:
+    """The curves by step and by wall-clock."""
+    title = f"Byte GPT on the Python standard library, {curves[0].step[-1]} steps"
+    save_picture(picture, title, "held-out loss (nats per byte)", curves)
 
 
 if __name__ == "__main__":

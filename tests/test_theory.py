@@ -55,6 +55,11 @@ def test_image_finds_the_overshoot_between_the_ends():
     assert theory.scalar_map(FAMILIES["jordan"].schedule(1), 1.0) == pytest.approx(0.701)
 
 
+def test_sup_error_counts_what_lies_above_one_too():
+    assert theory.sup_error(((2.0,),), 0.9) == pytest.approx(1.0)
+    assert theory.sup_error(((0.5,),), 0.9) == pytest.approx(0.55)
+
+
 @pytest.mark.parametrize("kappa", [1, 2, 3, 4, 5])
 def test_taylor_maps_the_unit_interval_monotonically_into_itself(kappa):
     values = theory.scalar_map(taylor(kappa).schedule(3), np.linspace(0, 1, 10_001))
