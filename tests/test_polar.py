@@ -260,13 +260,13 @@ def test_gradients_equal_finite_differences(normalize):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
 def test_half_precision_products_stay_within_their_floor(name, dtype):
-    """The worst case, gain·eps, would be 100 %; measured up to 2.2·√gain·eps."""
+    """Errors average out below gain·eps: 0.19 to 0.30 times √gain·eps over five seeds."""
     x = jax.random.normal(jax.random.key(0), (3, 32, 80), "float32")
     exact = METHODS[name].polar(x)
     found = NewtonSchulz(name, 5, compute_dtype=dtype).polar(x)
     assert found.dtype == x.dtype
     difference = singular_values(found - exact).max()
-    assert 0 < difference < 4 * np.sqrt(gain(METHODS[name])) * float(jnp.finfo(dtype).eps)
+    assert 0 < difference < 0.6 * np.sqrt(gain(METHODS[name])) * float(jnp.finfo(dtype).eps)
 
 
 def test_half_input_is_normalised_before_it_is_cast():
