@@ -74,16 +74,6 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], b
 def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
-    """`check_number`, but a schedule or a traced value passes: its numbers come later.
-
-    Args:
-      name: The argument's name.
-      value: What was passed.
-      allowed: The range in words, for the message.
-      holds: Whether a finite float is in the range.
-
-    Raises:
-      ValueError: If `value` is neither of those, and not a number in its range.
-    """
+    """`check_number`, but a schedule or a traced value passes: its numbers come later."""
     if not callable(value) and not isinstance(value, jax.Array):
         check_number(name, value, f"{allowed}, or a schedule", holds)
