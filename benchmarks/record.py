@@ -18,17 +18,22 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def provenance() -> dict[str, str | int]:
     """Device, cores, versions, commit, command and date of this process."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
     return {
         "device": jax.devices()[0].device_kind,
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
         **{name: version(name) for name in ("jax", "jaxlib", "optax", "flax", "numpy")},
         "python": platform.python_version(),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "commit": commit(),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def commit() -> str:
+    """The commit checked out, `-dirty` behind it where tracked files differ from it."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip()
 
 
 def folder() -> Path:

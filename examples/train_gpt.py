@@ -125,22 +125,30 @@ def windows(text: np.ndarray, rng: np.random.Generator, *shape: int) -> np.ndarr
     return text[starts[..., None] + np.arange(length)].astype(np.int32)
 
 
+def data(config: Config) -> tuple[np.ndarray, jax.Array]:
+    """The text to train on, and 128 windows of the other to evaluate on."""
+    text, held_out = corpus()
+    rng = np.random.default_rng(0)
+    return text, jnp.asarray(windows(held_out, rng, 128, config.context + 1))
+
+
+def schedule(config: Config, peak: float) -> optax.Schedule:
+    """Warm-up and cosine decay to 5 %, the same for all."""
+    warm_up = min(20, config.steps // 4)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.steps, 0.05 * peak)
+
+
 def make_optimizer(config: Config, name: str, rate: float) -> optax.GradientTransformation:
-    """Warm-up, cosine decay to 5 % and clipping, the same for all."""
-
-    def schedule(peak: float) -> optax.Schedule:
-        warm_up = min(20, config.steps // 4)
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.steps, 0.05 * peak)
-
-    matrices = optax.adamw(schedule(rate), b2=0.95, weight_decay=0.05)
-    rest = optax.adam(schedule(config.rest_lr), b2=0.95)
+    """One of the three, clipped."""
+    matrices = optax.adamw(schedule(config, rate), b2=0.95, weight_decay=0.05)
+    rest = optax.adam(schedule(config, config.rest_lr), b2=0.95)
     if name == "adamw":
         optimizer = matrices
     elif name == "adamw_two":
         optimizer = optax.partition({True: matrices, False: rest}, is_matrix)
     else:
         method = METHODS[config.method]
-        optimizer = muon(schedule(rate), method, weight_decay=0.05, fallback=rest)
+        optimizer = muon(schedule(config, rate), method, weight_decay=0.05, fallback=rest)
     return optax.chain(optax.clip_by_global_norm(1.0), optimizer)
 
 
@@ -159,12 +167,16 @@ def cross_entropy(graph, params, tokens):
 class Run:
     """One model under one optimizer, trained a few steps at a time."""
 
-    def __init__(self, config: Config, name: str, rate: float, seed: int, text: np.ndarray):
-        self.curve = Curve(name, rate, seed)
-        self.config, self.text = config, text
-        self.rng = np.random.default_rng(seed)  # both optimizers see the same windows
-        graph, self.params = nnx.split(GPT(config, nnx.Rngs(seed)))
-        optimizer = make_optimizer(config, name, rate)
+    def __init__(
+        self,
+        config: Config,
+        optimizer: optax.GradientTransformation,
+        curve: Curve,
+        text: np.ndarray,
+    ):
+        self.config, self.curve, self.text = config, curve, text
+        self.rng = np.random.default_rng(curve.seed)  # all optimizers see the same windows
+        graph, self.params = nnx.split(GPT(config, nnx.Rngs(curve.seed)))
         self.state = optimizer.init(self.params)
         self.loss = jax.jit(partial(cross_entropy, graph))
 
@@ -197,9 +209,7 @@ class Run:
 
 def train_all(config: Config) -> list[Curve]:
     """Every optimizer, learning rate and seed asked for; optimizers take turns."""
-    text, held_out_text = corpus()
-    held_out = windows(held_out_text, np.random.default_rng(0), 128, config.context + 1)
-    held_out = jnp.asarray(held_out)
+    text, held_out = data(config)
     rates = SWEEP if config.sweep else {n: (getattr(config, f"{n}_lr"),) for n in SWEEP}
     rounds = [
         (seed, [(name, rates[name][trial]) for name in config.optimizers])
@@ -211,7 +221,10 @@ def train_all(config: Config) -> list[Curve]:
         turns = config.steps // config.eval_every
         bar = progress.add_task("training", total=turns * len(rounds))
         for seed, pairs in rounds:
-            runs = [Run(config, name, rate, seed, text) for name, rate in pairs]
+            runs = [
+                Run(config, make_optimizer(config, name, rate), Curve(name, rate, seed), text)
+                for name, rate in pairs
+            ]
             for _ in range(turns):
                 for run in runs:
                     run.advance(held_out)

@@ -1,0 +1,27 @@
+"""Knows which runs are done: one small file each, so that a stopped benchmark goes on."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import ROOT, commit
+
+RUNS = ROOT / "build" / "convergence"
+COMMITS: set[str] = set()  # at which the values that this process has seen were computed
+
+
+def remembered(key: dict[str, Any], compute: Callable[[], Any], runs: Path = RUNS) -> Any:
+    """What `compute` returned for this key, now or in an earlier process."""
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    path = runs / f"{name}.json"
+    if not path.exists():
+        record = {"key": key, "commit": commit(), "value": compute()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(record))
+        part.replace(path)  # whole or not at all
+    record = json.loads(path.read_text())
+    COMMITS.add(record["commit"])
+    return record["value"]
