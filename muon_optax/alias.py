@@ -1,6 +1,7 @@
 """Knows how Muon and its fallback share a model's parameters."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_schedulable, path_name
+from muon_optax.diagnostics import record_muon
 from muon_optax.dims import FLAX, Dims, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.transform import scale_by_muon, scale_by_shape
@@ -31,6 +33,7 @@ def muon(
     dims: Dims = FLAX,
     mu_dtype: DTypeLike | None = None,
     max_stack_bytes: int | None = None,
+    record_every: int | None = None,
     fallback: optax.GradientTransformation | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     adam_b1: ArrayLike = 0.9,
@@ -63,6 +66,8 @@ def muon(
         role; see `muon_optax.dims`. Leaves without a spec go to the fallback.
       mu_dtype: See `scale_by_muon`.
       max_stack_bytes: See `scale_by_muon`.
+      record_every: Measure every matrix's update each so many steps, for
+        `diagnostics.latest(state)`; None for never. The updates are the same.
       fallback: Any transformation, its own learning rate included, in place of AdamW; the
         `adam_*` arguments are then for nothing.
       adam_learning_rate: The fallback's learning rate; None for `learning_rate`, which is
@@ -102,9 +107,11 @@ def muon(
     elif adam_learning_rate is not None:
         raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
 
+    scale = scale_by_muon if record_every is None else partial(record_muon, record_every)
+
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
         return optax.chain(
-            scale_by_muon(
+            scale(
                 method,
                 beta,
                 nesterov=nesterov,

@@ -25,7 +25,7 @@ def evaluate(stage: Stage, x):
 
 def taylor_polynomial(kappa: int) -> Stage:
     """The Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
-    return _ascending(_binomial_series(kappa))
+    return _ascending(binomial_series(kappa))
 
 
 def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
@@ -51,7 +51,7 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
       ArithmeticError: If the exchange does not settle.
     """
     middle, spread = (high + low) / 2, (high - low) / (high + low)
-    series = np.array([float(a) for a in _binomial_series(kappa)])
+    series = np.array([float(a) for a in binomial_series(kappa)])
     width = spread * (2 + spread)  # the largest |v|; t = v/width lies in [-1, 1]
     c = np.cos(np.pi * np.arange(kappa + 2) / (kappa + 1))
     t = (2 * c - spread * c * c) / (2 + spread)  # where z = 1 - spread·c
@@ -102,7 +102,7 @@ def _critical(d: np.ndarray, width: float, series: np.ndarray) -> np.ndarray:
     return np.sort(np.roots(derivative[::-1]).real)[::-1]
 
 
-def _binomial_series(kappa: int) -> list[Fraction]:
+def binomial_series(kappa: int) -> list[Fraction]:
     """`C(2s, s)/4^s` for s = 0..κ: the Taylor coefficients of `(1-v)^(-1/2)`."""
     return [Fraction(math.comb(2 * s, s), 4**s) for s in range(kappa + 1)]
 

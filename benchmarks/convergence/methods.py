@@ -33,7 +33,7 @@ class MatchedRMS:
 
 @dataclass(frozen=True)
 class Ramp:
-    """By SVD: singular values up to `threshold·‖x‖_F` stay in proportion, the others go to 1."""
+    """By SVD: singular values below `threshold·‖x‖_F` stay in proportion, the others are 1."""
 
     threshold: float
 

@@ -5,30 +5,35 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any
+from unittest import mock
 
 from rich.progress import track
 
-# One core a worker. The scheduler is XLA's in-order one: with the concurrent one and two
-# threads, a training step with an SVD in it has been seen to stop for ever (jaxlib 0.10.2).
+# One core a worker, of LAPACK's threads too. The scheduler is XLA's in-order one: with the
+# concurrent one on two threads, a training step with an SVD in it has been seen to stop for
+# ever (jaxlib 0.10.2).
 WORKER_FLAGS = (
     "--xla_cpu_multi_thread_eigen=false --xla_cpu_enable_concurrency_optimized_scheduler=false"
 )
 
 
 def run_all(
-    calls: Mapping[Hashable, tuple[Callable, tuple]], description: str
+    calls: Mapping[Hashable, tuple[Callable, tuple]], description: str, float64: bool = False
 ) -> dict[Hashable, Any]:
     """`{name: function(*arguments)}`, in as many processes as there are cores."""
-    before = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{before} {WORKER_FLAGS}"
-    try:
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
-            names: dict[Future, Hashable] = {
-                workers.submit(function, *arguments): name
-                for name, (function, arguments) in calls.items()
-            }
-            finished = track(as_completed(names), description, total=len(names))
-            done = {names[future]: future.result() for future in finished}
-    finally:
-        os.environ["XLA_FLAGS"] = before
+    environment = {
+        "XLA_FLAGS": WORKER_FLAGS,
+        "OPENBLAS_NUM_THREADS": "1",
+        "JAX_ENABLE_X64": str(int(float64)),
+    }
+    with (
+        mock.patch.dict(os.environ, environment),
+        ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers,
+    ):
+        names: dict[Future, Hashable] = {
+            workers.submit(function, *arguments): name
+            for name, (function, arguments) in calls.items()
+        }
+        finished = track(as_completed(names), description, total=len(names))
+        done = {names[future]: future.result() for future in finished}
     return {name: done[name] for name in calls}

@@ -1,5 +1,9 @@
 """Knows the arithmetic that all polar methods share: the exact scale and the product."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -24,6 +28,19 @@ def scaled(x: Array) -> tuple[Array, Array]:
     exponent = jnp.maximum(exponent, jnp.finfo(largest.dtype).minexp + 1)
     scale = jnp.ldexp(jnp.ones_like(largest), 2 - exponent)
     return x * scale, scale
+
+
+def where_finite(function: Callable[[Array], Any], x: Array) -> Any:
+    """`function(x)`, but NaN for every matrix of x that has an entry that is not finite."""
+    # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30).
+    finite = jnp.isfinite(x).all((-2, -1))
+
+    def masked(y: Array) -> Array:
+        return jnp.where(
+            finite.reshape(finite.shape + (1,) * (y.ndim - finite.ndim)), y, jnp.nan
+        )
+
+    return jax.tree.map(masked, function(jnp.where(finite[..., None, None], x, 0.0)))
 
 
 def product(a: Array, b: Array) -> Array:

@@ -1,7 +1,4 @@
-"""Knows the scalar mathematics of a schedule: what it does to one singular value.
-
-NumPy float64 throughout and no JAX, so that it can judge what runs on a device.
-"""
+"""Knows what a schedule does to one singular value."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

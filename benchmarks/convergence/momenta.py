@@ -1,0 +1,111 @@
+"""Experiment (c): ε_q, χ_q and alignment on momenta captured from training.
+
+Momenta of every weight matrix of the byte GPT, at four steps of training with Muon. What the
+theory says of a spectrum is set beside what `NewtonSchulz` does to the matrix, in float64.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from curves import Curve
+from train_gpt import Config, Run, data, make_optimizer
+
+from benchmarks.convergence.pool import run_all
+from benchmarks.convergence.store import RUNS, remembered
+from muon_optax import MuonState, NewtonSchulz, diagnostics, theory
+from muon_optax.checks import path_name
+
+STEPS = (10, 50, 150, 300)
+CONFIG = Config(steps=300, eval_every=10)
+KAPPAS, Q = (1, 2, 3, 4), 12
+DEPLOYED = {"Jordan": "jordan", "Polar Express": "polar_express"}
+
+
+def capture(config: Config = CONFIG, steps: tuple[int, ...] = STEPS) -> dict[str, np.ndarray]:
+    """`step/leaf` → the momentum as a matrix, float32."""
+    text, held_out = data(config)
+    optimizer = make_optimizer(config, "muon", config.muon_lr)
+    run = Run(config, optimizer, Curve("muon", config.muon_lr, 0), text)
+    momenta = {}
+    while not run.curve.step or run.curve.step[-1] < max(steps):
+        run.advance(held_out)
+        if run.curve.step[-1] in steps:
+            mu = optax.tree.get(run.state, "mu", filtering=_of_muon)
+            for path, m in jax.tree.leaves_with_path(mu):
+                momenta[f"{run.curve.step[-1]}/{path_name(path)}"] = _matrix(np.asarray(m))
+    return momenta
+
+
+def captured(path: Path) -> dict[str, np.ndarray]:
+    """The momenta, from the file if they were captured before."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **capture())
+    return dict(np.load(path))
+
+
+def spectrum(x: np.ndarray) -> np.ndarray:
+    """Singular values over their Frobenius norm, in float64."""
+    sigma = np.linalg.svd(x.astype(np.float64), compute_uv=False)
+    return sigma / np.linalg.norm(sigma)
+
+
+def judge(family: str, q: int, path: Path) -> dict:
+    """All momenta under q steps of a family: measured, exact by theory, and bounds."""
+    method = NewtonSchulz(family, q)
+    rows = [_judged(method, x) for x in captured(path).values()]
+    rank = max(min(x.shape) for x in captured(path).values())
+    bound = theory.alignment_bound(method.schedule, rank)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {"family": family, "q": q, "alignment_bound": bound, **columns}
+
+
+def measure() -> dict:
+    """The spectra, and every family and q."""
+    path = RUNS / "momenta.npz"
+    families = [f"taylor{kappa}" for kappa in KAPPAS] + list(DEPLOYED.values())
+    cases = [(family, q) for family in families for q in range(1, Q + 1)]
+    momenta = captured(path)
+    rows = run_all({c: (_remembered, (*c, path)) for c in cases}, "momenta", float64=True)
+    spectra = {name: np.round(spectrum(x), 8).tolist() for name, x in momenta.items()}
+    return {"spectra": spectra, "rows": list(rows.values())}
+
+
+def _remembered(family: str, q: int, path: Path) -> dict:
+    key = {"experiment": "momenta", "family": family, "q": q}
+    return remembered(key, lambda: judge(family, q, path))
+
+
+def _judged(method: NewtonSchulz, x: np.ndarray) -> dict[str, float]:
+    m = jnp.asarray(x, jnp.float64)
+    o = method.polar(m)
+    sigma = spectrum(x)
+    row = {
+        "polar_error": float(diagnostics.polar_error(m, o)),
+        "alignment": float(diagnostics.alignment(m, o)),
+        "exact_alignment": theory.alignment(method.schedule, sigma),
+    }
+    if method.coefficients.name.startswith("taylor"):
+        kappa, delta0 = int(method.coefficients.name[-1]), 1.0 - float(sigma[-1]) ** 2
+        delta = theory.residual(delta0, kappa, method.steps)
+        bound = theory.residual_bound(delta0, kappa, method.steps)
+        row["exact_error"] = theory.polar_error(delta)
+        row["bound_error"] = theory.polar_error(bound)
+        row["exact_factor"] = theory.constant_factor(delta)
+        row["bound_factor"] = theory.constant_factor(bound)
+    return row
+
+
+def _of_muon(path, value) -> bool:
+    """Only the momentum of `MuonState`, not Adam's."""
+    return getattr(path[-1], "tuple_name", "") == MuonState.__name__
+
+
+def _matrix(x: np.ndarray) -> np.ndarray:
+    """Attention kernels `[width, heads, head]` and `[heads, head, width]` as matrices."""
+    if x.ndim == 2:
+        return x
+    return x.reshape(x.shape[0], -1) if x.shape[0] > x.shape[1] else x.reshape(-1, x.shape[2])

@@ -1,0 +1,98 @@
+"""Experiment (d): how the mean gradient grows with the rank, at one step size and at the best.
+
+Quadratics of trace 1 and `f(W_0) = 1`, so L = D = 1 for every rank, without noise, β = 0.9.
+"Fixed" is the step size that the theory gives for L = 1, the same for all ranks; "tuned" is
+the best power of two times it for each rank, falling linearly to zero.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.convergence.pool import run_all
+from benchmarks.convergence.problems import muon, quadratic, run, sgdm
+from benchmarks.convergence.store import remembered
+from muon_optax import METHODS, SVD, NewtonSchulz, theory
+
+RANKS = (8, 16, 32, 64, 128, 256)
+DECAYS = (0, 1, 2)
+STEPS, BETA, EVERY = 600, 0.9, 10
+NAMES = {
+    "SVD": SVD(),
+    "κ=2 q=3": NewtonSchulz("taylor2", 3),
+    "Jordan q=5": METHODS["jordan"],
+    "SGD, momentum": None,
+}
+
+
+def mean_gradient(name: str, rank: int, decay: int, factor: float, falling: bool) -> float:
+    """The mean nuclear norm of the gradient of one run, `factor` times the theory's step."""
+    f, start = quadratic(jax.random.key(rank), rank, rank, decay), jnp.zeros((rank, rank))
+    constants = theory.Problem(L=1.0, D=1.0, sigma=0.0, r=rank, T=STEPS)
+    if NAMES[name] is None:
+        tx, eta = sgdm(BETA), (1 - BETA) ** 2 / 2
+    else:
+        tx, eta = muon(NAMES[name], BETA), theory.best_step(constants, BETA)
+    fall = 1 - np.arange(STEPS) / STEPS if falling else np.ones(STEPS)
+    etas = jnp.asarray(factor * eta * fall)
+    gradient = run(f, tx, etas, jax.random.key(0), STEPS, 1, start, EVERY).gradient
+    return float(jnp.nanmean(gradient))
+
+
+def best(name: str, rank: int, decay: int) -> dict:
+    """Doubling or halving the step until neither helps."""
+    found: dict[int, float] = {}
+
+    def at(k: int) -> float:
+        if k not in found:
+            value = mean_gradient(name, rank, decay, 2.0**k, falling=True)
+            found[k] = value if math.isfinite(value) else math.inf
+        return found[k]
+
+    k = min((0, 1), key=at)
+    while k != (lower := min((k - 1, k, k + 1), key=at)):
+        k = lower
+    return {"gradient": found[k], "factor": 2.0**k}
+
+
+def compare(name: str, rank: int, decay: int, tuned: bool) -> dict:
+    """One point of a curve, from memory if it was measured before."""
+    what = {"method": name, "rank": rank, "decay": decay, "tuned": tuned}
+
+    def compute() -> dict:
+        if tuned:
+            return best(name, rank, decay)
+        return {"gradient": mean_gradient(name, rank, decay, 1.0, False), "factor": 1.0}
+
+    return what | remembered({"experiment": "rank", "steps": STEPS} | what, compute)
+
+
+def slopes(rows: list[dict]) -> list[dict]:
+    """The log-log slope of every curve: 1/2 is the √r that the theory speaks of."""
+    curves: dict[tuple, list[dict]] = {}
+    for row in rows:
+        curves.setdefault((row["method"], row["decay"], row["tuned"]), []).append(row)
+    return [
+        {"method": method, "decay": decay, "tuned": tuned, "slope": _slope(points)}
+        for (method, decay, tuned), points in curves.items()
+    ]
+
+
+def measure(ranks: tuple[int, ...] = RANKS) -> dict:
+    """Every curve; the largest ranks first, for they take longest."""
+    cases = [
+        (name, rank, decay, tuned)
+        for rank in sorted(ranks, reverse=True)
+        for tuned in (True, False)
+        for decay in DECAYS
+        for name in NAMES
+    ]
+    rows = list(run_all({case: (compare, case) for case in cases}, "rank").values())
+    return {"steps": STEPS, "rows": rows, "slopes": slopes(rows)}
+
+
+def _slope(points: list[dict]) -> float:
+    ranks, gradients = zip(*((p["rank"], p["gradient"]) for p in points))
+    return float(np.polyfit(np.log(ranks), np.log(gradients), 1)[0])

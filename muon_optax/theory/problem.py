@@ -1,0 +1,146 @@
+"""Knows the constants of a problem, and the step size and momentum that suit them."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The constants that the bounds depend on, in the paper's letters.
+
+    Attributes:
+      L: Smoothness from operator to nuclear norm:
+        `‖∇f(X) - ∇f(Y)‖_* ≤ L·‖X - Y‖_op`. Units of f per square unit of W.
+      D: `f(W_0) - inf f`.
+      sigma: `E‖∇f(W; ξ) - ∇f(W)‖_F² ≤ sigma²` for one sample; 0 without noise.
+      r: min(m, n).
+      T: Steps.
+      B: Samples a batch.
+      L_F: Smoothness in the Frobenius norm, for SGD: `L_F ≤ L ≤ r·L_F`. None stands for L.
+
+    Raises:
+      ValueError: If a constant is out of its range, or L_F exceeds L.
+
+    Example:
+      >>> problem = Problem(L=1.0, D=1.0, sigma=0.1, r=16, T=1000)
+      >>> problem.L_F is None
+      True
+
+    Source: Kim & Oh, arXiv 2601.19156, Section 3.2.
+    """
+
+    L: float
+    D: float
+    sigma: float
+    r: int
+    T: int
+    B: int = 1
+    L_F: float | None = None
+
+    def __post_init__(self):
+        for name in ("L", "D", "r", "T", "B"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}; use a positive number")
+        if not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma={self.sigma}; use a number ≥ 0")
+        if self.L_F is not None and not 0 < self.L_F <= self.L * (1 + 1e-9):
+            raise ValueError(f"L_F={self.L_F}; use a positive number up to L={self.L}, or None")
+
+    @property
+    def frobenius_smoothness(self) -> float:
+        """L_F, or L where it is not given."""
+        return self.L if self.L_F is None else self.L_F
+
+
+def tuned_step(problem: Problem) -> tuple[float, float]:
+    """The paper's step size and momentum for Muon.
+
+    `1-β = min(√(L·D·B)/(σ·√(r·T)), 1)` and `η = √((1-β)·D/(T·L))`: neither depends on the
+    polynomial, which is why a bound at this η compares polynomials unfairly; see `best_step`.
+
+    Args:
+      problem: The constants.
+
+    Returns:
+      `(η, β)`; β is 0 without noise.
+
+    Example:
+      >>> eta, beta = tuned_step(Problem(L=1.0, D=1.0, sigma=1.0, r=4, T=10_000))
+      >>> round(eta, 6), round(beta, 6)
+      (0.000707, 0.995)
+
+    Source: Kim & Oh, arXiv 2601.19156, Theorem 1.
+    """
+    p = problem
+    beta = _tuned_momentum(p.L, p.sigma * math.sqrt(p.r), p)
+    return math.sqrt((1 - beta) * p.D / (p.T * p.L)), beta
+
+
+def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
+    """Step size and momentum for SGD, `W ← W - η·M`.
+
+    `1-β = min(√(L_F·D·B)/(σ·√T), 1)` as in the paper, and `η = (1-β)²/(2·L_F)`, half of the
+    largest for which `sgdm_bound` holds.
+
+    Args:
+      problem: The constants.
+
+    Returns:
+      `(η, β)`.
+
+    Example:
+      >>> tuned_sgdm_step(Problem(L=1.0, D=1.0, sigma=0.0, r=4, T=10_000))
+      (0.5, 0.0)
+
+    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, whose η = (1-β)²/(4L) is for its own proof.
+    """
+    smoothness = problem.frobenius_smoothness
+    beta = _tuned_momentum(smoothness, problem.sigma, problem)
+    return (1 - beta) ** 2 / (2 * smoothness), beta
+
+
+def best_step(
+    problem: Problem, beta: float, alignment: float = 1.0, operator_norm: float = 1.0
+) -> float:
+    """The step size that minimises `muon_bound` at a given momentum.
+
+    `η = √(D/(T·L·(s²/2 + (a+s)·β·s/(1-β))))`.
+
+    Args:
+      problem: The constants.
+      beta: β in [0, 1).
+      alignment: a, as in `muon_bound`.
+      operator_norm: s, as in `muon_bound`.
+
+    Returns:
+      η.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+
+    Example:
+      >>> best_step(Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100), beta=0.0)
+      0.1
+    """
+    check_update(beta, alignment, operator_norm)
+    a, s = alignment, operator_norm
+    curvature = s * s / 2 + (a + s) * beta * s / (1 - beta)
+    return math.sqrt(problem.D / (problem.T * problem.L * curvature))
+
+
+def _tuned_momentum(smoothness: float, noise: float, problem: Problem) -> float:
+    if noise == 0:
+        return 0.0
+    signal = math.sqrt(smoothness * problem.D * problem.B)
+    return 1 - min(signal / (noise * math.sqrt(problem.T)), 1.0)
+
+
+def check_update(beta: float, alignment: float = 1.0, operator_norm: float = 1.0) -> None:
+    """Refuse a momentum outside [0, 1), and what no update has: a ≤ 0 or a > s."""
+    if not 0.0 <= beta < 1.0:
+        raise ValueError(f"beta={beta}; use β in [0, 1)")
+    if not 0.0 < alignment <= operator_norm * (1 + 1e-12):
+        raise ValueError(
+            f"alignment={alignment}, operator_norm={operator_norm}; use 0 < a ≤ s, "
+            "as from certificate(...)"
+        )

@@ -1,0 +1,91 @@
+"""Knows what a wanted accuracy costs: steps, and matrix products."""
+
+import math
+
+from numpy.typing import ArrayLike
+
+from muon_optax.coefficients import Coefficients, Schedule, find_family
+from muon_optax.theory.alignment import Norm, certificate
+
+_MOST_STEPS = 100
+
+
+def products(schedule: Schedule) -> int:
+    """How many matrix products `NewtonSchulz` makes of a schedule.
+
+    A stage of degree 2κ+1 takes one for `x·xᴴ`, one for the result, and between them what the
+    polynomial of degree κ takes by Paterson-Stockmeyer: 2, 3, 4, 4, 5 for κ = 1 to 5.
+
+    Args:
+      schedule: Stages, first applied first.
+
+    Returns:
+      The number of products, large (`[m, n]`) and small (`[m, m]`) ones alike.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN, taylor
+      >>> products(JORDAN.schedule(5)), products(taylor(4).schedule(5))
+      (15, 20)
+    """
+
+    def of_stage(kappa: int) -> int:
+        width = math.isqrt(kappa - 1) + 1
+        return 2 + (width - 1) + (math.ceil(kappa / width) - 1)
+
+    return sum(of_stage(len(stage) - 1) for stage in schedule if len(stage) > 1)
+
+
+def steps_for(
+    factor: float,
+    family: Coefficients | str,
+    *,
+    rank: int | None = None,
+    delta0: float | None = None,
+    singular_values: ArrayLike | None = None,
+    normalize: Norm = "frobenius",
+) -> int | None:
+    """The fewest steps whose guarantee is within a wanted factor of the exact polar factor's.
+
+    The factor is `certificate(...).factor`, `s/a`; with `delta0` and the Taylor family it is
+    the paper's χ_q, so that this is the smallest q with `χ_q ≤ factor`.
+
+    Args:
+      factor: The wanted factor, above 1: 1.1 for a guarantee within 10 %.
+      family: A family or its name in `FAMILIES`.
+      rank: Nothing is known but the rank; see `certificate`.
+      delta0: The paper's δ_0 is known.
+      singular_values: The whole spectrum is known.
+      normalize: As in `NewtonSchulz`.
+
+    Returns:
+      q ≥ 1, or None where the family does not get there: it has no more stages, or 100 of
+      them do not suffice.
+
+    Raises:
+      ValueError: If `factor` is not above 1, the family is unknown, or not exactly one of the
+        three is given.
+
+    Example:
+      >>> from muon_optax.coefficients import minimax
+      >>> steps_for(1.1, "taylor2", delta0=0.99), steps_for(1.1, minimax(3, 0.1), delta0=0.99)
+      (5, 3)
+      >>> steps_for(1.1, "jordan", delta0=0.99) is None  # its singular values never settle
+      True
+
+    Source: Kim & Oh, arXiv 2601.19156, Theorem 2, for `delta0`; docs/theory.md, section 3.
+    """
+    if not factor > 1.0:
+        raise ValueError(f"factor={factor}; use a number above 1, such as 1.1")
+    family = find_family(family)
+    most = len(family.stages) if family.tail == "fixed" else _MOST_STEPS
+    for q in range(1, most + 1):
+        known = certificate(
+            family.schedule(q),
+            rank=rank,
+            delta0=delta0,
+            singular_values=singular_values,
+            normalize=normalize,
+        )
+        if known.factor <= factor:
+            return q
+    return None
