@@ -25,7 +25,7 @@ def problem(name: str) -> MatrixProblem:
     """The quadratic has noise of its own, the robust problem that of its mini-batches."""
     key = jax.random.key(0)
     if name == "quadratic":
-        return quadratic(key, M, N, decay=1.0, sigma=0.5)
+        return quadratic(key, M, N, decay=1.0, sigma=0.5, gap=8.0)
     return robust(key, M, N)
 
 
@@ -61,16 +61,20 @@ def compare(where: str, name: str, steps: int) -> dict:
 
 
 def distances(steps: int) -> dict[str, float]:
-    """‖W_T - W_T of the SVD‖_F on the quadratic, the same noise in all; q = 0 to 8, κ = 2."""
+    """`‖W_T - W‖_F/‖W‖_F` on the quadratic, W that of the SVD, the same noise; q = 0 to 8."""
     f, start = problem("quadratic"), jnp.zeros((M, N))
     eta, beta = theory.tuned_step(f.constants(start, steps, BATCH))
 
     def end(method: PolarMethod) -> jax.Array:
-        return run(f, muon(method, beta), eta, jax.random.key(1), steps, BATCH, start).end
+        tx, key = muon(method, beta), jax.random.key(1)
+        return run(f, tx, eta, key, steps, BATCH, start, every=steps).end
 
     exact = end(SVD())
+    size = jnp.linalg.norm(exact)
     methods = [Normalized(), *(NewtonSchulz("taylor2", q) for q in range(1, 9))]
-    return {f"q={q}": float(jnp.linalg.norm(end(m) - exact)) for q, m in enumerate(methods)}
+    return {
+        f"q={q}": float(jnp.linalg.norm(end(m) - exact) / size) for q, m in enumerate(methods)
+    }
 
 
 def measure(horizons: tuple[int, ...] = HORIZONS) -> dict:

@@ -84,15 +84,17 @@ class Robust:
         )
 
 
-def quadratic(key: Array, m: int, n: int, decay: float, sigma: float = 0.0) -> Quadratic:
-    """Curvatures `∝ i^-decay` with trace 1, a random solution at which `f(0) = 1`."""
+def quadratic(
+    key: Array, m: int, n: int, decay: float, sigma: float = 0.0, gap: float = 1.0
+) -> Quadratic:
+    """Curvatures `∝ i^-decay` with trace 1, a random solution, and `f(0) = gap`."""
     turn, where = jax.random.split(key)
     basis, _ = jnp.linalg.qr(jax.random.normal(turn, (m, m)))
     curvatures = jnp.arange(1.0, m + 1) ** -decay
     a = (basis * (curvatures / curvatures.sum())) @ basis.T
     s = jax.random.normal(where, (m, n))
     at_zero = Quadratic(a, s).value(jnp.zeros((m, n)))
-    return Quadratic(a, s / jnp.sqrt(at_zero), sigma)
+    return Quadratic(a, s * jnp.sqrt(gap / at_zero), sigma)
 
 
 def robust(key: Array, m: int, n: int, samples: int = 128) -> Robust:

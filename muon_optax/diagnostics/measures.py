@@ -2,7 +2,8 @@
 
 All are functions of batches of matrices `[..., m, n]`, real or complex, of any float dtype,
 computed in float32 or wider; they can be jitted, and cost a singular value decomposition where
-they speak of singular values. A matrix that is not finite gives NaN.
+they speak of singular values. A matrix that is not finite gives NaN or an
+infinity, and leaves the others alone.
 """
 
 from collections.abc import Callable

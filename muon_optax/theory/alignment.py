@@ -17,7 +17,11 @@ from muon_optax.theory.scalar import image, scalar_map
 Norm = Literal["frobenius", "schatten4"]
 _POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
 
-_GRID = np.geomspace(1e-12, 1.0, 2**17)
+# Where the minimum over x is sought, then again around the lowest points of each round. The
+# oscillations of a composed polynomial are spread evenly in log x, and crowd at 1.
+_GRID = np.unique([*np.geomspace(1e-12, 1.0, 2**14), *(1.0 - np.geomspace(1e-14, 0.1, 2**13))])
+_MINIMA = 256
+_ROUNDS = 4
 
 
 class Certificate(NamedTuple):
@@ -70,8 +74,7 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     """`a(P, r)`: no momentum of rank r or less has a smaller alignment, whatever its condition.
 
     For every λ ≥ 0 the number `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound,
-    because `Σ x_i² = 1`; this is the largest of them. Exact for `()`: `1/√r`. The minimum is
-    taken over 2^17 points and polished to about 1e-9 between them.
+    because `Σ x_i² = 1`; this is the largest of them. Exact for `()`: `1/√r`.
 
     Args:
       schedule: Stages, first applied first; `()` for the normalisation alone.
@@ -79,8 +82,9 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
       normalize: As in `NewtonSchulz`: `"frobenius"`, or `"schatten4"` with x⁴ for x² above.
 
     Returns:
-      The bound. It does not assume that the momentum is well-conditioned, as χ does; it says
-      nothing about matrices that are not normalised (`normalize="paper"`, or a positive eps).
+      The bound, to about 1e-6. It does not assume that the momentum is well-conditioned, as
+      χ does; it says nothing about matrices that are not normalised (`normalize="paper"`, or
+      a positive eps).
 
     Raises:
       ValueError: If `rank` is not positive, or the normalisation is neither of the two.
@@ -98,25 +102,19 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     if rank == 1:
         return float(scalar_map(schedule, 1.0))
 
-    def bounds(x: NDArray) -> tuple[NDArray, NDArray]:
+    def lines(x: NDArray) -> tuple[NDArray, NDArray]:
         return scalar_map(schedule, x), (1.0 / rank - x**power) / x
 
-    values, slopes = bounds(_GRID)
-    # Concave in λ; at x = 1 it is P(1) - λ·(1 - 1/r), which ends the search.
-    low, high = 0.0, 2.0 * float(np.abs(values).max())
-    for _ in range(120):
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        if (values + left * slopes).min() < (values + right * slopes).min():
-            low = left
-        else:
-            high = right
-    at_grid = values + low * slopes
-    inner = at_grid[1:-1]
-    minima = 1 + np.flatnonzero((inner <= at_grid[:-2]) & (inner <= at_grid[2:]))
-    lowest = minima[np.argsort(at_grid[minima])[:32]]
-    between = [np.geomspace(_GRID[i - 1], _GRID[i + 1], 201) for i in lowest]
-    polished = [(v + low * s).min() for v, s in map(bounds, between)]
-    return float(min(at_grid.min(), *polished))
+    x, bound = _GRID, -math.inf
+    for _ in range(_ROUNDS):
+        values, slopes = lines(x)
+        weight = _highest_minimum(values, slopes)
+        near = _around_minima(x, values + weight * slopes)
+        values, slopes = lines(near)
+        lowest = values + weight * slopes
+        bound = max(bound, float(lowest.min()))
+        x = np.unique([*x, *near[lowest.argmin(0), np.arange(near.shape[1])]])
+    return bound
 
 
 def certificate(
@@ -167,6 +165,27 @@ def certificate(
     values = scalar_map(schedule, _normalized(singular_values, normalize))
     a = alignment(schedule, singular_values, normalize)
     return Certificate(a, float(np.abs(values).max()))
+
+
+def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
+    """The λ ≥ 0 at which `min_k values_k + λ·slopes_k`, concave in λ, is highest."""
+    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|: the end of the search.
+    low, high = 0.0, 4.0 * float(np.abs(values).max())
+    for _ in range(80):
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        if (values + left * slopes).min() < (values + right * slopes).min():
+            low = left
+        else:
+            high = right
+    return low
+
+
+def _around_minima(x: NDArray, values: NDArray) -> NDArray:
+    """65 points between the neighbours of every local minimum, a column each."""
+    padded = np.concatenate([[math.inf], values, [math.inf]])
+    minima = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
+    minima = minima[np.argsort(values[minima])[:_MINIMA]]
+    return np.geomspace(x[np.maximum(minima - 1, 0)], x[np.minimum(minima + 1, len(x) - 1)], 65)
 
 
 def _power(normalize: str) -> int:

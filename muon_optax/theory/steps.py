@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from muon_optax.coefficients import Coefficients, Schedule, find_family
 from muon_optax.theory.alignment import Norm, certificate
 
-_MOST_STEPS = 100
+_MOST_STEPS = 64
 
 
 def products(schedule: Schedule) -> int:
@@ -58,7 +58,7 @@ def steps_for(
       normalize: As in `NewtonSchulz`.
 
     Returns:
-      q ≥ 1, or None where the family does not get there: it has no more stages, or 100 of
+      q ≥ 1, or None where the family does not get there: it has no more stages, or 64 of
       them do not suffice.
 
     Raises:

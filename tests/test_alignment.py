@@ -1,0 +1,178 @@
+"""Alignment: its table, its bound against every spectrum, and what steps buy of it."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muon_optax import theory
+from muon_optax.coefficients import FAMILIES, minimax, taylor
+from muon_optax.polar.newton_schulz import apply_stage
+
+RANKS = (4, 16, 64, 256, 768, 1024, 4096)
+PLAIN = minimax(8, 1e-3)
+# Computed independently, by the lower convex envelope of √y·(P(√y) - a); the minimax row on a
+# finer grid than the others, 2^21 points dense at 0 and at 1, where it oscillates.
+TABLE = {
+    ("taylor2", 1): (0.7238, 0.4316, 0.2296, 0.1168, 0.0676, 0.0586, 0.0293),
+    ("taylor2", 2): (0.8323, 0.5777, 0.3424, 0.1852, 0.1103, 0.0960, 0.0488),
+    ("taylor2", 3): (0.8995, 0.6971, 0.4535, 0.2598, 0.1586, 0.1388, 0.0716),
+    ("taylor2", 5): (0.9673, 0.8694, 0.6749, 0.4418, 0.2879, 0.2550, 0.1370),
+    ("taylor2", 8): (0.9947, 0.9748, 0.9090, 0.7529, 0.5746, 0.5261, 0.3174),
+    ("taylor2", 12): (0.9996, 0.9979, 0.9911, 0.9660, 0.9102, 0.8867, 0.7135),
+    ("taylor1", 5): (0.9109, 0.7210, 0.4788, 0.2780, 0.1708, 0.1496, 0.0775),
+    ("taylor3", 5): (0.9843, 0.9305, 0.7922, 0.5712, 0.3935, 0.3523, 0.1964),
+    ("taylor4", 5): (0.9912, 0.9589, 0.8624, 0.6706, 0.4863, 0.4402, 0.2547),
+    ("jordan", 5): (0.6812, 0.6786, 0.6686, 0.6337, 0.5663, 0.5407, 0.3838),
+    ("jordan", 8): (0.6818, 0.6818, 0.6815, 0.6806, 0.6780, 0.6767, 0.6621),
+    ("polar_express", 5): (0.8759, 0.8735, 0.8642, 0.8306, 0.7612, 0.7339, 0.5541),
+    ("minimax", 5): (0.8860, 0.8837, 0.8747, 0.8421, 0.7742, 0.7472, 0.5678),
+    ("polar_express", 8): (0.9999, 0.9994, 0.9973, 0.9894, 0.9695, 0.9601, 0.8707),
+}
+CELLS = [(*row, r, a) for row, cells in TABLE.items() for r, a in zip(RANKS, cells)]
+
+
+def schedule_of(name, q):
+    return (FAMILIES | {"minimax": PLAIN})[name].schedule(q)
+
+
+bound = cache(theory.alignment_bound)
+
+
+@pytest.mark.parametrize(("name", "q", "rank", "expected"), CELLS)
+def test_the_alignment_bound_equals_the_reference_table(name, q, rank, expected):
+    assert bound(schedule_of(name, q), rank) == pytest.approx(expected, abs=5e-4)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 10, 768, 10**6])
+def test_without_a_step_the_alignment_bound_is_one_over_root_rank(rank):
+    assert theory.alignment_bound((), rank) == pytest.approx(rank**-0.5, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "operator_norm"),
+    [("taylor2", 1.0), ("jordan", 1.2024), ("polar_express", 1.1236)],
+)
+def test_the_certified_operator_norm_is_the_largest_value_of_the_map(name, operator_norm):
+    certificate = theory.certificate(schedule_of(name, 5), rank=4)
+    assert certificate.operator_norm == pytest.approx(operator_norm, abs=1e-4)
+
+
+SPECTRA = st.lists(
+    st.one_of(st.floats(0, 1), st.floats(-30, 0).map(lambda e: 10.0**e)),
+    min_size=1,
+    max_size=12,
+).filter(any)
+SCHEDULES = st.one_of(
+    st.just(()),
+    st.tuples(st.sampled_from([*TABLE, ("you", 5), ("cans", 12)])).map(
+        lambda row: schedule_of(*row[0])
+    ),
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(SCHEDULES, SPECTRA, st.sampled_from(["frobenius", "schatten4"]))
+def test_no_spectrum_has_a_smaller_alignment_than_the_bound(schedule, sigma, normalize):
+    at_least = bound(schedule, len(sigma), normalize)
+    assert theory.alignment(schedule, sigma, normalize) >= at_least - 1e-6
+
+
+@pytest.mark.parametrize("rank", [16, 256])
+@pytest.mark.parametrize(
+    ("name", "q", "slack"),
+    [("taylor2", 3, 1.03), ("jordan", 5, 1.03), ("polar_express", 5, 1.06)],
+)
+def test_a_two_level_spectrum_comes_near_the_bound(name, q, slack, rank):
+    """So that the bound cannot be far too small. What is left: it also serves spectra in which
+    a value occurs a fractional number of times, such as 1.002."""
+    schedule = schedule_of(name, q)
+    found = min(
+        theory.alignment(schedule, [1.0] * k + [low] * (rank - k))
+        for k in range(1, rank, rank // 16)
+        for low in np.geomspace(1e-4, 1, 400)
+    )
+    assert bound(schedule, rank) <= found + 1e-9 <= slack * bound(schedule, rank)
+
+
+def test_more_steps_and_higher_degrees_never_align_less():
+    for kappa in (1, 2, 3):
+        by_steps = [bound(taylor(kappa).schedule(q), 256) for q in range(1, 10)]
+        assert (np.diff(by_steps) > 0).all()
+        assert bound(taylor(kappa + 1).schedule(5), 256) > by_steps[4]
+
+
+def test_alignment_forgets_the_scale():
+    sigma = np.array([3.0, 1.0, 0.1])
+    schedule = schedule_of("jordan", 5)
+    small = theory.alignment(schedule, 1e-300 * sigma)
+    assert small == pytest.approx(theory.alignment(schedule, sigma), rel=1e-12)
+
+
+@pytest.mark.parametrize("delta0", [0.5, 0.99, 0.999999])
+@pytest.mark.parametrize("q", [1, 3, 8])
+def test_from_delta0_the_factor_of_the_taylor_family_is_the_papers(delta0, q):
+    factor = theory.certificate(taylor(2).schedule(q), delta0=delta0).factor
+    exact = theory.constant_factor(theory.residual(delta0, 2, q))
+    assert factor == pytest.approx(exact, rel=1e-7)  # sqrt(1 - δ_0) at δ_0 = 0.999999
+
+
+def test_the_more_is_known_the_better_the_factor():
+    sigma = 1.0 / np.arange(1, 65)
+    delta0 = 1 - (sigma.min() / np.linalg.norm(sigma)) ** 2
+    schedule = taylor(2).schedule(5)
+    whole = theory.certificate(schedule, singular_values=sigma).factor
+    assert 1 < whole < theory.certificate(schedule, rank=64).factor
+    assert whole < theory.certificate(schedule, delta0=delta0).factor
+
+
+def test_a_map_that_turns_a_sign_has_an_infinite_factor():
+    assert theory.certificate(((-1.0,),), rank=4).factor == float("inf")
+
+
+@pytest.mark.parametrize("kappa", range(1, 11))
+def test_the_products_counted_are_those_that_newton_schulz_makes(kappa):
+    stage = taylor(kappa).stages[0]
+    jaxpr = jax.make_jaxpr(lambda x: apply_stage(stage, x))(jnp.ones((2, 3)))
+    made = sum(equation.primitive.name == "dot_general" for equation in jaxpr.eqns)
+    assert theory.products((stage,)) == made
+
+
+@pytest.mark.parametrize(
+    "known", [{"rank": 64}, {"delta0": 0.999}, {"singular_values": [3, 1]}]
+)
+@pytest.mark.parametrize("family", [taylor(2), PLAIN])
+def test_steps_for_are_the_fewest_that_suffice(family, known):
+    q = theory.steps_for(1.2, family, **known)
+    assert theory.certificate(family.schedule(q), **known).factor <= 1.2
+    if q > 1:
+        assert theory.certificate(family.schedule(q - 1), **known).factor > 1.2
+
+
+def test_steps_for_is_none_where_a_family_never_gets_there():
+    assert theory.steps_for(1.1, "jordan", delta0=0.9) is None
+    assert theory.steps_for(1.001, "you", rank=64) is None  # five stages, no more
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: theory.alignment_bound((), 0), "rank=0"),
+        (lambda: theory.alignment_bound((), 4, "aol"), "normalize='aol'; use one of"),
+        (lambda: theory.alignment((), [0.0, 0.0]), "not all zero"),
+        (lambda: theory.alignment((), [1.0, -1.0]), "numbers ≥ 0"),
+        (lambda: theory.alignment((), [1.0, np.nan]), "finite"),
+        (lambda: theory.certificate(()), "given: nothing; pass exactly one"),
+        (lambda: theory.certificate((), rank=2, delta0=0.5), "'rank', 'delta0'"),
+        (lambda: theory.certificate((), delta0=1.5), "delta0=1.5"),
+        (lambda: theory.steps_for(1.0, "jordan", rank=4), "factor=1.0; use a number above 1"),
+        (lambda: theory.steps_for(1.1, "jordann", rank=4), "unknown family 'jordann'"),
+    ],
+)
+def test_a_wrong_argument_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,232 @@
+"""Diagnostics: against NumPy, at the edges, and recorded inside a training loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from reference import random_isometry
+
+from muon_optax import (
+    METHODS,
+    SVD,
+    MuonDimensionNumbers,
+    NewtonSchulz,
+    diagnostics,
+    muon,
+    scale_by_muon,
+    theory,
+)
+from muon_optax.diagnostics import MEASURES, latest, record_muon
+
+PARAMS = {"wide": jnp.zeros((4, 6)), "stack": jnp.zeros((3, 5, 5)), "bias": jnp.zeros(6)}
+MATRICES = {name: PARAMS[name] for name in ("wide", "stack")}
+DIMS = {"wide": MuonDimensionNumbers(0, 1), "stack": MuonDimensionNumbers(1, 2)}
+
+
+def numpy_measures(g, m, o):
+    """Every measure of one matrix, by its definition."""
+    u, sigma, vh = np.linalg.svd(m, full_matrices=False)
+    values = np.linalg.svd(o, compute_uv=False)
+    return {
+        "alignment": np.vdot(m, o).real / sigma.sum(),
+        "polar_error": np.linalg.norm(o - u @ vh, 2),
+        "orthogonality_error": np.sqrt(np.mean((1 - values**2) ** 2)),
+        "operator_norm": values[0],
+        "update_rms": np.sqrt(np.mean(np.abs(o) ** 2)),
+        "stable_rank": (sigma**2).sum() / sigma[0] ** 2,
+        "cosine": np.vdot(g, m).real / np.linalg.norm(g) / np.linalg.norm(m),
+    }
+
+
+def random_matrices(rng, shape, dtype):
+    x = rng.standard_normal(shape)
+    if np.issubdtype(dtype, np.complexfloating):
+        x = x + 1j * rng.standard_normal(shape)
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (1, 6)])
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_equals_its_definition(name, shape, dtype, x64):
+    rng = np.random.default_rng(0)
+    g, m, o = (random_matrices(rng, (3, *shape), dtype) for _ in range(3))
+    got = MEASURES[name](*map(jnp.asarray, (g, m, o)))
+    expected = [numpy_measures(*matrices)[name] for matrices in zip(g, m, o)]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("name", ["alignment", "polar_error", "stable_rank", "cosine"])
+def test_the_scale_of_the_momentum_does_not_matter(name, scale):
+    rng = np.random.default_rng(1)
+    g, m, o = (jnp.asarray(rng.standard_normal((4, 6)), jnp.float32) for _ in range(3))
+    got, expected = MEASURES[name](scale * g, scale * m, o), MEASURES[name](g, m, o)
+    assert float(got) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["operator_norm", "update_rms"])
+def test_what_is_measured_of_an_update_is_in_its_unit(name):
+    rng = np.random.default_rng(1)
+    o = jnp.asarray(rng.standard_normal((4, 6)), jnp.float32)
+    small, plain = (float(MEASURES[name](o, o, scale * o)) for scale in (1e-25, 1.0))
+    assert small == pytest.approx(1e-25 * plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", MEASURES)
+def test_half_precision_is_measured_in_float32(name, dtype):
+    rng = np.random.default_rng(2)
+    g, m, o = (jnp.asarray(rng.standard_normal((4, 6)), dtype) for _ in range(3))
+    got = MEASURES[name](g, m, o)
+    exact = MEASURES[name](*(x.astype(jnp.float32) for x in (g, m, o)))
+    assert got.dtype == jnp.float32
+    assert float(got) == pytest.approx(float(exact), rel=1e-5)
+
+
+def test_a_zero_momentum_loses_nothing():
+    zero = jnp.zeros((2, 3, 4))
+    values = {name: measure(zero, zero, zero) for name, measure in MEASURES.items()}
+    expected = dict.fromkeys(MEASURES, 0.0) | {"alignment": 1.0, "orthogonality_error": 1.0}
+    assert {name: value.tolist() for name, value in values.items()} == {
+        name: [value] * 2 for name, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize("bad", [jnp.inf, jnp.nan])
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_is_not_finite_spoils_its_own_number_alone(name, bad):
+    """LAPACK may never return from a matrix with an infinity: this test would not end."""
+    good = jnp.asarray(np.random.default_rng(3).standard_normal((2, 3, 3)), jnp.float32)
+    spoilt = good.at[1, 0, 0].set(bad)
+    got = MEASURES[name](spoilt, spoilt, spoilt)
+    assert not np.isfinite(got[1]) and got[0] == MEASURES[name](good, good, good)[0]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
+@pytest.mark.parametrize("name", MEASURES)
+def test_empty_matrices_have_numbers_too(name, shape):
+    empty = jnp.zeros(shape)
+    assert np.isfinite(MEASURES[name](empty, empty, empty)).tolist() == [True] * shape[0]
+
+
+def test_an_isometry_is_orthogonal_and_a_tall_one_too():
+    u = jnp.asarray(random_isometry(np.random.default_rng(0), 9, 4, np.float64), jnp.float32)
+    for x in (u, u.T):
+        assert float(diagnostics.orthogonality_error(x)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
+def test_no_update_aligns_less_than_its_certificate(name):
+    method, rng = METHODS[name], np.random.default_rng(5)
+    bound = theory.alignment_bound(method.schedule, 16)
+    for power in (0, 1, 3):
+        m = rng.standard_normal((8, 16, 32)) * (np.arange(1, 17) ** -float(power))[:, None]
+        m = jnp.asarray(m, jnp.float32)
+        assert float(diagnostics.alignment(m, method.polar(m)).min()) >= bound - 1e-5
+
+
+def gradients(steps, tree):
+    keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(tree)))
+    make = [
+        jax.random.normal(k, (steps, *x.shape)) for k, x in zip(keys, jax.tree.leaves(tree))
+    ]
+    return jax.tree.structure(tree).unflatten(make)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_a_record_equals_what_the_definition_says_of_that_step(nesterov):
+    options = {"beta": 0.9, "nesterov": nesterov, "dims": DIMS}
+    tx = record_muon(3, SVD(), **options)
+    plain, blend = (scale_by_muon(m, **options) for m in (SVD(), _Unchanged()))
+    state, plain_state, blend_state = (t.init(MATRICES) for t in (tx, plain, blend))
+    grads = gradients(5, MATRICES)
+    for step in range(5):
+        g = jax.tree.map(lambda x, step=step: x[step], grads)
+        updates, state = tx.update(g, state)
+        expected, plain_state = plain.update(g, plain_state)
+        m, blend_state = blend.update(g, blend_state)
+        jax.tree.map(np.testing.assert_array_equal, updates, expected)
+        if step % 3 == 0:
+            seen = jax.tree.map(np.asarray, (g, m, updates))
+        recorded_at, measured = latest(state)
+        assert recorded_at == step // 3 * 3
+        for leaf in MATRICES:
+            matrices = [x[leaf].reshape(-1, *x[leaf].shape[-2:]) for x in seen]
+            for i, of_one in enumerate(zip(*matrices)):
+                for name, value in numpy_measures(*of_one).items():
+                    got = measured[leaf][name][i]
+                    assert got == pytest.approx(value, rel=1e-4, abs=1e-5), (name, leaf)
+
+
+class _Unchanged:
+    def polar(self, x):
+        return x
+
+
+def test_recording_runs_in_a_jitted_scan_with_one_structure():
+    tx = muon(0.02, record_every=4, adam_learning_rate=1e-3, dims=DIMS | {"bias": None})
+    plain = muon(0.02, adam_learning_rate=1e-3, dims=DIMS | {"bias": None})
+
+    def train(tx):
+        def step(carry, g):
+            params, state = carry
+            updates, state = tx.update(g, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        start = PARAMS, tx.init(PARAMS)
+        return jax.jit(lambda gs: jax.lax.scan(step, start, gs)[0])(gradients(10, PARAMS))
+
+    (params, state), (expected, _) = train(tx), train(plain)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    step, measured = latest(state)
+    assert step == 8
+    assert {leaf: set(by_name) for leaf, by_name in measured.items()} == {
+        "wide": set(MEASURES),
+        "stack": set(MEASURES),
+    }
+    assert measured["stack"]["alignment"].shape == (3,)
+    assert measured["wide"]["alignment"][0] > theory.alignment_bound(
+        METHODS["jordan"].schedule, 4
+    )
+
+
+def test_between_records_nothing_is_measured():
+    """Every SVD lies in a branch of the conditional; without it there is none."""
+    tx = record_muon(5, NewtonSchulz(), dims=DIMS)
+    jaxpr = jax.make_jaxpr(tx.update)(MATRICES, tx.init(MATRICES)).jaxpr
+    branches = [e for e in jaxpr.eqns if e.primitive.name == "cond"]
+    assert len(branches) == 1
+    taken, not_taken = sorted(map(str, branches[0].params["branches"]), key=len, reverse=True)
+    assert "svd" in taken and "svd" not in not_taken
+    assert "svd" not in "".join(str(e) for e in jaxpr.eqns if e not in branches)
+
+
+def test_before_the_first_record_there_is_none():
+    step, measured = latest(record_muon(5, dims=DIMS).init(MATRICES))
+    assert step == -1 and np.isnan(measured["wide"]["alignment"]).all()
+
+
+def test_only_the_measures_asked_for_are_kept():
+    tx = record_muon(1, measures=("update_rms",), dims=DIMS)
+    _, state = tx.update(MATRICES, tx.init(MATRICES))
+    assert list(state.measured) == ["update_rms"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: record_muon(0), "every=0; use a whole number ≥ 1"),
+        (lambda: record_muon(2.5), "every=2.5"),
+        (lambda: muon(0.1, record_every=jnp.asarray(3)), "named in static_args"),
+        (lambda: record_muon(1, measures=("rank",)), r"measures=\['rank'\]; use names of"),
+        (lambda: record_muon(1, beta=2.0), "beta=2.0"),
+        (lambda: latest(optax.sgd(0.1).init(PARAMS)), "0 records in this state"),
+        (lambda: diagnostics.alignment(jnp.zeros(3), jnp.zeros(3)), "at least two axes"),
+        (lambda: diagnostics.stable_rank(jnp.zeros((2, 2), int)), "only real or complex"),
+    ],
+)
+def test_a_wrong_argument_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
