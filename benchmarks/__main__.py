@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-NAMES = ("gpt", "footprint", "report")
+NAMES = ("gpt", "footprint", "convergence", "report")
 
 
 def main() -> None:

@@ -42,9 +42,9 @@ def folder() -> Path:
     return RESULTS / f"{kind}-{os.cpu_count()}-cores"
 
 
-def save(name: str, made_by: dict, measured: dict) -> Path:
+def save(name: str, made_by: dict, measured: dict, where: Path | None = None) -> Path:
     """Write one measurement under its provenance, taken when it began; returns the file."""
-    path = folder() / f"{name}.json"
+    path = (where or folder()) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"provenance": made_by, **measured}, indent=1) + "\n")
     return path

@@ -1,1 +1,48 @@
-"""The paper's experiments, on two cores."""
+"""The paper's experiments and what they bear out: `python -m benchmarks convergence`.
+
+About two hours on two cores. It can be stopped at any time: what is done is remembered in
+build/convergence, and the next call goes on from there.
+"""
+
+import os
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+from benchmarks.convergence import (
+    bounds,
+    causes,
+    figures,
+    momenta,
+    rank,
+    store,
+    times,
+    training,
+)
+from benchmarks.record import RESULTS, provenance, save
+
+FOLDER = RESULTS / "convergence"
+
+
+def main(smoke: bool = False) -> None:
+    """Every experiment, then the figures; with `smoke`, the smallest of each and no figure."""
+    made_by = provenance()
+    if smoke:
+        with TemporaryDirectory() as runs, mock.patch.dict(os.environ, {store.FOLDER: runs}):
+            return run_smallest()
+    experiments = (training, causes, momenta, bounds, rank, times)
+    for experiment in experiments:
+        store.COMMITS.clear()
+        measured = experiment.measure()
+        name = experiment.__name__.rpartition(".")[2]
+        commits = {"commits": sorted(store.COMMITS)} if store.COMMITS else {}
+        print(save(name, made_by | commits, measured, FOLDER))
+    figures.draw(FOLDER)
+
+
+def run_smallest() -> None:
+    """A few steps of what takes long."""
+    small = replace(training.SMALL, width=32, layers=1, context=16, batch=2)
+    training.measure(replace(small, steps=2, eval_every=1), ("SVD", "AdamW"))
+    bounds.measure(horizons=(2,))
+    rank.measure(ranks=(4, 8))

@@ -14,7 +14,7 @@ from curves import Curve
 from train_gpt import Config, Run, data, make_optimizer
 
 from benchmarks.convergence.pool import run_all
-from benchmarks.convergence.store import RUNS, remembered
+from benchmarks.convergence.store import folder, remembered
 from muon_optax import MuonState, NewtonSchulz, diagnostics, theory
 from muon_optax.checks import path_name
 
@@ -54,23 +54,36 @@ def spectrum(x: np.ndarray) -> np.ndarray:
 
 
 def judge(family: str, q: int, path: Path) -> dict:
-    """All momenta under q steps of a family: measured, exact by theory, and bounds."""
+    """All momenta under q steps of a family: measured, exact by theory, and bounds.
+
+    Smallest, median and largest of each; and the largest gap between measured and exact.
+    """
     method = NewtonSchulz(family, q)
-    rows = [_judged(method, x) for x in captured(path).values()]
-    rank = max(min(x.shape) for x in captured(path).values())
-    bound = theory.alignment_bound(method.schedule, rank)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return {"family": family, "q": q, "alignment_bound": bound, **columns}
+    momenta = captured(path)
+    rows = [_judged(method, x) for x in momenta.values()]
+    rank = max(min(x.shape) for x in momenta.values())
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    gap = np.abs(columns["alignment"] - columns.pop("exact_alignment")).max()
+    row = {"family": family, "q": q, "alignment_gap": float(gap)}
+    row["alignment_bound"] = theory.alignment_bound(method.schedule, rank)
+    if "exact_error" in columns:
+        gap = np.abs(columns["polar_error"] - columns["exact_error"]).max()
+        row["error_gap"] = float(gap)
+    return row | {
+        name: np.quantile(values, (0, 0.5, 1)).tolist() for name, values in columns.items()
+    }
 
 
 def measure() -> dict:
     """The spectra, and every family and q."""
-    path = RUNS / "momenta.npz"
+    path = folder() / "momenta.npz"
     families = [f"taylor{kappa}" for kappa in KAPPAS] + list(DEPLOYED.values())
     cases = [(family, q) for family in families for q in range(1, Q + 1)]
     momenta = captured(path)
     rows = run_all({c: (_remembered, (*c, path)) for c in cases}, "momenta", float64=True)
-    spectra = {name: np.round(spectrum(x), 8).tolist() for name, x in momenta.items()}
+    spectra = {
+        name: [float(f"{value:.4g}") for value in spectrum(x)] for name, x in momenta.items()
+    }
     return {"spectra": spectra, "rows": list(rows.values())}
 
 

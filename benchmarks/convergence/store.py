@@ -2,21 +2,27 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.record import ROOT, commit
 
-RUNS = ROOT / "build" / "convergence"
+FOLDER = "CONVERGENCE_RUNS"  # the environment variable that moves the files; workers inherit it
 IMPORTED = commit()  # the code that computes in this process
 COMMITS: set[str] = set()  # at which the values that this process has seen were computed
 
 
-def remembered(key: dict[str, Any], compute: Callable[[], Any], runs: Path = RUNS) -> Any:
+def folder() -> Path:
+    """Where the files are."""
+    return Path(os.environ.get(FOLDER, ROOT / "build" / "convergence"))
+
+
+def remembered(key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     """What `compute` returned for this key, now or in an earlier process."""
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
-    path = runs / f"{name}.json"
+    path = folder() / f"{name}.json"
     if not path.exists():
         record = {"key": key, "commit": IMPORTED, "value": compute()}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from curves import Curve
 from train_gpt import Config, Run, data, is_matrix, schedule
 
 from benchmarks.convergence.methods import MatchedRMS, Normalized
+from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, muon
 
@@ -128,6 +129,20 @@ def study(config: Config, name: str, method: PolarMethod | str, guess: float) ->
 def matched(config: Config, name: str, method: PolarMethod, rate: float) -> dict:
     """One seed at a given rate, each update rescaled to the SVD's root mean square."""
     return train(config, Job(name, rate, SEEDS[0], matched=True), method)
+
+
+def measure(config: Config = SMALL, names: tuple[str, ...] = NAMES) -> dict:
+    """Every method tuned and with its seeds; then the panel at one size of update."""
+    methods = {name: METHODS_BY_NAME.get(name, name) for name in names}
+    studies = run_all(
+        {n: (study, (config, n, m, first_guess(m))) for n, m in methods.items()}, "training"
+    )
+    rate = best_of(studies["SVD"]["sweep"])
+    polar = {n: m for n, m in methods.items() if n in METHODS_BY_NAME}
+    same_size = run_all(
+        {n: (matched, (config, n, m, rate)) for n, m in polar.items()}, "matched"
+    )
+    return {"steps": config.steps, "studies": studies, "matched": same_size}
 
 
 def _plain(config: Config) -> dict:
