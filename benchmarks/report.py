@@ -2,35 +2,14 @@
 
 import json
 import re
-import statistics
 from collections.abc import Callable
 
 from curves import LABELS, Curve, crossings
 from train_gpt import draw
 
+from benchmarks.convergence import figures, tables
 from benchmarks.record import RESULTS, ROOT, load
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table, the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def made_by(record: dict) -> str:
-    """One sentence on machine, versions, commit, command and date."""
-    p = record["provenance"]
-    return (
-        f"{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
-        f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, "
-        f"{p['date']}."
-    )
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Mean and range."""
-    low, mean, high = (f"{f(values):.{digits}f}" for f in (min, statistics.mean, max))
-    return f"{mean} ({low} to {high})"
+from benchmarks.text import made_by, markdown, spread
 
 
 def gpt_table(machine: str) -> str:
@@ -111,6 +90,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "gpt": gpt_table,
     "sweep": sweep_table,
     "footprint": footprint_table,
+    **tables.TABLES,
 }
 
 
@@ -129,6 +109,8 @@ def main(smoke: bool = False) -> None:
     for path in [] if smoke else RESULTS.glob("*/gpt.json"):
         curves = [Curve(**curve) for curve in json.loads(path.read_text())["seeds"]]
         draw(path.with_suffix("") / "curves.png", curves)
+    if not smoke:
+        figures.draw(RESULTS / "convergence")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = filled(page.read_text())
         if not smoke:

@@ -57,6 +57,6 @@ def test_the_digits_learn_with_convolutions_on_muon(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["gpt", "footprint"])
+@pytest.mark.parametrize("name", ["gpt", "footprint", "convergence"])
 def test_a_benchmark_runs_at_its_smallest(name):
     run("-m", "benchmarks", name, "--smoke")

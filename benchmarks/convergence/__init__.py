@@ -19,7 +19,9 @@ from benchmarks.convergence import (
     times,
     training,
 )
+from benchmarks.convergence.pool import run_all
 from benchmarks.record import RESULTS, provenance, save
+from muon_optax import METHODS
 
 FOLDER = RESULTS / "convergence"
 
@@ -41,8 +43,12 @@ def main(smoke: bool = False) -> None:
 
 
 def run_smallest() -> None:
-    """A few steps of what takes long."""
+    """Two steps of training, in workers; the second time from memory."""
     small = replace(training.SMALL, width=32, layers=1, context=16, batch=2)
-    training.measure(replace(small, steps=2, eval_every=1), ("SVD", "AdamW"))
-    bounds.measure(horizons=(2,))
-    rank.measure(ranks=(4, 8))
+    config = replace(small, steps=2, eval_every=1)
+    calls = {
+        name: (training.train, (config, training.Job(name, 0.01, 0), method))
+        for name, method in (("Jordan q=5", METHODS["jordan"]), ("AdamW", "AdamW"))
+    }
+    first, again = run_all(calls, "training"), run_all(calls, "again")
+    assert first == again

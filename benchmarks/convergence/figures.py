@@ -61,29 +61,31 @@ def training_by_step(training: dict, times: dict) -> Figure:
 
 def training_by_q(training: dict) -> Figure:
     """(a) The final loss by q and κ: tuned, and at one size of update."""
-    figure, (tuned, same) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
     studies, matched = training["studies"], training["matched"]
-    for kappa in KAPPA_COLORS:
-        names = ["q=0", *(f"κ={kappa} q={q}" for q in range(1, 6))]
-        ends = [finals(studies[name]["seeds"]) for name in names]
-        mean = np.mean(ends, axis=1)
-        spread = np.abs(np.array([np.min(ends, axis=1), np.max(ends, axis=1)]) - mean)
-        look = {"color": KAPPA_COLORS[kappa], "marker": "o", "ms": 4, "label": f"κ = {kappa}"}
-        tuned.errorbar(range(6), mean, spread, capsize=2, **look)
-        same.plot(range(6), finals([matched[name] for name in names]), **look)
-    for name in ("SVD", "Jordan q=5"):
-        ends = finals(studies[name]["seeds"])
-        tuned.axhspan(min(ends), max(ends), color=color(name), alpha=0.25, label=name, lw=0)
-        same.axhline(finals([matched[name]])[0], color=color(name), label=name, lw=1)
-    for name in ("SGD, momentum", "AdamW"):
-        ends = finals(studies[name]["seeds"])
-        tuned.axhspan(min(ends), max(ends), color=color(name), alpha=0.35, label=name, lw=0)
-    rate = matched["SVD"]["learning_rate"]
-    tuned.set(title="rate tuned per method, 3 seeds", ylabel="final held-out loss")
-    same.set(title=f"every update rescaled to the SVD's RMS, rate {rate:g}, one seed")
-    for axes in (tuned, same):
+    tuned = {name: finals(study["seeds"]) for name, study in studies.items()}
+    same = {name: finals(runs) for name, runs in matched.items()}
+    for axes, ends in zip(panels, (tuned, same)):
+        for kappa, tint in KAPPA_COLORS.items():
+            by_q = [ends[name] for name in ("q=0", *(f"κ={kappa} q={q}" for q in range(1, 6)))]
+            mean, low, high = (np.array([f(x) for x in by_q]) for f in (np.mean, min, max))
+            look = {
+                "color": tint,
+                "marker": "o",
+                "ms": 4,
+                "capsize": 2,
+                "label": f"κ = {kappa}",
+            }
+            axes.errorbar(range(6), mean, [mean - low, high - mean], **look)
+        for name in ("SVD", "Jordan q=5", "SGD, momentum", "AdamW"):
+            if name in ends:
+                band = {"color": color(name), "alpha": 0.3, "label": name, "lw": 0}
+                axes.axhspan(min(ends[name]), max(ends[name]), **band)
         axes.set_xlabel("steps q")
         axes.legend(fontsize=8, frameon=False)
+    panels[0].set(title="rate tuned for each method", ylabel="final held-out loss, 3 seeds")
+    rate = matched["SVD"][0]["learning_rate"]
+    panels[1].set_title(f"every update rescaled to the SVD's RMS, all at rate {rate:g}")
     return figure
 
 

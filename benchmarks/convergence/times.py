@@ -9,20 +9,25 @@ from train_gpt import Config, Run
 from benchmarks.convergence.causes import BYTE_GPT
 from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.training import BASELINES, METHODS_BY_NAME, SMALL, optimizer, texts
+from muon_optax import METHODS
 
 TIMED = {
     "small": (SMALL, ("SVD", "Jordan q=5", "κ=2 q=1", "κ=2 q=3", "κ=2 q=5", "q=0", *BASELINES)),
     "byte GPT": (BYTE_GPT, ("SVD", "Jordan q=5", "κ=2 q=3", "κ=2 q=5", "Polar Express q=8")),
 }
+RECORDING = "Jordan q=5, recording"  # armed, but never due after the first step
 ROUNDS = 12
 
 
 def seconds_per_step(config: Config, names: tuple[str, ...], rounds: int) -> dict:
-    """Method → smallest, median and largest seconds of a step, over rounds of 20 steps."""
+    """Method → smallest, median and largest seconds of a step, over rounds of some steps."""
     text, held_out = texts(config)
     runs = {}
-    for name in names:
-        tx = optimizer(config, METHODS_BY_NAME.get(name, name), 1e-3)
+    for name in (*names, RECORDING):
+        if name == RECORDING:
+            tx = optimizer(config, METHODS["jordan"], 1e-3, record_every=2**30)
+        else:
+            tx = optimizer(config, METHODS_BY_NAME.get(name, name), 1e-3)
         runs[name] = Run(config, tx, Curve(name, 1e-3, 0), text)
     for _ in range(rounds + 1):
         for run in runs.values():

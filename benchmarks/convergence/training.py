@@ -2,8 +2,8 @@
 
 Only the optimizer of the weight matrices differs; embeddings, head and norms have AdamW at
 one rate. Each method's learning rate is tuned on seed 0 by halving and doubling until the best
-lies between two worse ones; three seeds follow at the best rate. In a second panel, of one
-seed, every update is rescaled to one root mean square, at the rate that is best for the SVD.
+lies between two worse ones; three seeds follow at the best rate. In a second panel every
+update is rescaled to one root mean square, and all have the rate that is best for the SVD.
 """
 
 import math
@@ -48,7 +48,7 @@ class Job:
     matched: bool = False
 
 
-def optimizer(config: Config, method: PolarMethod | str, rate: float):
+def optimizer(config: Config, method: PolarMethod | str, rate: float, **options):
     """The matrices' optimizer at a rate; AdamW for the rest; clipped, as in the example."""
     rest = optax.adam(schedule(config, config.rest_lr), b2=0.95)
     peak = schedule(config, rate)
@@ -61,7 +61,7 @@ def optimizer(config: Config, method: PolarMethod | str, rate: float):
             optax.scale_by_learning_rate(peak),
         )
     else:
-        whole = muon(peak, method, weight_decay=0.05, fallback=rest)
+        whole = muon(peak, method, weight_decay=0.05, fallback=rest, **options)
         return optax.chain(optax.clip_by_global_norm(1.0), whole)
     parts = optax.partition({True: matrices, False: rest}, is_matrix)
     return optax.chain(optax.clip_by_global_norm(1.0), parts)
@@ -126,9 +126,9 @@ def study(config: Config, name: str, method: PolarMethod | str, guess: float) ->
     return {"sweep": sweep, "seeds": seeds}
 
 
-def matched(config: Config, name: str, method: PolarMethod, rate: float) -> dict:
-    """One seed at a given rate, each update rescaled to the SVD's root mean square."""
-    return train(config, Job(name, rate, SEEDS[0], matched=True), method)
+def matched(config: Config, name: str, method: PolarMethod, rate: float) -> list[dict]:
+    """Every seed at a given rate, each update rescaled to the SVD's root mean square."""
+    return [train(config, Job(name, rate, seed, matched=True), method) for seed in SEEDS]
 
 
 def measure(config: Config = SMALL, names: tuple[str, ...] = NAMES) -> dict:

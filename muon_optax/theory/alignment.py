@@ -21,7 +21,7 @@ _POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
 # oscillations of a composed polynomial are spread evenly in log x, and crowd at 1.
 _GRID = np.unique([*np.geomspace(1e-12, 1.0, 2**14), *(1.0 - np.geomspace(1e-14, 0.1, 2**13))])
 _MINIMA = 256
-_ROUNDS = 4
+_ROUNDS = 3
 
 
 class Certificate(NamedTuple):
@@ -171,12 +171,10 @@ def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
     """The λ ≥ 0 at which `min_k values_k + λ·slopes_k`, concave in λ, is highest."""
     # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|: the end of the search.
     low, high = 0.0, 4.0 * float(np.abs(values).max())
-    for _ in range(80):
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        if (values + left * slopes).min() < (values + right * slopes).min():
-            low = left
-        else:
-            high = right
+    for _ in range(56):
+        middle = (low + high) / 2
+        rising = slopes[(values + middle * slopes).argmin()] > 0
+        low, high = (middle, high) if rising else (low, middle)
     return low
 
 

@@ -1,0 +1,129 @@
+"""Makes the tables of docs/theory.md, from the experiments' JSON and from the theory."""
+
+import statistics
+
+import numpy as np
+
+from benchmarks.record import load
+from benchmarks.text import made_by, markdown, spread
+from muon_optax import theory
+from muon_optax.coefficients import FAMILIES, Coefficients, minimax
+
+FACTOR = 1.25
+KNOWN = {
+    "rank 64": {"rank": 64},
+    "rank 768": {"rank": 768},
+    "rank 4096": {"rank": 4096},
+    "δ₀ = 1 - 0.1²": {"delta0": 1 - 1e-2},
+    "δ₀ = 1 - 0.001²": {"delta0": 1 - 1e-6},
+    "1/i": {"singular_values": 1.0 / np.arange(1, 769)},
+}
+
+
+def steps_table(machine: str) -> str:
+    """The fewest steps and products for a factor of 1.25, all families side by side."""
+    del machine  # computed, not measured
+    plain = {f"minimax, κ = {k}": minimax(12, 1e-3, kappa=k) for k in (1, 2, 4)}
+
+    def cell(family: Coefficients, known: dict) -> str:
+        q = theory.steps_for(FACTOR, family, **known)
+        return "–" if q is None else f"{q} ({theory.products(family.schedule(q))})"
+
+    rows = [
+        [name.replace("taylor", "Taylor, κ = "), *(cell(f, known) for known in KNOWN.values())]
+        for name, f in (FAMILIES | plain).items()
+    ]
+    return markdown(["family", *KNOWN], rows)
+
+
+def training_table(machine: str) -> str:
+    """Every method of the small GPT: best rate, final loss, cost of a step."""
+    record, times = load(machine, "training"), load(machine, "times")["small"]
+    svd = times["SVD"][1]
+
+    def row(name: str, study: dict) -> list[str]:
+        seeds, matched = study["seeds"], record["matched"].get(name)
+        return [
+            name,
+            f"{seeds[0]['learning_rate']:g}",
+            spread([run["loss"][-1] for run in seeds], 3),
+            spread([run["loss"][-1] for run in matched], 3) if matched else "",
+            f"{times[name][1] / svd:.2f}" if name in times else "",
+        ]
+
+    rows = [row(name, study) for name, study in record["studies"].items()]
+    header = ["small byte GPT, 3 seeds", "best rate", "final loss", "at the SVD's RMS and rate"]
+    table = markdown([*header, "time per step over SVD's"], rows)
+    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+
+
+def causes_table(machine: str) -> str:
+    """The byte GPT, one property of the update changed at a time."""
+    record, times = load(machine, "causes"), load(machine, "times")["byte GPT"]
+    svd = times["SVD"][1]
+    rows = [
+        [
+            name,
+            f"{study['seeds'][0]['learning_rate']:g}",
+            spread([run["loss"][-1] for run in study["seeds"]], 3),
+            f"{times[name][1] / svd:.2f}" if name in times else "",
+        ]
+        for name, study in record["studies"].items()
+    ]
+    header = ["byte GPT, 3 seeds", "best rate", "final loss", "time per step over SVD's"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
+def bounds_table(machine: str) -> str:
+    """Both problems at the longest horizon: measured, and every bound."""
+    record = load(machine, "bounds")
+    horizon = max(row["T"] for row in record["rows"])
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3g}"
+
+    rows = [
+        [
+            f"{row['problem']}, {row['method']}",
+            number(statistics.mean(row["measured"])),
+            number(max(row["measured"])),
+            number(row.get("muon_bound", row.get("sgdm_bound"))),
+            number(row.get("certified_bound")),
+            number(row.get("paper_bound")),
+        ]
+        for row in record["rows"]
+        if row["T"] == horizon
+    ]
+    header = [f"T = {horizon}, {record['seeds']} seeds", "mean gradient", "worst seed"]
+    header += ["bound, measured a and s", "bound, certified", "paper's bound, measured ε"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
+def distance_table(machine: str) -> str:
+    """How far the quadratic's end is from that of the SVD, by q."""
+    record = load(machine, "bounds")
+    distance = record["distance_to_svd"]
+    return markdown(
+        ["κ = 2", *distance], [["distance", *(f"{d:.1e}" for d in distance.values())]]
+    )
+
+
+def rank_table(machine: str) -> str:
+    """The exponent of the mean gradient in the rank."""
+    record = load(machine, "rank")
+    cells = {(s["method"], s["tuned"], s["decay"]): s["slope"] for s in record["slopes"]}
+    columns = [(tuned, decay) for tuned in (False, True) for decay in (0, 1, 2)]
+    methods = dict.fromkeys(method for method, _, _ in cells)
+    rows = [[m, *(f"{cells[(m, *column)]:.2f}" for column in columns)] for m in methods]
+    names = [f"{'tuned' if tuned else 'fixed'}, i^-{decay}" for tuned, decay in columns]
+    return f"{markdown(['exponent of r', *names], rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
+TABLES = {
+    "steps": steps_table,
+    "training": training_table,
+    "causes": causes_table,
+    "bounds": bounds_table,
+    "distance": distance_table,
+    "rank": rank_table,
+}

@@ -1,0 +1,25 @@
+"""Knows how a measurement is written: a Markdown table, where it comes from, a spread."""
+
+import statistics
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table, the first column to the left, the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def made_by(record: dict) -> str:
+    """One sentence on machine, versions, commit, command and date."""
+    p = record["provenance"]
+    return (
+        f"{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
+        f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, "
+        f"{p['date']}."
+    )
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and range."""
+    low, mean, high = (f"{f(values):.{digits}f}" for f in (min, statistics.mean, max))
+    return f"{mean} ({low} to {high})"
