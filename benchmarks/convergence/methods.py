@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax import PolarMethod
+from muon_optax.polar.arrays import svd
 from muon_optax.polar.normalize import normalized
 
 
@@ -60,4 +61,4 @@ class Filled:
 
 
 def _svd(x: Array) -> tuple[Array, Array, Array]:
-    return jnp.linalg.svd(normalized(x, "frobenius", 0.0), full_matrices=False)
+    return svd(normalized(x, "frobenius", 0.0))

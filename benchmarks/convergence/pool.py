@@ -9,20 +9,14 @@ from unittest import mock
 
 from rich.progress import track
 
-# One core a worker, of LAPACK's threads too. The scheduler is XLA's in-order one: with the
-# concurrent one on two threads, a training step with an SVD in it has been seen to stop for
-# ever (jaxlib 0.10.2).
-WORKER_FLAGS = (
-    "--xla_cpu_multi_thread_eigen=false --xla_cpu_enable_concurrency_optimized_scheduler=false"
-)
-
 
 def run_all(
     calls: Mapping[Hashable, tuple[Callable, tuple]], description: str, float64: bool = False
 ) -> dict[Hashable, Any]:
     """`{name: function(*arguments)}`, in as many processes as there are cores."""
     environment = {
-        "XLA_FLAGS": WORKER_FLAGS,
+        # One core a worker, of LAPACK's threads too.
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
         "OPENBLAS_NUM_THREADS": "1",
         "JAX_ENABLE_X64": str(int(float64)),
     }

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax.polar import SVD
-from muon_optax.polar.arrays import check_matrix, product, scaled, where_finite
+from muon_optax.polar.arrays import check_matrix, product, scaled, svd
 
 
 def alignment(momentum: Array, update: Array) -> Array:
@@ -196,7 +196,7 @@ def _wide(x: Array) -> tuple[Array, Array]:
 
 
 def _singular_values(x: Array) -> Array:
-    return where_finite(lambda y: jnp.linalg.svd(y, compute_uv=False), x)
+    return svd(x, compute_uv=False)
 
 
 def _sum(x: Array) -> Array:

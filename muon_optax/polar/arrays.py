@@ -1,6 +1,7 @@
-"""Knows the arithmetic that all polar methods share: the exact scale and the product."""
+"""Knows the arithmetic that all polar methods share: the exact scale, the product, the SVD."""
 
-from collections.abc import Callable
+import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,17 +31,21 @@ def scaled(x: Array) -> tuple[Array, Array]:
     return x * scale, scale
 
 
-def where_finite(function: Callable[[Array], Any], x: Array) -> Any:
-    """`function(x)`, but NaN for every matrix of x that has an entry that is not finite."""
-    # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30).
-    finite = jnp.isfinite(x).all((-2, -1))
+def svd(x: Array, compute_uv: bool = True) -> Any:
+    """`jnp.linalg.svd` without full matrices; NaN for every matrix that is not finite."""
+    # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30). XLA's
+    # call for a whole batch has been seen to wait for ever on a CPU with two threads (jaxlib
+    # 0.10.2); one matrix after the other is what it does there anyway.
+    decompose = partial(jnp.linalg.svd, full_matrices=False, compute_uv=compute_uv)
+    finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
+    stack = jnp.where(finite, x, 0.0).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    parts = lax.platform_dependent(stack, cpu=partial(lax.map, decompose), default=decompose)
 
-    def masked(y: Array) -> Array:
-        return jnp.where(
-            finite.reshape(finite.shape + (1,) * (y.ndim - finite.ndim)), y, jnp.nan
-        )
+    def masked(part: Array) -> Array:
+        part = part.reshape(*x.shape[:-2], *part.shape[1:])
+        return jnp.where(finite.reshape(finite.shape[: part.ndim]), part, jnp.nan)
 
-    return jax.tree.map(masked, function(jnp.where(finite[..., None, None], x, 0.0)))
+    return jax.tree.map(masked, parts)
 
 
 def product(a: Array, b: Array) -> Array:

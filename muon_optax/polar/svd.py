@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax.checks import check_number
-from muon_optax.polar.arrays import check_matrix, product, scaled, where_finite
+from muon_optax.polar.arrays import check_matrix, product, scaled, svd
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class SVD:
         if x.size == 0:
             return x
         y, _ = scaled(x)
-        u, sigma, vh = where_finite(partial(jnp.linalg.svd, full_matrices=False), y)
+        u, sigma, vh = svd(y)
         default = max(x.shape[-2:]) * float(jnp.finfo(sigma.dtype).eps)
         rcond = default if self.rcond is None else self.rcond
         kept = (sigma > rcond * sigma[..., :1]).astype(u.dtype)
