@@ -12,10 +12,11 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def made_by(record: dict) -> str:
     """One sentence on machine, versions, commit, command and date."""
     p = record["provenance"]
+    runs = f"; runs at {', '.join(p['commits'])}" if "commits" in p else ""
     return (
         f"{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
         f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, "
-        f"{p['date']}."
+        f"{p['date']}{runs}."
     )
 
 

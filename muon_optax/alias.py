@@ -49,7 +49,8 @@ def muon(
 
     Under `optax.inject_hyperparams`, which takes every function for a schedule and every
     integer for a hyperparameter, name in its `static_args` what is none of these: `dims` and
-    `weight_decay_mask` where they are functions, `max_stack_bytes`, a dtype object.
+    `weight_decay_mask` where they are functions, `max_stack_bytes`, `record_every`, a dtype
+    object.
 
     Args:
       learning_rate: η, a number or a schedule; with `shape_scaling="jordan"` in units of

@@ -123,6 +123,20 @@ def test_the_alignment_form_is_never_above_the_papers(problem, beta, error, eta)
     assert form <= theory.paper_bound(problem, eta, beta, error) * (1 + 1e-12)
 
 
+def test_the_bounds_equal_their_terms_added_up():
+    """L = 2, L_F = 1/2, D = 3, σ = 5, r = 4, T = 8, B = 25, β = 3/5, by hand."""
+    p = theory.Problem(L=2.0, L_F=0.5, D=3.0, sigma=5.0, r=4, T=8, B=25)
+    noise = 0.5 * 2 * 1  # √((1-β)/(1+β))·√r·σ/√B
+    descent, curvature = 3 / (8 * 0.1), 2 * 0.1 / 2
+    drift, start = 0.6 * 2 * 0.1 / 0.4, 0.6 * 12**0.5 / (8 * 0.4)
+    paper = descent + curvature * 1.5**2 + 2 * drift * 1.5 + 2 * noise + 2 * start * 2
+    assert theory.paper_bound(p, 0.1, 0.6, 0.5) == pytest.approx(paper / 0.5)
+    muon_form = descent + curvature * 1.2**2 + (0.7 + 1.2) * (drift * 1.2 + noise + start)
+    assert theory.muon_bound(p, 0.1, 0.6, 0.7, 1.2) == pytest.approx(muon_form / 0.7)
+    inside = 2 * 3 * 0.4 / (8 * 0.1) + 2 * 0.36 * 0.5 * 3 / (8 * 0.4) + 0.4 * 25 / 25
+    assert theory.sgdm_bound(p, 0.1, 0.6) == pytest.approx(2 * inside**0.5)
+
+
 def test_the_tuned_steps_have_the_papers_rates():
     at = [theory.Problem(L=2.0, D=3.0, sigma=5.0, r=7, T=t, B=2) for t in (10**6, 10**8)]
     (eta, beta), (later, calmer) = map(theory.tuned_step, at)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from reference import random_isometry
 
 from muon_optax import (
@@ -205,23 +206,55 @@ def test_between_records_nothing_is_measured():
 
 
 def test_before_the_first_record_there_is_none():
-    step, measured = latest(record_muon(5, dims=DIMS).init(MATRICES))
-    assert step == -1 and np.isnan(measured["wide"]["alignment"]).all()
+    with jax.debug_nans(True):
+        assert latest(record_muon(5, dims=DIMS).init(MATRICES)) == (-1, {})
+
+
+def test_a_recording_state_can_be_donated():
+    tx = record_muon(2, dims=DIMS)
+    update = jax.jit(tx.update, donate_argnums=1)
+    state = tx.init(MATRICES)
+    for _ in range(3):
+        _, state = update(MATRICES, state)
+    assert latest(state)[0] == 2
+
+
+def test_recording_goes_through_inject_hyperparams():
+    static = ("every", "measures", "dims")
+    tx = optax.inject_hyperparams(record_muon, static_args=static)(every=2, beta=0.9, dims=DIMS)
+    _, state = jax.jit(tx.update)(MATRICES, tx.init(MATRICES))
+    assert latest(state)[0] == 0 and float(state.hyperparams["beta"]) == pytest.approx(0.9)
+
+
+def test_recording_goes_through_nnx_and_multi_steps():
+    model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+    tx = optax.MultiSteps(muon(0.1, adam_learning_rate=0.1, record_every=1), 2)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    loss = nnx.grad(lambda model: (model(jnp.ones((3, 4))) ** 2).sum())
+    for _ in range(2):
+        optimizer.update(model, loss(model))
+    step, measured = latest(optimizer.opt_state)
+    assert step == 0 and measured["kernel"]["alignment"].shape == (1,)
 
 
 def test_only_the_measures_asked_for_are_kept():
     tx = record_muon(1, measures=("update_rms",), dims=DIMS)
     _, state = tx.update(MATRICES, tx.init(MATRICES))
-    assert list(state.measured) == ["update_rms"]
+    assert [list(of_leaf) for of_leaf in state.measured.values()] == [["update_rms"]] * 2
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: record_muon(0), "every=0; use a whole number ≥ 1"),
+        (lambda: record_muon(0), r"every=0; use a whole number in \[1, 2\^31\)"),
         (lambda: record_muon(2.5), "every=2.5"),
         (lambda: muon(0.1, record_every=jnp.asarray(3)), "named in static_args"),
+        (lambda: record_muon(2**31), "every=2147483648"),
         (lambda: record_muon(1, measures=("rank",)), r"measures=\['rank'\]; use names of"),
+        (lambda: record_muon(1, measures="rank"), r"measures=\['rank'\]; use names of"),
+        (lambda: diagnostics.alignment(jnp.eye(3), jnp.ones((1, 3))), r"differs from \(3, 3\)"),
+        (lambda: diagnostics.polar_error(jnp.eye(3), jnp.ones(3)), "at least two axes"),
+        (lambda: diagnostics.cosine(jnp.eye(3), jnp.eye(2)), "its shape differs"),
         (lambda: record_muon(1, beta=2.0), "beta=2.0"),
         (lambda: latest(optax.sgd(0.1).init(PARAMS)), "0 records in this state"),
         (lambda: diagnostics.alignment(jnp.zeros(3), jnp.zeros(3)), "at least two axes"),

@@ -27,7 +27,7 @@ FOLDER = RESULTS / "convergence"
 
 
 def main(smoke: bool = False) -> None:
-    """Every experiment, then the figures; with `smoke`, the smallest of each and no figure."""
+    """Every experiment, then the figures; with `smoke`, two steps of training and no figure."""
     made_by = provenance()
     if smoke:
         with TemporaryDirectory() as runs, mock.patch.dict(os.environ, {store.FOLDER: runs}):

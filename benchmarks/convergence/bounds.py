@@ -89,8 +89,10 @@ def measure(horizons: tuple[int, ...] = HORIZONS) -> dict:
 
 def _compared(where: str, name: str, steps: int) -> dict:
     key = {"experiment": "bounds", "problem": where, "method": name, "T": steps}
+    key |= {"of": repr(NAMES[name]), "sizes": [M, N, BATCH, SEEDS]}
     return remembered(key, lambda: compare(where, name, steps))
 
 
 def _distances(steps: int) -> dict:
-    return remembered({"experiment": "distances", "T": steps}, lambda: distances(steps))
+    key = {"experiment": "distances", "T": steps, "sizes": [M, N, BATCH]}
+    return remembered(key, lambda: distances(steps))

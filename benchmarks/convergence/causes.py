@@ -18,14 +18,14 @@ JORDAN = METHODS["jordan"]
 METHODS_BY_NAME: dict[str, PolarMethod] = {
     "SVD": SVD(),
     "Jordan q=5": JORDAN,
-    # Jordan's slope at 0 is 3.4445^5 = 485: where the ramp ends, its map is near 1.
+    # Jordan's slope at 0 is 3.4445^5 = 485; where the ramp ends, its map is at 0.88.
     "SVD, small ones left small": Ramp(1 / 485),
     "Jordan, small ones filled": Filled(JORDAN, 3e-3),
     "Jordan, RMS of the SVD": MatchedRMS(JORDAN),
     "Polar Express q=8": NewtonSchulz("polar_express", 8),
     "κ=2 q=5": NewtonSchulz("taylor2", 5),
     "κ=2 q=3": NewtonSchulz("taylor2", 3),
-    # The slope of five steps with κ = 2 is 1.875^5 = 23.
+    # The slope of five steps with κ = 2 is 1.875^5 = 23; its map is at 0.79 there.
     "SVD, more left small": Ramp(1 / 23),
 }
 

@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+matplotlib.rcParams["svg.hashsalt"] = "muon_optax"  # the same file at every drawing
 
 COLORS = {
     "SVD": "black",

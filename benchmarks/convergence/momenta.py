@@ -43,7 +43,9 @@ def captured(path: Path) -> dict[str, np.ndarray]:
     """The momenta, from the file if they were captured before."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **capture())
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **capture())
+        part.replace(path)  # whole or not at all
     return dict(np.load(path))
 
 
@@ -88,7 +90,7 @@ def measure() -> dict:
 
 
 def _remembered(family: str, q: int, path: Path) -> dict:
-    key = {"experiment": "momenta", "family": family, "q": q}
+    key = {"experiment": "momenta", "family": family, "q": q, "steps": STEPS}
     return remembered(key, lambda: judge(family, q, path))
 
 
@@ -103,11 +105,11 @@ def _judged(method: NewtonSchulz, x: np.ndarray) -> dict[str, float]:
     }
     if method.coefficients.name.startswith("taylor"):
         kappa, delta0 = int(method.coefficients.name[-1]), 1.0 - float(sigma[-1]) ** 2
-        delta = theory.residual(delta0, kappa, method.steps)
+        exact = 1.0 - float(theory.scalar_map(method.schedule, sigma[-1]))
         bound = theory.residual_bound(delta0, kappa, method.steps)
-        row["exact_error"] = theory.polar_error(delta)
+        row["exact_error"] = exact
         row["bound_error"] = theory.polar_error(bound)
-        row["exact_factor"] = theory.constant_factor(delta)
+        row["exact_factor"] = 1.0 / (1.0 - exact)
         row["bound_factor"] = theory.constant_factor(bound)
     return row
 

@@ -9,6 +9,8 @@ from unittest import mock
 
 from rich.progress import track
 
+from benchmarks.convergence import store
+
 
 def run_all(
     calls: Mapping[Hashable, tuple[Callable, tuple]], description: str, float64: bool = False
@@ -25,9 +27,20 @@ def run_all(
         ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers,
     ):
         names: dict[Future, Hashable] = {
-            workers.submit(function, *arguments): name
+            workers.submit(_with_commits, function, arguments): name
             for name, (function, arguments) in calls.items()
         }
-        finished = track(as_completed(names), description, total=len(names))
-        done = {names[future]: future.result() for future in finished}
+        done = {}
+        try:
+            for future in track(as_completed(names), description, total=len(names)):
+                done[names[future]], commits = future.result()
+                store.COMMITS.update(commits)
+        except BaseException:
+            workers.shutdown(cancel_futures=True)
+            raise
     return {name: done[name] for name in calls}
+
+
+def _with_commits(function: Callable, arguments: tuple) -> tuple[Any, set[str]]:
+    """The result, and where what it remembered was computed."""
+    return function(*arguments), store.COMMITS

@@ -1,11 +1,10 @@
 """Experiment (d): how the mean gradient grows with the rank, at one step size and at the best.
 
 Quadratics of trace 1 and `f(W_0) = 1`, so L = D = 1 for every rank, without noise, β = 0.9.
-"Fixed" is the step size that the theory gives for L = 1, the same for all ranks; "tuned" is
-the best power of two times it for each rank, falling linearly to zero.
+"Fixed" is the step size that the theory gives for L = 1, the same for all ranks, for SGD also
+the one for its own, smaller constant L_F; "tuned" is the best power of two times the first for
+each rank, falling linearly to zero: at a constant step an update of fixed size cannot rest.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import numpy as np
 
 from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.problems import muon, quadratic, run, sgdm
+from benchmarks.convergence.search import best_power
 from benchmarks.convergence.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, theory
 
@@ -24,6 +24,7 @@ NAMES = {
     "κ=2 q=3": NewtonSchulz("taylor2", 3),
     "Jordan q=5": METHODS["jordan"],
     "SGD, momentum": None,
+    "SGD, momentum, step by L_F": None,
 }
 
 
@@ -32,7 +33,8 @@ def mean_gradient(name: str, rank: int, decay: int, factor: float, falling: bool
     f, start = quadratic(jax.random.key(rank), rank, rank, decay), jnp.zeros((rank, rank))
     constants = theory.Problem(L=1.0, D=1.0, sigma=0.0, r=rank, T=STEPS)
     if NAMES[name] is None:
-        tx, eta = sgdm(BETA), (1 - BETA) ** 2 / 2
+        smoothness = f.constants(start, STEPS, 1).L_F if name.endswith("L_F") else 1.0
+        tx, eta = sgdm(BETA), (1 - BETA) ** 2 / (2 * smoothness)
     else:
         tx, eta = muon(NAMES[name], BETA), theory.best_step(constants, BETA)
     fall = 1 - np.arange(STEPS) / STEPS if falling else np.ones(STEPS)
@@ -42,31 +44,28 @@ def mean_gradient(name: str, rank: int, decay: int, factor: float, falling: bool
 
 
 def best(name: str, rank: int, decay: int) -> dict:
-    """Doubling or halving the step until neither helps."""
-    found: dict[int, float] = {}
+    """The best power of two times the theory's step, falling to zero."""
+    at = {}
 
-    def at(k: int) -> float:
-        if k not in found:
-            value = mean_gradient(name, rank, decay, 2.0**k, falling=True)
-            found[k] = value if math.isfinite(value) else math.inf
-        return found[k]
+    def gradient(k: int) -> float:
+        at[k] = mean_gradient(name, rank, decay, 2.0**k, falling=True)
+        return at[k]
 
-    k = min((0, 1), key=at)
-    while k != (lower := min((k - 1, k, k + 1), key=at)):
-        k = lower
-    return {"gradient": found[k], "factor": 2.0**k}
+    k, _ = best_power(gradient)
+    return {"gradient": at[k], "factor": 2.0**k}
 
 
 def compare(name: str, rank: int, decay: int, tuned: bool) -> dict:
     """One point of a curve, from memory if it was measured before."""
     what = {"method": name, "rank": rank, "decay": decay, "tuned": tuned}
+    key = {"experiment": "rank", "steps": STEPS, "beta": BETA, "every": EVERY} | what
 
     def compute() -> dict:
         if tuned:
             return best(name, rank, decay)
         return {"gradient": mean_gradient(name, rank, decay, 1.0, False), "factor": 1.0}
 
-    return what | remembered({"experiment": "rank", "steps": STEPS} | what, compute)
+    return what | remembered(key | {"of": repr(NAMES[name])}, compute)
 
 
 def slopes(rows: list[dict]) -> list[dict]:

@@ -17,6 +17,7 @@ from train_gpt import Config, Run, data, is_matrix, schedule
 
 from benchmarks.convergence.methods import MatchedRMS, Normalized
 from benchmarks.convergence.pool import run_all
+from benchmarks.convergence.search import best_power
 from benchmarks.convergence.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, muon
 
@@ -97,33 +98,16 @@ def train(config: Config, job: Job, method: PolarMethod | str) -> dict:
     return remembered(key, compute)
 
 
-def tune(config: Config, name: str, method: PolarMethod | str, guess: float) -> list[dict]:
-    """Runs at `guess·2^k`, until the best is between two worse ones."""
-    runs = {}
-
-    def loss(k: int) -> float:
-        if k not in runs:
-            runs[k] = train(config, Job(name, guess * 2.0**k, 0), method)
-        final = runs[k]["loss"][-1]
-        return final if math.isfinite(final) else math.inf
-
-    best = min((0, 1), key=loss)
-    while best != (lower := min((best - 1, best, best + 1), key=loss)):
-        best = lower
-    return [runs[k] for k in sorted(runs)]
-
-
-def best_of(runs: list[dict]) -> float:
-    """The learning rate of the lowest final loss."""
-    return min(runs, key=lambda run: run["loss"][-1])["learning_rate"]
-
-
 def study(config: Config, name: str, method: PolarMethod | str, guess: float) -> dict:
-    """A method's sweep, and every seed at its best rate."""
-    sweep = tune(config, name, method, guess)
-    rate = best_of(sweep)
+    """A method's sweep on the first seed, by powers of two, and every seed at its best rate."""
+
+    def run(k: int) -> dict:
+        return train(config, Job(name, guess * 2.0**k, SEEDS[0]), method)
+
+    best, tried = best_power(lambda k: run(k)["loss"][-1])
+    rate = guess * 2.0**best
     seeds = [train(config, Job(name, rate, seed), method) for seed in SEEDS]
-    return {"sweep": sweep, "seeds": seeds}
+    return {"best_rate": rate, "sweep": [run(k) for k in tried], "seeds": seeds}
 
 
 def matched(config: Config, name: str, method: PolarMethod, rate: float) -> list[dict]:
@@ -137,7 +121,7 @@ def measure(config: Config = SMALL, names: tuple[str, ...] = NAMES) -> dict:
     studies = run_all(
         {n: (study, (config, n, m, first_guess(m))) for n, m in methods.items()}, "training"
     )
-    rate = best_of(studies["SVD"]["sweep"])
+    rate = studies["SVD"]["best_rate"]
     polar = {n: m for n, m in methods.items() if n in METHODS_BY_NAME}
     same_size = run_all(
         {n: (matched, (config, n, m, rate)) for n, m in polar.items()}, "matched"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
+from muon_optax.checks import LeafError
 from muon_optax.polar import SVD
 from muon_optax.polar.arrays import check_matrix, product, scaled, svd
 
@@ -23,11 +24,12 @@ def alignment(momentum: Array, update: Array) -> Array:
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
-      `[...]`, float32 or wider: 1 for the exact polar factor, `theory.alignment_bound` or more
-      for any Newton-Schulz; 1 for a zero momentum.
+      `[...]`, float32 or wider: 1 for the exact polar factor, and for a zero momentum;
+      `theory.alignment_bound` or more for `NewtonSchulz` with its default normalisation.
 
     Raises:
-      ValueError: If an argument has fewer than two axes or is not of floats.
+      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
+        differ.
 
     Example:
       >>> x = jnp.diag(jnp.array([4.0, 3.0]))
@@ -36,9 +38,9 @@ def alignment(momentum: Array, update: Array) -> Array:
 
     Source: docs/theory.md, section 3.
     """
-    m, _ = _wide(momentum)
+    m, o = _pair(momentum, update)
     nuclear = _singular_values(m).sum(-1)
-    inner = _sum(m.conj() * update.astype(m.dtype)).real
+    inner = _sum(m.conj() * o).real
     zero = nuclear == 0
     return jnp.where(zero, 1.0, inner / jnp.where(zero, 1.0, nuclear))
 
@@ -55,7 +57,8 @@ def polar_error(momentum: Array, update: Array) -> Array:
       the others do; see `alignment` for what Muon's convergence depends on.
 
     Raises:
-      ValueError: If an argument has fewer than two axes or is not of floats.
+      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
+        differ.
 
     Example:
       >>> x = jnp.diag(jnp.array([4.0, 3.0]))
@@ -64,8 +67,8 @@ def polar_error(momentum: Array, update: Array) -> Array:
 
     Source: Kim & Oh, arXiv 2601.19156, Definition 3.
     """
-    m, _ = _wide(momentum)
-    return _singular_values(update.astype(m.dtype) - SVD().polar(m)).max(-1, initial=0.0)
+    m, o = _pair(momentum, update)
+    return _singular_values(o - SVD().polar(m)).max(-1, initial=0.0)
 
 
 def orthogonality_error(x: Array) -> Array:
@@ -163,15 +166,16 @@ def cosine(x: Array, y: Array) -> Array:
       `[...]`, float32 or wider, in [-1, 1]; 0 where one of them is zero.
 
     Raises:
-      ValueError: If an argument has fewer than two axes or is not of floats.
+      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
+        differ.
 
     Example:
       >>> round(float(cosine(jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0]]))), 4)
       0.7071
     """
-    (x, _), (y, _) = _wide(x), _wide(y)
+    x, y = _pair(x, _wide(y)[0])
     norms = jnp.sqrt(_sum(jnp.abs(x) ** 2)) * jnp.sqrt(_sum(jnp.abs(y) ** 2))
-    return _sum(x.conj() * y).real / jnp.where(norms > 0, norms, 1.0)
+    return jnp.clip(_sum(x.conj() * y).real / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)
 
 
 # Name → what it measures of a gradient, the momentum orthogonalized, and the update.
@@ -193,6 +197,15 @@ def _wide(x: Array) -> tuple[Array, Array]:
         return x.astype(jnp.promote_types(x.dtype, jnp.float32)), jnp.ones(x.shape[:-2])
     y, scale = scaled(x)
     return y, scale[..., 0, 0]
+
+
+def _pair(x: Array, y: Array) -> tuple[Array, Array]:
+    """X scaled into range, and y as it is, in one dtype."""
+    check_matrix(y)
+    if x.shape != y.shape:
+        raise LeafError("", y, f"its shape differs from {x.shape}, of the other argument")
+    dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
+    return _wide(x)[0].astype(dtype), y.astype(dtype)
 
 
 def _singular_values(x: Array) -> Array:

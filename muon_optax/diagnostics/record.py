@@ -1,6 +1,6 @@
 """Knows how to measure the updates of a training run, every so many steps, in the state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_number, path_name
 from muon_optax.diagnostics.measures import MEASURES
-from muon_optax.dims import Dims, resolve
+from muon_optax.dims import Dims, MatrixView, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.transform import scale_by_muon
 
@@ -23,13 +23,13 @@ class RecordState(NamedTuple):
     Attributes:
       muon: The state of `scale_by_muon`, a `MuonState`.
       step: int32 scalar, the step last recorded, counted from 0; -1 before the first.
-      measured: Measure → a tree like the parameters, of float32 `[batch]`: one number for
-        every matrix of a leaf. NaN before the first record.
+      measured: Leaf's path → measure → float32 `[batch]`, one number for every matrix of the
+        leaf; zeros before the first record.
     """
 
     muon: optax.OptState
     step: Array
-    measured: dict[str, Any]
+    measured: dict[str, dict[str, Array]]
 
 
 def record_muon(
@@ -38,22 +38,29 @@ def record_muon(
     beta: ArrayLike | optax.Schedule = 0.95,
     *,
     measures: Sequence[str] = tuple(MEASURES),
+    nesterov: bool = True,
+    bias_correction: bool = True,
+    mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
-    **options: Any,
+    max_stack_bytes: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`scale_by_muon`, with the same updates, that also records every so many steps.
 
     What is recorded stays in the state until the next record, so the state's structure never
     changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`, and `latest` reads it. Steps
-    between pay for a branch not taken. A recorded step pays for several SVDs of every matrix.
+    between pay for a branch not taken (under `jax.vmap` both are). A recorded step pays for
+    several SVDs of every matrix.
 
     Args:
       every: Record at steps 0, every, 2·every, …
       method: See `scale_by_muon`.
       beta: See `scale_by_muon`.
       measures: Names of `MEASURES`.
+      nesterov: See `scale_by_muon`.
+      bias_correction: See `scale_by_muon`.
+      mu_dtype: See `scale_by_muon`.
       dims: See `scale_by_muon`.
-      **options: The other arguments of `scale_by_muon`.
+      max_stack_bytes: See `scale_by_muon`; the measures do not heed it.
 
     Returns:
       A transformation whose state is a `RecordState`.
@@ -71,17 +78,27 @@ def record_muon(
       >>> step, measured["w"]["alignment"].round(3).tolist()
       (0, [1.0])
     """
-    whole = "a whole number ≥ 1, named in static_args of optax.inject_hyperparams"
-    check_number("every", every, whole, lambda k: k >= 1 and k == int(k))
-    if unknown := [name for name in measures if name not in MEASURES]:
-        raise ValueError(f"measures={unknown}; use names of {list(MEASURES)}")
-    muon = scale_by_muon(method, beta, dims=dims, **options)
-    blend = scale_by_muon(_AsItIs(), beta, dims=dims, **options)
+    names = _checked(every, measures)
+    muon, blend = (
+        scale_by_muon(
+            polar,
+            beta,
+            nesterov=nesterov,
+            bias_correction=bias_correction,
+            mu_dtype=mu_dtype,
+            dims=dims,
+            max_stack_bytes=max_stack_bytes,
+        )
+        for polar in (method, _AsItIs())
+    )
 
     def init(params: optax.Params) -> RecordState:
-        unknown_yet = _per_matrix(lambda x: jnp.full(x.shape[:1], jnp.nan), dims, params)
-        measured = dict.fromkeys(measures, unknown_yet)
-        return RecordState(muon.init(params), jnp.full([], -1, jnp.int32), measured)
+        state = muon.init(params)
+        measured = {
+            path: {name: jnp.zeros([view.sides(leaf.shape)[0]]) for name in names}
+            for path, view, leaf in _matrices(dims, params)
+        }
+        return RecordState(state, jnp.full([], -1, jnp.int32), _as_float32(measured))
 
     def update(
         updates: optax.Updates,
@@ -91,19 +108,17 @@ def record_muon(
     ) -> tuple[optax.Updates, RecordState]:
         polars, muon_state = muon.update(updates, state.muon, params, **extra_args)
 
-        def record() -> tuple[Array, dict[str, Any]]:
+        def record() -> tuple[Array, dict]:
             # In float32 or wider, as what `muon` orthogonalized; the momentum is taken again.
             gradients = jax.tree.map(_wide, updates)
             momenta, _ = blend.update(gradients, state.muon)
-            trees = gradients, momenta, polars
-            measured = {name: _per_matrix(MEASURES[name], dims, *trees) for name in measures}
-            return state.muon.count, measured
+            return state.muon.count, _measured(names, dims, gradients, momenta, polars)
 
-        def keep() -> tuple[Array, dict[str, Any]]:
+        def keep() -> tuple[Array, dict]:
             return state.step, state.measured
 
-        step, measured = jax.lax.cond(state.muon.count % every == 0, record, keep)
-        return polars, RecordState(muon_state, step, measured)
+        due = state.muon.count % int(every) == 0
+        return polars, RecordState(muon_state, *jax.lax.cond(due, record, keep))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -116,7 +131,7 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, Array]]]:
         that contains one.
 
     Returns:
-      The step, -1 where nothing is recorded yet, and leaf's path → measure → `[batch]`.
+      The step, and leaf's path → measure → `[batch]`; -1 and nothing before the first record.
 
     Raises:
       ValueError: If no or more than one `RecordState` is in `state`.
@@ -125,8 +140,9 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, Array]]]:
       >>> from muon_optax import muon
       >>> params = {"w": jnp.eye(3), "bias": jnp.zeros(3)}
       >>> state = muon(0.02, record_every=100).init(params)
+      >>> _, state = muon(0.02, record_every=100).update(params, state, params)
       >>> latest(state)[0], list(latest(state)[1])
-      (-1, ['w'])
+      (0, ['w'])
     """
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, RecordState))
     found = [node for node in nodes if isinstance(node, RecordState)]
@@ -135,11 +151,8 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, Array]]]:
             f"{len(found)} records in this state; use the state of record_muon(...), or of "
             "muon(..., record_every=k)"
         )
-    by_leaf: dict[str, dict[str, Array]] = {}
-    for name, tree in found[0].measured.items():
-        for path, value in jax.tree.leaves_with_path(tree):
-            by_leaf.setdefault(path_name(path), {})[name] = value
-    return int(found[0].step), by_leaf
+    step = int(found[0].step)
+    return step, {} if step < 0 else found[0].measured
 
 
 @dataclass(frozen=True)
@@ -150,12 +163,37 @@ class _AsItIs:
         return x
 
 
-def _per_matrix(function: Callable[..., Array], dims: Dims, *trees: Any) -> Any:
-    """`function` of the trees' leaves as `[batch, m, n]`; a tree of float32 `[batch]`."""
-    views = resolve(dims, trees[0])
-    leaves = zip(*map(jax.tree.leaves, trees))
-    results = [function(*map(view.to_matrices, xs)) for view, xs in zip(views, leaves) if view]
-    return jax.tree.structure(trees[0]).unflatten([r.astype(jnp.float32) for r in results])
+def _checked(every: int, measures: Sequence[str]) -> list[str]:
+    """The measures' names, once they and `every` are known to be in range."""
+    whole = "a whole number in [1, 2^31), named in static_args of optax.inject_hyperparams"
+    check_number("every", every, whole, lambda k: 1 <= k < 2**31 and k == int(k))
+    names = [measures] if isinstance(measures, str) else list(measures)
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise ValueError(f"measures={unknown}; use names of {list(MEASURES)}")
+    return names
+
+
+def _matrices(dims: Dims, tree: Any) -> list[tuple[str, MatrixView, Array]]:
+    """Path, view and array of every leaf that is a matrix."""
+    leaves = jax.tree.leaves_with_path(tree)
+    triples = (
+        (path_name(path), view, x) for view, (path, x) in zip(resolve(dims, tree), leaves)
+    )
+    return [(path, view, x) for path, view, x in triples if view]
+
+
+def _measured(names: list[str], dims: Dims, *trees: Any) -> dict[str, dict[str, Array]]:
+    """The measures of every matrix, of its gradient, momentum and update."""
+    measured = {}
+    for triples in zip(*(_matrices(dims, tree) for tree in trees)):
+        path, view, _ = triples[0]
+        matrices = [view.to_matrices(x) for _, _, x in triples]
+        measured[path] = {name: MEASURES[name](*matrices) for name in names}
+    return _as_float32(measured)
+
+
+def _as_float32(measured: dict) -> dict:
+    return jax.tree.map(lambda x: x.astype(jnp.float32), measured)
 
 
 def _wide(x: Array) -> Array:

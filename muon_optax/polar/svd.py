@@ -16,7 +16,8 @@ class SVD:
     """The exact polar factor `U·Vᴴ` over the singular values above `rcond·σ_max`.
 
     The paper's idealisation: a partial isometry on the range of x. Directions of the null
-    space, where the SVD's own vectors are arbitrary, give zero; so does the zero matrix.
+    space, where the SVD's own vectors are arbitrary, give zero; so does the zero matrix. A
+    matrix with an entry that is not finite gives NaN, the others of its batch do not.
     Computed in float32 or wider. Rounding to a half precision gives a rank-deficient x full
     rank, with singular values of that precision's eps: there, pass `rcond`.
 

@@ -21,7 +21,7 @@ _POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
 # oscillations of a composed polynomial are spread evenly in log x, and crowd at 1.
 _GRID = np.unique([*np.geomspace(1e-12, 1.0, 2**14), *(1.0 - np.geomspace(1e-14, 0.1, 2**13))])
 _MINIMA = 256
-_ROUNDS = 3
+_ROUNDS = 4
 
 
 class Certificate(NamedTuple):
@@ -82,9 +82,9 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
       normalize: As in `NewtonSchulz`: `"frobenius"`, or `"schatten4"` with x⁴ for x² above.
 
     Returns:
-      The bound, to about 1e-6. It does not assume that the momentum is well-conditioned, as
-      χ does; it says nothing about matrices that are not normalised (`normalize="paper"`, or
-      a positive eps).
+      The bound, to about 2e-6; -inf for a schedule that overflows. It does not assume that
+      the momentum is well-conditioned, as χ does; it says nothing about other
+      normalisations (`"paper"`, `"aol"`, or a positive eps).
 
     Raises:
       ValueError: If `rank` is not positive, or the normalisation is neither of the two.
@@ -97,24 +97,26 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     Source: docs/theory.md, section 3.
     """
     power = _power(normalize)
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
         raise ValueError(f"rank={rank!r}; use a whole number ≥ 1")
     if rank == 1:
         return float(scalar_map(schedule, 1.0))
 
     def lines(x: NDArray) -> tuple[NDArray, NDArray]:
-        return scalar_map(schedule, x), (1.0 / rank - x**power) / x
+        with np.errstate(over="ignore", invalid="ignore"):
+            return scalar_map(schedule, x), (1.0 / rank - x**power) / x
 
-    x, bound = _GRID, -math.inf
+    x = _GRID
     for _ in range(_ROUNDS):
         values, slopes = lines(x)
+        if not np.isfinite(values).all():
+            return -math.inf  # somewhere the map grows out of all bounds
         weight = _highest_minimum(values, slopes)
         near = _around_minima(x, values + weight * slopes)
         values, slopes = lines(near)
         lowest = values + weight * slopes
-        bound = max(bound, float(lowest.min()))
         x = np.unique([*x, *near[lowest.argmin(0), np.arange(near.shape[1])]])
-    return bound
+    return float(lowest.min())
 
 
 def certificate(

@@ -57,7 +57,7 @@ def muon_bound(
     `(1/a)·[D/(Tη) + (Lη/2)·s² + (a+s)·R]` with
     `R = βLηs/(1-β) + √((1-β)/(1+β))·√(r/B)·σ + β√(2LD)/(T(1-β))`, for any η > 0. With a ≥ 1-ε
     and s ≤ 1+ε it is never above `paper_bound`; with `*certificate(schedule, rank=r)` it holds
-    for every coefficient list and every momentum.
+    for every momentum and every coefficient list whose certified alignment is positive.
 
     Args:
       problem: The constants.

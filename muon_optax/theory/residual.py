@@ -39,7 +39,7 @@ def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
 
 
 def residual(delta0: float, kappa: int, steps: int) -> float:
-    """δ_q, exactly: the orthogonality residual after q steps.
+    """δ_q: the orthogonality residual after q steps, by the exact recursion.
 
     `δ_{j+1} = φ(δ_j)`, where `δ_j = ‖Π - X_j·X_jᵀ‖_op = 1 - λ_min⁺(X_j·X_jᵀ)`, Π projects on
     the range of the momentum and λ_min⁺ is the smallest nonzero eigenvalue.
@@ -51,7 +51,8 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
       steps: q, at least 0.
 
     Returns:
-      δ_q in [0, 1].
+      δ_q in [0, 1]. Near δ = 1 what matters is 1 - δ, which float64 holds to 1e-16 only: for
+      singular values below about 1e-6 take `scalar_map`.
 
     Raises:
       ValueError: If an argument is outside its range.
