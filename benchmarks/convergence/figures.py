@@ -153,6 +153,8 @@ def rank_slopes(rank: dict) -> Figure:
                     for row in rank["rows"]
                     if (row["method"], row["decay"], row["tuned"]) == (method, decay, tuned)
                 )
+                if not rows:
+                    continue
                 slope = slopes[method, decay, tuned]
                 label = f"{method}, {'tuned' if tuned else 'fixed'}: slope {slope:.2f}"
                 look = {"color": color(method), "ls": "--" if tuned else "-", "marker": "."}

@@ -43,17 +43,25 @@ def training_table(machine: str) -> str:
 
     def row(name: str, study: dict) -> list[str]:
         seeds, matched = study["seeds"], record["matched"].get(name)
+        no_decay = record["without_decay"].get(name)
         return [
             name,
             f"{seeds[0]['learning_rate']:g}",
             spread([run["loss"][-1] for run in seeds], 3),
+            spread([run["loss"][-1] for run in no_decay["seeds"]], 3) if no_decay else "",
             spread([run["loss"][-1] for run in matched], 3) if matched else "",
             f"{times[name][1] / svd:.2f}" if name in times else "",
         ]
 
     rows = [row(name, study) for name, study in record["studies"].items()]
-    header = ["small byte GPT, 3 seeds", "best rate", "final loss", "at the SVD's RMS and rate"]
-    table = markdown([*header, "time per step over SVD's"], rows)
+    header = [
+        "small byte GPT, 3 seeds",
+        "best rate",
+        "final loss",
+        "tuned without weight decay",
+    ]
+    header += ["at the SVD's RMS and rate", "time per step over SVD's"]
+    table = markdown(header, rows)
     return f"{table}\n\n<sub>{made_by(record)}</sub>"
 
 
@@ -114,7 +122,8 @@ def rank_table(machine: str) -> str:
     cells = {(s["method"], s["tuned"], s["decay"]): s["slope"] for s in record["slopes"]}
     columns = [(tuned, decay) for tuned in (False, True) for decay in (0, 1, 2)]
     methods = dict.fromkeys(method for method, _, _ in cells)
-    rows = [[m, *(f"{cells[(m, *column)]:.2f}" for column in columns)] for m in methods]
+    slopes = {m: [cells.get((m, *column)) for column in columns] for m in methods}
+    rows = [[m, *("" if x is None else f"{x:.2f}" for x in row)] for m, row in slopes.items()]
     names = [f"{'tuned' if tuned else 'fixed'}, i^-{decay}" for tuned, decay in columns]
     return f"{markdown(['exponent of r', *names], rows)}\n\n<sub>{made_by(record)}</sub>"
 

@@ -4,6 +4,8 @@ Only the optimizer of the weight matrices differs; embeddings, head and norms ha
 one rate. Each method's learning rate is tuned on seed 0 by halving and doubling until the best
 lies between two worse ones; three seeds follow at the best rate. In a second panel every
 update is rescaled to one root mean square, and all have the rate that is best for the SVD.
+Weight decay is 0.05 times the rate, so a method that needs a higher rate also decays more; some
+methods are tuned again without it.
 """
 
 import math
@@ -37,6 +39,8 @@ METHODS_BY_NAME: dict[str, PolarMethod] = {
 }
 BASELINES = {"SGD, momentum": 0.08, "AdamW": 0.0025}  # and the first rate to try
 NAMES = (*METHODS_BY_NAME, *BASELINES)
+WITHOUT_DECAY = ("q=0", "κ=2 q=1", "κ=2 q=3", "κ=2 q=5", "Jordan q=5", "SVD", *BASELINES)
+DECAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,25 @@ class Job:
     learning_rate: float
     seed: int
     matched: bool = False
+    decay: float = DECAY
 
 
-def optimizer(config: Config, method: PolarMethod | str, rate: float, **options):
+def optimizer(
+    config: Config, method: PolarMethod | str, rate: float, decay: float = DECAY, **options
+):
     """The matrices' optimizer at a rate; AdamW for the rest; clipped, as in the example."""
     rest = optax.adam(schedule(config, config.rest_lr), b2=0.95)
     peak = schedule(config, rate)
     if method == "AdamW":
-        matrices = optax.adamw(peak, b2=0.95, weight_decay=0.05)
+        matrices = optax.adamw(peak, b2=0.95, weight_decay=decay)
     elif method == "SGD, momentum":
         matrices = optax.chain(
             optax.trace(0.95, nesterov=True),
-            optax.add_decayed_weights(0.05),
+            optax.add_decayed_weights(decay),
             optax.scale_by_learning_rate(peak),
         )
     else:
-        whole = muon(peak, method, weight_decay=0.05, fallback=rest, **options)
+        whole = muon(peak, method, weight_decay=decay, fallback=rest, **options)
         return optax.chain(optax.clip_by_global_norm(1.0), whole)
     parts = optax.partition({True: matrices, False: rest}, is_matrix)
     return optax.chain(optax.clip_by_global_norm(1.0), parts)
@@ -84,13 +91,17 @@ def texts(config: Config):
 
 def train(config: Config, job: Job, method: PolarMethod | str) -> dict:
     """The loss curve of one run, from memory if it was run before."""
-    key = {"config": _plain(config), "job": asdict(job), "method": repr(method)}
+    asked = asdict(job)
+    if asked["decay"] == DECAY:
+        del asked["decay"]  # so that runs from before it could be chosen are still found
+    key = {"config": _plain(config), "job": asked, "method": repr(method)}
 
     def compute() -> dict:
         text, held_out = texts(config)
         curve = Curve(job.name, job.learning_rate, job.seed)
         chosen = MatchedRMS(method) if job.matched else method
-        run = Run(config, optimizer(config, chosen, job.learning_rate), curve, text)
+        tx = optimizer(config, chosen, job.learning_rate, job.decay)
+        run = Run(config, tx, curve, text)
         while not curve.step or curve.step[-1] < config.steps:
             run.advance(held_out)
         return curve.as_json()
@@ -98,15 +109,18 @@ def train(config: Config, job: Job, method: PolarMethod | str) -> dict:
     return remembered(key, compute)
 
 
-def study(config: Config, name: str, method: PolarMethod | str, guess: float) -> dict:
+def study(
+    config: Config, name: str, method: PolarMethod | str, guess: float, decay: float = DECAY
+) -> dict:
     """A method's sweep on the first seed, by powers of two, and every seed at its best rate."""
 
     def run(k: int) -> dict:
-        return train(config, Job(name, guess * 2.0**k, SEEDS[0]), method)
+        return train(config, Job(name, guess * 2.0**k, SEEDS[0], decay=decay), method)
 
     best, tried = best_power(lambda k: run(k)["loss"][-1])
     rate = guess * 2.0**best
-    seeds = [train(config, Job(name, rate, seed), method) for seed in SEEDS]
+    jobs = [Job(name, rate, seed, decay=decay) for seed in SEEDS]
+    seeds = [train(config, job, method) for job in jobs]
     return {"best_rate": rate, "sweep": [run(k) for k in tried], "seeds": seeds}
 
 
@@ -115,18 +129,25 @@ def matched(config: Config, name: str, method: PolarMethod, rate: float) -> list
     return [train(config, Job(name, rate, seed, matched=True), method) for seed in SEEDS]
 
 
-def measure(config: Config = SMALL, names: tuple[str, ...] = NAMES) -> dict:
-    """Every method tuned and with its seeds; then the panel at one size of update."""
-    methods = {name: METHODS_BY_NAME.get(name, name) for name in names}
-    studies = run_all(
-        {n: (study, (config, n, m, first_guess(m))) for n, m in methods.items()}, "training"
-    )
+def measure(config: Config = SMALL) -> dict:
+    """Every method tuned and with its seeds; at one size of update; and without decay."""
+
+    def asked(name: str) -> tuple[Config, str, PolarMethod | str, float]:
+        method = METHODS_BY_NAME.get(name, name)
+        return config, name, method, first_guess(method)
+
+    studies = run_all({name: (study, asked(name)) for name in NAMES}, "training")
     rate = studies["SVD"]["best_rate"]
-    polar = {n: m for n, m in methods.items() if n in METHODS_BY_NAME}
-    same_size = run_all(
-        {n: (matched, (config, n, m, rate)) for n, m in polar.items()}, "matched"
-    )
-    return {"steps": config.steps, "studies": studies, "matched": same_size}
+    calls = {name: (matched, (config, name, m, rate)) for name, m in METHODS_BY_NAME.items()}
+    same_size = run_all(calls, "training, one size of update")
+    calls = {name: (study, (*asked(name), 0.0)) for name in WITHOUT_DECAY}
+    no_decay = run_all(calls, "training, without decay")
+    return {
+        "steps": config.steps,
+        "studies": studies,
+        "matched": same_size,
+        "without_decay": no_decay,
+    }
 
 
 def _plain(config: Config) -> dict:
