@@ -9,7 +9,7 @@ from train_gpt import Config
 
 from benchmarks.convergence.methods import Filled, MatchedRMS, Ramp
 from benchmarks.convergence.pool import run_all
-from benchmarks.convergence.training import first_guess, study
+from benchmarks.convergence.training import SEEDS, Job, first_guess, study, train
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod
 
 BYTE_GPT = Config(steps=300, eval_every=20)
@@ -30,10 +30,19 @@ METHODS_BY_NAME: dict[str, PolarMethod] = {
 }
 
 
+BETWEEN = 0.02 * 2**0.5  # a rate of the finer grid, between the two best of the sweeps
+COMPARED_FINER = ("SVD", "Jordan q=5")
+
+
 def measure(config: Config = BYTE_GPT) -> dict:
-    """Every method's sweep and seeds."""
+    """Every method's sweep and seeds; and two methods at a rate between."""
     calls = {
         name: (study, (config, name, method, first_guess(method)))
         for name, method in METHODS_BY_NAME.items()
     }
-    return {"steps": config.steps, "studies": run_all(calls, "causes")}
+    studies = run_all(calls, "causes")
+    jobs = [Job(name, BETWEEN, seed) for name in COMPARED_FINER for seed in SEEDS]
+    calls = {job: (train, (config, job, METHODS_BY_NAME[job.name])) for job in jobs}
+    runs = run_all(calls, "causes, finer")
+    finer = {n: [run for job, run in runs.items() if job.name == n] for n in COMPARED_FINER}
+    return {"steps": config.steps, "studies": studies, "between": finer}

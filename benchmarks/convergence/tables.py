@@ -78,7 +78,11 @@ def causes_table(machine: str) -> str:
         ]
         for name, study in record["studies"].items()
     ]
-    header = ["byte GPT, 3 seeds", "best rate", "final loss", "time per step over SVD's"]
+    rows += [
+        [name, f"{runs[0]['learning_rate']:.3g}", spread([r["loss"][-1] for r in runs], 3), ""]
+        for name, runs in record["between"].items()
+    ]
+    header = ["byte GPT, 3 seeds", "rate", "final loss", "time per step over SVD's"]
     return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
 
 
