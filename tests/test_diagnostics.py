@@ -35,8 +35,8 @@ def numpy_measures(g, m, o):
         "orthogonality_error": np.sqrt(np.mean((1 - values**2) ** 2)),
         "operator_norm": values[0],
         "update_rms": np.sqrt(np.mean(np.abs(o) ** 2)),
-        "stable_rank": (sigma**2).sum() / sigma[0] ** 2,
-        "cosine": np.vdot(g, m).real / np.linalg.norm(g) / np.linalg.norm(m),
+        "momentum_stable_rank": (sigma**2).sum() / sigma[0] ** 2,
+        "gradient_cosine": np.vdot(g, m).real / np.linalg.norm(g) / np.linalg.norm(m),
     }
 
 
@@ -59,7 +59,9 @@ def test_a_measure_equals_its_definition(name, shape, dtype, x64):
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-@pytest.mark.parametrize("name", ["alignment", "polar_error", "stable_rank", "cosine"])
+@pytest.mark.parametrize(
+    "name", ["alignment", "polar_error", "momentum_stable_rank", "gradient_cosine"]
+)
 def test_the_scale_of_the_momentum_does_not_matter(name, scale):
     rng = np.random.default_rng(1)
     g, m, o = (jnp.asarray(rng.standard_normal((4, 6)), jnp.float32) for _ in range(3))
@@ -219,6 +221,20 @@ def test_a_recording_state_can_be_donated():
     assert latest(state)[0] == 2
 
 
+def test_what_was_read_stays_when_the_state_goes_on():
+    """Copies, also where the state is donated or, in nnx, changed in place."""
+    tx = record_muon(1, dims=DIMS, measures=("update_rms",))
+    update = jax.jit(tx.update, donate_argnums=1)
+    state, history = tx.init(MATRICES), []
+    for scale in (0.0, 1.0):
+        grads = jax.tree.map(lambda x, scale=scale: x + scale, MATRICES)
+        _, state = update(grads, state)
+        history.append(latest(state))
+    (first, before), (second, after) = history
+    assert (first, second) == (0, 1)
+    assert before["wide"]["update_rms"][0] == 0 < after["wide"]["update_rms"][0]
+
+
 def test_recording_goes_through_inject_hyperparams():
     static = ("every", "measures", "dims")
     tx = optax.inject_hyperparams(record_muon, static_args=static)(every=2, beta=0.9, dims=DIMS)
@@ -249,6 +265,12 @@ def test_only_the_measures_asked_for_are_kept():
         (lambda: record_muon(0), r"every=0; use a whole number in \[1, 2\^31\)"),
         (lambda: record_muon(2.5), "every=2.5"),
         (lambda: muon(0.1, record_every=jnp.asarray(3)), "named in static_args"),
+        (
+            lambda: record_muon(1, dims=DIMS).update(
+                MATRICES, scale_by_muon(dims=DIMS).init(MATRICES)
+            ),
+            "made without recording",
+        ),
         (lambda: record_muon(2**31), "every=2147483648"),
         (lambda: record_muon(1, measures=("rank",)), r"measures=\['rank'\]; use names of"),
         (lambda: record_muon(1, measures="rank"), r"measures=\['rank'\]; use names of"),

@@ -1,7 +1,8 @@
 """Draws the experiments from their JSON: PNG and SVG, nothing computed but means."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from benchmarks.convergence.training import METHODS_BY_NAME
+from muon_optax import NewtonSchulz
 
 matplotlib.rcParams["svg.hashsalt"] = "muon_optax"  # the same file at every drawing
 
@@ -63,32 +67,27 @@ def training_by_step(training: dict, times: dict) -> Figure:
 
 
 def training_by_q(training: dict) -> Figure:
-    """(a) The final loss by q and κ: tuned, and at one size of update."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+    """(a) The final loss by q and κ, tuned and at one size of update; and by the slope at 0."""
+    figure, panels = plt.subplots(1, 3, figsize=(15, 4.4), sharey=True)
     studies, matched = training["studies"], training["matched"]
     tuned = {name: finals(study["seeds"]) for name, study in studies.items()}
     same = {name: finals(runs) for name, runs in matched.items()}
     for axes, ends in zip(panels, (tuned, same)):
         for kappa, tint in KAPPA_COLORS.items():
             by_q = [ends[name] for name in ("q=0", *(f"κ={kappa} q={q}" for q in range(1, 6)))]
-            mean, low, high = (np.array([f(x) for x in by_q]) for f in (np.mean, min, max))
-            look = {
-                "color": tint,
-                "marker": "o",
-                "ms": 4,
-                "capsize": 2,
-                "label": f"κ = {kappa}",
-            }
-            axes.errorbar(range(6), mean, [mean - low, high - mean], **look)
-        for name in ("SVD", "Jordan q=5", "SGD, momentum", "AdamW"):
-            if name in ends:
-                band = {"color": color(name), "alpha": 0.3, "label": name, "lw": 0}
-                axes.axhspan(min(ends[name]), max(ends[name]), **band)
+            _spread(axes, range(6), by_q, tint, f"κ = {kappa}")
+        _bands(axes, ends)
         axes.set_xlabel("steps q")
-        axes.legend(fontsize=8, frameon=False)
+    for name, ends in tuned.items():
+        if isinstance(method := METHODS_BY_NAME.get(name), NewtonSchulz):
+            slope = math.prod(stage[0] for stage in method.schedule)
+            _spread(panels[2], [slope], [ends], color(name), None)
+    _bands(panels[2], {"SVD": tuned["SVD"]})
     panels[0].set(title="rate tuned for each method", ylabel="final held-out loss, 3 seeds")
     rate = matched["SVD"][0]["learning_rate"]
     panels[1].set_title(f"every update rescaled to the SVD's RMS, all at rate {rate:g}")
+    panels[2].set(title="tuned, by the slope at 0 of the scalar map", xscale="log")
+    panels[2].set_xlabel("slope: by how much small singular values grow")
     return figure
 
 
@@ -132,7 +131,8 @@ def polar_by_q(momenta: dict) -> Figure:
             error.plot(q, [row["exact_error"][2] for row in rows], color=tint, label=name)
             error.plot(q, [row["bound_error"][2] for row in rows], ":", color=tint)
             factor.plot(q, [row["exact_factor"][1] for row in rows], color=tint, label=name)
-            factor.plot(q, [row["bound_factor"][1] for row in rows], ":", color=tint)
+            bounds = [row["bound_factor"][1] or math.nan for row in rows]  # None: infinite
+            factor.plot(q, bounds, ":", color=tint)
     error.set(title="ε_q, largest: measured ●, exact —, bound ···", xlabel="q", ylim=(0, 1.05))
     factor.set(title="χ_q, median: exact —, bound ···", xlabel="q", yscale="log")
     align.set(title="alignment: median, range; a(P, r) ···", xlabel="q", ylim=(0, 1.05))
@@ -216,6 +216,22 @@ def draw(folder: Path) -> None:
         figure.savefig(folder / f"{name}.png", dpi=130)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
+
+
+def _spread(axes: Axes, x: Iterable, ends: list[list[float]], tint: str, label: str | None):
+    """Means, and ranges as error bars."""
+    mean, low, high = (np.array([f(runs) for runs in ends]) for f in (np.mean, min, max))
+    look = {"color": tint, "marker": "o", "ms": 4, "capsize": 2, "label": label}
+    axes.errorbar(x, mean, [mean - low, high - mean], **look)
+
+
+def _bands(axes: Axes, ends: dict[str, list[float]]) -> None:
+    """Ranges of what has no q, as bands across."""
+    for name in ("SVD", "Jordan q=5", "SGD, momentum", "AdamW"):
+        if name in ends:
+            band = {"color": color(name), "alpha": 0.3, "label": name, "lw": 0}
+            axes.axhspan(min(ends[name]), max(ends[name]), **band)
+    axes.legend(fontsize=8, frameon=False)
 
 
 def _plain(axes: Axes) -> None:

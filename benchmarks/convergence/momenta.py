@@ -71,9 +71,9 @@ def judge(family: str, q: int, path: Path) -> dict:
     if "exact_error" in columns:
         gap = np.abs(columns["polar_error"] - columns["exact_error"]).max()
         row["error_gap"] = float(gap)
-    return row | {
-        name: np.quantile(values, (0, 0.5, 1)).tolist() for name, values in columns.items()
-    }
+    with np.errstate(invalid="ignore"):  # an infinite χ
+        spread = {name: np.quantile(x, (0, 0.5, 1)).tolist() for name, x in columns.items()}
+    return row | spread
 
 
 def measure() -> dict:
@@ -86,11 +86,27 @@ def measure() -> dict:
     spectra = {
         name: [float(f"{value:.4g}") for value in spectrum(x)] for name, x in momenta.items()
     }
-    return {"spectra": spectra, "rows": list(rows.values())}
+    return {"spectra": spectra, "rows": [_without_infinity(row) for row in rows.values()]}
+
+
+def _without_infinity(row: dict) -> dict:
+    """None for what is not finite, which JSON does not have."""
+    return {
+        name: [x if np.isfinite(x) else None for x in value]
+        if isinstance(value, list)
+        else value
+        for name, value in row.items()
+    }
 
 
 def _remembered(family: str, q: int, path: Path) -> dict:
-    key = {"experiment": "momenta", "family": family, "q": q, "steps": STEPS}
+    key = {
+        "experiment": "momenta",
+        "family": family,
+        "q": q,
+        "steps": STEPS,
+        "spread": "nearest",
+    }
     return remembered(key, lambda: judge(family, q, path))
 
 

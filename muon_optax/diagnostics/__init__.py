@@ -11,3 +11,17 @@ from muon_optax.diagnostics.measures import stable_rank as stable_rank
 from muon_optax.diagnostics.record import RecordState as RecordState
 from muon_optax.diagnostics.record import latest as latest
 from muon_optax.diagnostics.record import record_muon as record_muon
+
+__all__ = [
+    "MEASURES",
+    "RecordState",
+    "alignment",
+    "cosine",
+    "latest",
+    "operator_norm",
+    "orthogonality_error",
+    "polar_error",
+    "record_muon",
+    "root_mean_square",
+    "stable_rank",
+]

@@ -178,15 +178,16 @@ def cosine(x: Array, y: Array) -> Array:
     return jnp.clip(_sum(x.conj() * y).real / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)
 
 
-# Name → what it measures of a gradient, the momentum orthogonalized, and the update.
+# Name → what it measures of a gradient, of the momentum that was orthogonalized (with
+# Nesterov's step, the blend), and of the update, before shape factor and learning rate.
 MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "alignment": lambda g, m, o: alignment(m, o),
     "polar_error": lambda g, m, o: polar_error(m, o),
     "orthogonality_error": lambda g, m, o: orthogonality_error(o),
     "operator_norm": lambda g, m, o: operator_norm(o),
     "update_rms": lambda g, m, o: root_mean_square(o),
-    "stable_rank": lambda g, m, o: stable_rank(m),
-    "cosine": lambda g, m, o: cosine(g, m),
+    "momentum_stable_rank": lambda g, m, o: stable_rank(m),
+    "gradient_cosine": lambda g, m, o: cosine(g, m),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
@@ -27,7 +28,7 @@ class RecordState(NamedTuple):
         leaf; zeros before the first record.
     """
 
-    muon: optax.OptState
+    muon: Any
     step: Array
     measured: dict[str, dict[str, Array]]
 
@@ -47,9 +48,9 @@ def record_muon(
     """`scale_by_muon`, with the same updates, that also records every so many steps.
 
     What is recorded stays in the state until the next record, so the state's structure never
-    changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`, and `latest` reads it. Steps
-    between pay for a branch not taken (under `jax.vmap` both are). A recorded step pays for
-    several SVDs of every matrix.
+    changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `latest` reads it, outside.
+    Steps between pay for a branch not taken (under `jax.vmap` both are). A recorded step pays
+    for several SVDs of every matrix.
 
     Args:
       every: Record at steps 0, every, 2·every, …
@@ -106,6 +107,11 @@ def record_muon(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, RecordState]:
+        if not isinstance(state, RecordState):
+            raise ValueError(
+                "this state was made without recording; make it with record_every from the "
+                "first step on, or as RecordState(muon=state, ...)"
+            )
         polars, muon_state = muon.update(updates, state.muon, params, **extra_args)
 
         def record() -> tuple[Array, dict]:
@@ -123,12 +129,15 @@ def record_muon(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def latest(state: Any) -> tuple[int, dict[str, dict[str, Array]]]:
-    """What was last recorded, from the state of any optimizer with `record_muon` in it.
+def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
+    """What was last recorded, copied to the host, from any optimizer with `record_muon` in it.
+
+    For use outside `jax.jit`: each record replaces the one before, so call it at least every
+    k steps, or return `state.step` and `state.measured` of the `RecordState` from a scan.
 
     Args:
-      state: The state of `record_muon`, `muon(..., record_every=k)`, or a chain or partition
-        that contains one.
+      state: The state of `record_muon`, of `muon(..., record_every=k)`, or of a chain or
+        partition that contains one; with `flax.nnx`, `optimizer.opt_state`.
 
     Returns:
       The step, and leaf's path → measure → `[batch]`; -1 and nothing before the first record.
@@ -152,7 +161,13 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, Array]]]:
             "muon(..., record_every=k)"
         )
     step = int(found[0].step)
-    return step, {} if step < 0 else found[0].measured
+    if step < 0:
+        return step, {}
+    copied = {
+        path: {name: np.array(x) for name, x in of_leaf.items()}
+        for path, of_leaf in found[0].measured.items()
+    }
+    return step, copied
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,12 @@
 
 NumPy float64 throughout and no JAX, so that it can judge what runs on a device. Names and
 letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md proves what goes beyond it.
+
+What a schedule does to a singular value: `scalar_map`, `image`, `sup_error`. How good that is:
+`certificate`, `alignment`, `alignment_bound`, `steps_for`; what it costs: `products`, `flops`.
+The paper's own: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
+`constant_factor`. Convergence: `Problem`, `tuned_step`, `best_step`, `muon_bound`,
+`paper_bound`, `sgdm_bound`, `tuned_sgdm_step`, `spectral_bound`.
 """
 
 from muon_optax.theory.alignment import Certificate as Certificate
@@ -24,5 +30,32 @@ from muon_optax.theory.residual import residual_polynomial as residual_polynomia
 from muon_optax.theory.scalar import image as image
 from muon_optax.theory.scalar import scalar_map as scalar_map
 from muon_optax.theory.scalar import sup_error as sup_error
+from muon_optax.theory.steps import flops as flops
 from muon_optax.theory.steps import products as products
 from muon_optax.theory.steps import steps_for as steps_for
+
+__all__ = [
+    "Certificate",
+    "Problem",
+    "alignment",
+    "alignment_bound",
+    "best_step",
+    "certificate",
+    "constant_factor",
+    "flops",
+    "image",
+    "muon_bound",
+    "paper_bound",
+    "polar_error",
+    "products",
+    "residual",
+    "residual_bound",
+    "residual_polynomial",
+    "scalar_map",
+    "sgdm_bound",
+    "spectral_bound",
+    "steps_for",
+    "sup_error",
+    "tuned_sgdm_step",
+    "tuned_step",
+]

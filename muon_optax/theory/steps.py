@@ -27,12 +27,43 @@ def products(schedule: Schedule) -> int:
       >>> products(JORDAN.schedule(5)), products(taylor(4).schedule(5))
       (15, 20)
     """
+    return sum(2 + _small_products(len(stage) - 1) for stage in schedule if len(stage) > 1)
 
-    def of_stage(kappa: int) -> int:
-        width = math.isqrt(kappa - 1) + 1
-        return 2 + (width - 1) + (math.ceil(kappa / width) - 1)
 
-    return sum(of_stage(len(stage) - 1) for stage in schedule if len(stage) > 1)
+def flops(schedule: Schedule, m: int, n: int) -> int:
+    """Floating-point operations of the products of a schedule on an m × n matrix.
+
+    A stage makes two products with the long side in them, `2·m²·n` each for m ≤ n, and the
+    small ones of its polynomial, `2·m³` each: for wide matrices a low degree with many steps
+    costs more than `products` tells.
+
+    Args:
+      schedule: Stages, first applied first.
+      m: One side.
+      n: The other side.
+
+    Returns:
+      Operations, a product of a multiplication and an addition counted as two.
+
+    Raises:
+      ValueError: If a side is not positive.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN
+      >>> flops(JORDAN.schedule(5), 768, 3072) / (2 * 768**3)  # in products of 768 × 768
+      45.0
+    """
+    if not (m > 0 and n > 0):
+        raise ValueError(f"m={m}, n={n}; use positive sides")
+    m, n = min(m, n), max(m, n)
+    kappas = [len(stage) - 1 for stage in schedule if len(stage) > 1]
+    return sum(4 * m * m * n + 2 * m**3 * _small_products(kappa) for kappa in kappas)
+
+
+def _small_products(kappa: int) -> int:
+    """Of [m, m] by [m, m], for a polynomial of degree κ in the Gram matrix."""
+    width = math.isqrt(kappa - 1) + 1
+    return (width - 1) + (math.ceil(kappa / width) - 1)
 
 
 def steps_for(
