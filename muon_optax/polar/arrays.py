@@ -31,6 +31,7 @@ def scaled(x: Array) -> tuple[Array, Array]:
     return x * scale, scale
 
 
+@partial(jax.jit, static_argnames="compute_uv")  # or every eager call compiles the loop anew
 def svd(x: Array, compute_uv: bool = True) -> Any:
     """`jnp.linalg.svd` without full matrices; NaN for every matrix that is not finite."""
     # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30). XLA's
