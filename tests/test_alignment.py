@@ -160,9 +160,12 @@ def test_a_map_that_turns_a_sign_has_an_infinite_factor():
 @pytest.mark.parametrize("kappa", range(1, 11))
 def test_the_products_counted_are_those_that_newton_schulz_makes(kappa):
     stage = taylor(kappa).stages[0]
-    jaxpr = jax.make_jaxpr(lambda x: apply_stage(stage, x))(jnp.ones((2, 3)))
-    made = sum(equation.primitive.name == "dot_general" for equation in jaxpr.eqns)
-    assert theory.products((stage,)) == made
+    jaxpr = jax.make_jaxpr(lambda x: apply_stage(stage, x))(jnp.ones((2, 5)))
+    made = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    assert theory.products((stage,)) == len(made)
+    summed = [e.invars[0].aval.shape[e.params["dimension_numbers"][0][0][0]] for e in made]
+    operations = [2 * n * e.outvars[0].aval.size for n, e in zip(summed, made)]
+    assert theory.flops((stage,), 5, 2) == theory.flops((stage,), 2, 5) == sum(operations)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +195,7 @@ def test_steps_for_is_none_where_a_family_never_gets_there():
         (lambda: theory.certificate(()), "given: nothing; pass exactly one"),
         (lambda: theory.certificate((), rank=2, delta0=0.5), "'rank', 'delta0'"),
         (lambda: theory.certificate((), delta0=1.5), "delta0=1.5"),
+        (lambda: theory.flops((), 0, 3), "m=0, n=3; use positive sides"),
         (lambda: theory.steps_for(1.0, "jordan", rank=4), "factor=1.0; use a number above 1"),
         (lambda: theory.steps_for(1.1, "jordann", rank=4), "unknown family 'jordann'"),
     ],

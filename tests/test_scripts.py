@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.convergence import figures
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,6 +58,17 @@ def test_the_digits_learn_with_convolutions_on_muon(tmp_path):
     accuracy = float(next(line for line in said.splitlines() if "Muon" in line).split()[-3])
     assert accuracy > 90
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_every_figure_is_drawn_again_from_the_results(tmp_path):
+    results = ROOT / "benchmarks" / "results" / "convergence"
+    for path in results.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    figures.draw(tmp_path)
+    for kind in ("png", "svg"):
+        drawn = {path.name for path in tmp_path.glob(f"*.{kind}")}
+        assert drawn == {path.name for path in results.glob(f"*.{kind}")}
+        assert drawn == {f"{name}.{kind}" for name in figures.FIGURES}
 
 
 @pytest.mark.parametrize("name", ["gpt", "footprint", "convergence"])
