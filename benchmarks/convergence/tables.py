@@ -4,6 +4,7 @@ import statistics
 
 import numpy as np
 
+from benchmarks.convergence.times import RECORDING, TIMED
 from benchmarks.record import load
 from benchmarks.text import made_by, markdown, spread
 from muon_optax import theory
@@ -132,7 +133,25 @@ def rank_table(machine: str) -> str:
     return f"{markdown(['exponent of r', *names], rows)}\n\n<sub>{made_by(record)}</sub>"
 
 
+def recording_table(machine: str) -> str:
+    """What a training step costs where a record is armed, but not due."""
+    record = load(machine, "times")
+
+    def milliseconds(spread: list[float]) -> str:
+        low, middle, high = (1000 * seconds for seconds in spread)
+        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+    rows = []
+    for model in TIMED:
+        plain, recording = (record[model][name] for name in ("Jordan q=5", RECORDING))
+        ratio = f"{recording[1] / plain[1]:.3f}"
+        rows.append([model, milliseconds(plain), milliseconds(recording), ratio])
+    header = ["model", "ms per step: median (range)", "recording, not due", "ratio of medians"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
 TABLES = {
+    "recording": recording_table,
     "steps": steps_table,
     "training": training_table,
     "causes": causes_table,
