@@ -81,12 +81,13 @@ def training_by_q(training: dict) -> Figure:
     for name, ends in tuned.items():
         if isinstance(method := METHODS_BY_NAME.get(name), NewtonSchulz):
             slope = math.prod(stage[0] for stage in method.schedule)
-            _spread(panels[2], [slope], [ends], color(name), None)
+            label = None if name.startswith("κ=") else name
+            _spread(panels[2], [slope], [ends], color(name), label)
     _bands(panels[2], {"SVD": tuned["SVD"]})
     panels[0].set(title="rate tuned for each method", ylabel="final held-out loss, 3 seeds")
     rate = matched["SVD"][0]["learning_rate"]
-    panels[1].set_title(f"every update rescaled to the SVD's RMS, all at rate {rate:g}")
-    panels[2].set(title="tuned, by the slope at 0 of the scalar map", xscale="log")
+    panels[1].set_title(f"all at the SVD's RMS, at rate {rate:g}")
+    panels[2].set(title="tuned, by the slope of the scalar map at 0", xscale="log")
     panels[2].set_xlabel("slope: by how much small singular values grow")
     return figure
 
