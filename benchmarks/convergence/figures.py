@@ -97,10 +97,10 @@ def causes_panel(causes: dict) -> Figure:
     figure, (sweep, best) = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
     studies = causes["studies"]
     palette = plt.get_cmap("tab10")
-    for row, (name, of_it) in enumerate(studies.items()):
+    for row, of_it in enumerate(studies.values()):
         rates = [run["learning_rate"] for run in of_it["sweep"]]
         tint = palette(row % 10)
-        sweep.plot(rates, finals(of_it["sweep"]), marker="o", ms=4, color=tint, label=name)
+        sweep.plot(rates, finals(of_it["sweep"]), marker="o", ms=4, color=tint)
         ends = finals(of_it["seeds"])
         best.plot([row] * len(ends), ends, "o", color=tint, ms=5)
         best.plot([row - 0.25, row + 0.25], [np.mean(ends)] * 2, color=tint)
@@ -109,7 +109,10 @@ def causes_panel(causes: dict) -> Figure:
     )
     best.set(title="three seeds at the best rate, and their mean")
     best.set_xticks(range(len(studies)), studies, rotation=35, ha="right", fontsize=8)
-    sweep.legend(fontsize=7, frameon=False)
+    for row, runs in enumerate(causes["between"].values()):
+        rate = runs[0]["learning_rate"]
+        best.plot([row + 0.15] * len(runs), finals(runs), "o", color=palette(row), mfc="none")
+        best.annotate(f"at {rate:.3g}", (row + 0.2, min(finals(runs))), fontsize=7)
     figure.suptitle(f"Byte GPT, {causes['steps']} steps: which part of an update matters")
     return figure
 
@@ -124,19 +127,22 @@ def polar_by_q(momenta: dict) -> Figure:
         tint = KAPPA_COLORS[int(family[-1])] if taylor else _deployed_color(family)
         name = f"κ = {family[-1]}" if taylor else family.replace("_", " ")
         low, middle, high = zip(*(row["alignment"] for row in rows))
-        align.fill_between(q, low, high, color=tint, alpha=0.15, lw=0)
+        if family in ("taylor2", "jordan"):  # more of them would hide each other
+            align.fill_between(q, low, high, color=tint, alpha=0.15, lw=0)
         align.plot(q, middle, color=tint, label=name)
         align.plot(q, [row["alignment_bound"] for row in rows], ":", color=tint)
         if taylor:
-            error.plot(q, [row["polar_error"][2] for row in rows], "o", ms=4, color=tint)
-            error.plot(q, [row["exact_error"][2] for row in rows], color=tint, label=name)
-            error.plot(q, [row["bound_error"][2] for row in rows], ":", color=tint)
+            error.plot(q, [row["polar_error"][0] for row in rows], "o", ms=4, color=tint)
+            error.plot(q, [row["exact_error"][0] for row in rows], color=tint, label=name)
+            error.plot(q, [row["bound_error"][0] for row in rows], ":", color=tint)
             factor.plot(q, [row["exact_factor"][1] for row in rows], color=tint, label=name)
             bounds = [row["bound_factor"][1] or math.nan for row in rows]  # None: infinite
             factor.plot(q, bounds, ":", color=tint)
-    error.set(title="ε_q, largest: measured ●, exact —, bound ···", xlabel="q", ylim=(0, 1.05))
+    error.set(
+        title="smallest ε_q of all: measured ●, exact —, bound ···", xlabel="q", ylim=(0, 1.05)
+    )
     factor.set(title="χ_q, median: exact —, bound ···", xlabel="q", yscale="log")
-    align.set(title="alignment: median, range; a(P, r) ···", xlabel="q", ylim=(0, 1.05))
+    align.set(title="alignment: median, range; a(P, r) ···", xlabel="q", ylim=(0, 1.1))
     for axes in (error, factor, align):
         axes.legend(fontsize=8, frameon=False)
     return figure
