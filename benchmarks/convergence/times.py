@@ -16,7 +16,7 @@ TIMED = {
     "byte GPT": (BYTE_GPT, ("SVD", "Jordan q=5", "κ=2 q=3", "κ=2 q=5", "Polar Express q=8")),
 }
 RECORDING = "Jordan q=5, recording"  # armed, but never due after the first step
-ROUNDS = 12
+ROUNDS = 5
 
 
 def seconds_per_step(config: Config, names: tuple[str, ...], rounds: int) -> dict:
