@@ -80,18 +80,14 @@ def record_muon(
       (0, [1.0])
     """
     names = _checked(every, measures)
-    muon, blend = (
-        scale_by_muon(
-            polar,
-            beta,
-            nesterov=nesterov,
-            bias_correction=bias_correction,
-            mu_dtype=mu_dtype,
-            dims=dims,
-            max_stack_bytes=max_stack_bytes,
-        )
-        for polar in (method, _AsItIs())
-    )
+    options: dict[str, Any] = {
+        "nesterov": nesterov,
+        "bias_correction": bias_correction,
+        "mu_dtype": mu_dtype,
+        "dims": dims,
+        "max_stack_bytes": max_stack_bytes,
+    }
+    muon, blend = (scale_by_muon(polar, beta, **options) for polar in (method, _AsItIs()))
 
     def init(params: optax.Params) -> RecordState:
         state = muon.init(params)
@@ -107,11 +103,7 @@ def record_muon(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, RecordState]:
-        if not isinstance(state, RecordState):
-            raise ValueError(
-                "this state was made without recording; make it with record_every from the "
-                "first step on, or as RecordState(muon=state, ...)"
-            )
+        _check_state(state)
         polars, muon_state = muon.update(updates, state.muon, params, **extra_args)
 
         def record() -> tuple[Array, dict]:
@@ -186,6 +178,14 @@ def _checked(every: int, measures: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in MEASURES]:
         raise ValueError(f"measures={unknown}; use names of {list(MEASURES)}")
     return names
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, RecordState):
+        raise ValueError(
+            "this state was made without recording; make it with record_every from the "
+            "first step on, or as RecordState(muon=state, ...)"
+        )
 
 
 def _matrices(dims: Dims, tree: Any) -> list[tuple[str, MatrixView, Array]]:
