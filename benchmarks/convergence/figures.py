@@ -149,7 +149,7 @@ def polar_by_q(momenta: dict) -> Figure:
 
 def rank_slopes(rank: dict) -> Figure:
     """(d) The mean gradient by rank, at one step size and at the best one."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(13, 6), sharey=True)
     slopes = {(s["method"], s["decay"], s["tuned"]): s["slope"] for s in rank["slopes"]}
     for panel, decay in zip(axes, (0, 1, 2)):
         for method in dict.fromkeys(row["method"] for row in rank["rows"]):
@@ -166,7 +166,7 @@ def rank_slopes(rank: dict) -> Figure:
                 look = {"color": color(method), "ls": "--" if tuned else "-", "marker": "."}
                 panel.plot(*zip(*rows), label=label, **look)
         panel.set(xscale="log", yscale="log", xlabel="rank r", title=f"curvatures ∝ i^-{decay}")
-        panel.legend(fontsize=6.5, frameon=False)
+        panel.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     axes[0].set_ylabel("mean nuclear norm of the gradient")
     return figure
 
@@ -192,6 +192,8 @@ def bounds_by_horizon(bounds: dict) -> Figure:
                     values = [r[kind] for r in rows]
                     panel.plot(horizon, values, line, color=tint, label=label)
             panel.set(xscale="log", yscale="log")
+            panel.set_xticks(horizon, [str(t) for t in horizon], fontsize=8)
+            panel.minorticks_off()
             panel.legend(fontsize=7, frameon=False)
             panel.set_title(f"{where}: {method}", fontsize=9)
     figure.supxlabel("T")
