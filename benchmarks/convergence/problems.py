@@ -111,7 +111,7 @@ class Trajectory(NamedTuple):
 
     end: Array  # [m, n]
     gradient: Array  # [T], the nuclear norm of the exact gradient before each step
-    alignment: Array  # [T]; this and what follows only where `measured`
+    alignment: Array  # [T]; this and what follows are NaN where `every` is given
     operator_norm: Array  # [T], of the update
     polar_error: Array  # [T]
 

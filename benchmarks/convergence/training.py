@@ -91,10 +91,7 @@ def texts(config: Config):
 
 def train(config: Config, job: Job, method: PolarMethod | str) -> dict:
     """The loss curve of one run, from memory if it was run before."""
-    asked = asdict(job)
-    if asked["decay"] == DECAY:
-        del asked["decay"]  # so that runs from before it could be chosen are still found
-    key = {"config": _plain(config), "job": asked, "method": repr(method)}
+    key = {"config": _plain(config), "job": asdict(job), "method": repr(method)}
 
     def compute() -> dict:
         text, held_out = texts(config)
