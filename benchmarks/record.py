@@ -46,7 +46,10 @@ def save(name: str, made_by: dict, measured: dict, where: Path | None = None) ->
     """Write one measurement under its provenance, taken when it began; returns the file."""
     path = (where or folder()) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"provenance": made_by, **measured}, indent=1) + "\n")
+    text = json.dumps({"provenance": made_by, **measured}, indent=1)
+    # A list of numbers on one line: a file that a person can read.
+    flat = re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text)
+    path.write_text(flat + "\n")
     return path
 
 

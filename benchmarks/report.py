@@ -8,8 +8,11 @@ from curves import LABELS, Curve, crossings
 from train_gpt import draw
 
 from benchmarks.convergence import figures, tables
+from benchmarks.polar import figures as polar_figures
+from benchmarks.polar import tables as polar_tables
 from benchmarks.record import RESULTS, ROOT, load
-from benchmarks.text import made_by, markdown, spread
+from benchmarks.text import made_by, markdown, median, spread
+from benchmarks.timing import ratios
 
 
 def gpt_table(machine: str) -> str:
@@ -58,39 +61,53 @@ def sweep_table(machine: str) -> str:
     return "\n\n".join(tables)
 
 
-def footprint_table(machine: str) -> str:
-    """Compile cost and memory of one step, ours beside optax's, and unrolled steps."""
-    record = load(machine, "footprint")
-    rows = [
-        [
-            tree if name == "ours" else "",
-            {"ours": "`muon`", "optax": "`optax.contrib.muon`", "unrolled": "`muon`, unrolled"}[
-                name
-            ],
-            f"{cost['hlo_lines']}",
-            f"{cost['trace_s']:.1f} + {cost['compile_s']:.1f}",
-            f"{cost['temp_over_parameters']:.2f}",
-            "{1:.2f} ({0:.2f} to {2:.2f})".format(*cost["optax_over_it"]),
-        ]
-        for tree, costs in record["trees"].items()
-        for name, cost in costs.items()
-    ]
-    header = [
-        "parameters",
-        "optimizer",
-        "HLO lines",
-        "trace + compile, s",
-        "temporary memory",
-        "speed against optax",
-    ]
+def step_table(machine: str) -> str:
+    """What an optimizer step costs to compile, to hold and to run."""
+    record = load(machine, "step")
+    rows = []
+    for tree, found in record["trees"].items():
+        for name, cost in found.items():
+            against = ratios(found["optax.contrib.muon"]["ms"], cost["ms"])
+            static = ["", "", ""]
+            if "hlo_lines" in cost:
+                static = [
+                    f"{cost['hlo_lines']}",
+                    f"{cost['trace_s']:.1f} + {cost['compile_s']:.1f}",
+                    f"{cost['temp_over_parameters']:.2f}",
+                ]
+            first = tree if name == "muon" else ""
+            rows.append([first, f"`{name}`", *static, median(cost["ms"]), median(against)])
+    header = ["parameters", "optimizer", "HLO lines", "trace + compile, s"]
+    header += ["temporary memory", "step, ms", "speed against optax"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
+def train_step_table(machine: str) -> str:
+    """The optimizer's share of a training step."""
+    record = load(machine, "train_step")
+    rows = []
+    for model, found in record["models"].items():
+        backward = found["ms"]["forward and backward"]
+        for name, ms in found["ms"].items():
+            first = f"{model}, {found['tokens']} tokens" if ms is backward else ""
+            share = [100 * (1 - q) for q in ratios(backward, ms)]
+            cells = (
+                ["", ""]
+                if ms is backward
+                else [median(share), median(ratios(ms, found["ms"]["optax.adamw"]))]
+            )
+            rows.append([first, name, median(ms), *cells])
+    header = ["GPT", "", "step, ms", "optimizer's share, %", "time / AdamW's"]
     return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
 
 
 TABLES: dict[str, Callable[[str], str]] = {
     "gpt": gpt_table,
     "sweep": sweep_table,
-    "footprint": footprint_table,
+    "step": step_table,
+    "train_step": train_step_table,
     **tables.TABLES,
+    **polar_tables.TABLES,
 }
 
 
@@ -109,6 +126,8 @@ def main(smoke: bool = False) -> None:
     for path in [] if smoke else RESULTS.glob("*/gpt.json"):
         curves = [Curve(**curve) for curve in json.loads(path.read_text())["seeds"]]
         draw(path.with_suffix("") / "curves.png", curves)
+    for path in [] if smoke else RESULTS.glob("*/polar.json"):
+        polar_figures.draw(path.with_suffix(""), json.loads(path.read_text()))
     if not smoke:
         figures.draw(RESULTS / "convergence")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:

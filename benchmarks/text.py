@@ -13,11 +13,20 @@ def made_by(record: dict) -> str:
     """One sentence on machine, versions, commit, command and date."""
     p = record["provenance"]
     runs = f"; runs at {', '.join(p['commits'])}" if "commits" in p else ""
+    device = "" if p["device"] == "cpu" else f"{p['device']}; "
     return (
-        f"{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
+        f"{device}{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
         f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, "
         f"{p['date']}{runs}."
     )
+
+
+def median(values: list[float]) -> str:
+    """Median and range, three significant digits each."""
+    low, middle, high = (
+        f"{float(f'{f(values):.3g}'):g}" for f in (min, statistics.median, max)
+    )
+    return f"{middle} ({low} to {high})"
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from curves import LABELS, Curve, print_table, save_picture
 from flax.training.train_state import TrainState
 from rich.progress import track
@@ -122,4 +121,6 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
+    import tyro  # the command line alone needs it
+
     main(tyro.cli(Config, description=__doc__))

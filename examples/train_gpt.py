@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
 from rich.progress import Progress
@@ -266,5 +265,7 @@ def draw(picture: Path, curves: list[Curve]) -> None:
 
 
 if __name__ == "__main__":
+    import tyro  # the command line alone needs it
+
     config = tyro.cli(Config, description=__doc__)
     report(config, train_all(config))

@@ -46,6 +46,7 @@ def assert_close(optimizer, found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
 
 
+@pytest.mark.device
 def test_jit_traces_once_and_donates(optimizer):
     make, settings, params = OPTIMIZERS[optimizer]
     tx = make(**settings)
@@ -68,6 +69,7 @@ def test_jit_traces_once_and_donates(optimizer):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.device
 def test_a_scan_over_steps_equals_the_loop(optimizer):
     make, settings, params = OPTIMIZERS[optimizer]
     tx = make(**settings)
@@ -141,6 +143,7 @@ def test_masked_and_partition_leave_the_others_alone(optimizer):
     assert not found["theirs"]["kernel"].any()
 
 
+@pytest.mark.device
 def test_apply_if_finite_skips_a_broken_gradient(optimizer):
     make, settings, params = OPTIMIZERS[optimizer]
     tx = optax.apply_if_finite(make(**settings), max_consecutive_errors=3)

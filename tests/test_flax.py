@@ -20,6 +20,7 @@ def cross_entropy(logits):
     return optax.softmax_cross_entropy_with_integer_labels(logits, TOKENS).mean()
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_nnx_optimizer_trains_a_transformer(dtype):
     model = NnxTransformer(nnx.Rngs(0))
@@ -37,6 +38,7 @@ def test_an_nnx_optimizer_trains_a_transformer(dtype):
     assert {x.dtype for x in jax.tree.leaves(nnx.state(model, nnx.Param))} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.device
 def test_a_linen_train_state_trains_a_scanned_transformer():
     model = LinenTransformer(scanned=True)
     params = linen_params(model, TOKENS)

@@ -74,6 +74,21 @@ def test_singular_values_move_by_the_scalar_map(name, shape, dtype):
     np.testing.assert_allclose(found, expected, atol=tolerance(method, dtype))
 
 
+@pytest.mark.device
+@pytest.mark.parametrize("shape", [(128, 128), (96, 256)], ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_float32_means_float32_on_every_device(name, shape):
+    # TF32 keeps 10 bits of a factor: an error of 2000 times this tolerance's eps.
+    spectrum = np.geomspace(1.0, 0.01, min(shape))
+    x = matrix_with_spectrum(np.random.default_rng(0), *shape, spectrum, np.float64)
+    x = x.astype(np.float32)
+    u, sigma, vh = np.linalg.svd(wide(x), full_matrices=False)
+    expected = (u * mapped(METHODS[name], sigma)) @ vh
+    np.testing.assert_allclose(
+        METHODS[name].polar(x), expected, atol=tolerance(METHODS[name], "float32")
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
 @pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
 @pytest.mark.parametrize("name", METHODS)
@@ -110,6 +125,7 @@ def test_a_batch_is_its_slices(name, shape):
         )
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("name", METHODS)
 def test_a_power_of_two_changes_no_bit(name):
     x = batch((5, 12), "float32")[0][:5]  # full rank: normal numbers at every scale
@@ -163,6 +179,7 @@ def test_zero_stays_zero(normalize, dtype):
     assert not SVD().polar(zero).any()
 
 
+@pytest.mark.device
 def test_svd_masks_the_null_space_and_is_exact_on_the_range():
     rng = np.random.default_rng(0)
     sigma = np.array([3.0, 1.0, 0.2, 0.0, 0.0])
@@ -174,6 +191,7 @@ def test_svd_masks_the_null_space_and_is_exact_on_the_range():
     np.testing.assert_allclose(kept_one, u[:, :1] @ v[:, :1].T, atol=1e-14)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("kappa", [1, 2, 3, 4, 5, 6, 7, 9, 12])
 def test_every_degree_equals_the_polynomial_by_definition(kappa):
     """Prime coefficients, so that a swapped or dropped term shows; powers by repeated @."""
@@ -257,6 +275,7 @@ def test_gradients_equal_finite_differences(normalize):
     assert float(slope) == pytest.approx(float(ends[0] - ends[1]) / (2 * h), rel=1e-6)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
 def test_half_precision_products_stay_within_their_floor(name, dtype):
@@ -269,6 +288,7 @@ def test_half_precision_products_stay_within_their_floor(name, dtype):
     assert 0 < difference < 0.6 * np.sqrt(gain(METHODS[name])) * float(jnp.finfo(dtype).eps)
 
 
+@pytest.mark.device
 def test_half_input_is_normalised_before_it_is_cast():
     """A matrix whose norm overflows float16 is orthogonalized all the same."""
     x = jax.random.normal(jax.random.key(0), (256, 256), "float16")
@@ -283,6 +303,7 @@ def test_an_empty_array_comes_back(name, shape):
     assert METHODS[name].polar(jnp.zeros(shape)).shape == shape
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("name", METHODS)
 def test_a_broken_matrix_does_not_spoil_its_neighbours(name):
     x = batch((4, 6), "float32")[0]

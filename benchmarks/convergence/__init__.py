@@ -1,7 +1,7 @@
 """The paper's experiments and what they bear out: `python -m benchmarks convergence`.
 
 About two hours on two cores. It can be stopped at any time: what is done is remembered in
-build/convergence, and the next call goes on from there.
+build/benchmarks, and the next call goes on from there.
 """
 
 import os
@@ -9,13 +9,13 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 from unittest import mock
 
+from benchmarks import store
 from benchmarks.convergence import (
     bounds,
     causes,
     figures,
     momenta,
     rank,
-    store,
     times,
     training,
 )

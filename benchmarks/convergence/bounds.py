@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.convergence.methods import Normalized
 from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.problems import MatrixProblem, muon, quadratic, robust, run, sgdm
-from benchmarks.convergence.store import remembered
+from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, theory
 
 M, N, BATCH, SEEDS = 12, 16, 4, 5

@@ -14,7 +14,7 @@ from curves import Curve
 from train_gpt import Config, Run, data, make_optimizer
 
 from benchmarks.convergence.pool import run_all
-from benchmarks.convergence.store import folder, remembered
+from benchmarks.store import folder, remembered
 from muon_optax import MuonState, NewtonSchulz, diagnostics, theory
 from muon_optax.checks import path_name
 

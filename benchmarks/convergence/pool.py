@@ -9,7 +9,7 @@ from unittest import mock
 
 from rich.progress import track
 
-from benchmarks.convergence import store
+from benchmarks import store
 
 
 def run_all(

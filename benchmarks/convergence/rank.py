@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.problems import muon, quadratic, run, sgdm
 from benchmarks.convergence.search import best_power
-from benchmarks.convergence.store import remembered
+from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, theory
 
 RANKS = (8, 16, 32, 64, 128, 256)

@@ -20,7 +20,7 @@ from train_gpt import Config, Run, data, is_matrix, schedule
 from benchmarks.convergence.methods import MatchedRMS, Normalized
 from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.search import best_power
-from benchmarks.convergence.store import remembered
+from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, muon
 
 SMALL = Config(width=64, layers=2, context=64, steps=400, eval_every=20)

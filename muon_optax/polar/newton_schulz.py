@@ -105,7 +105,7 @@ class NewtonSchulz:
         if self.compute_dtype is not None and not jnp.iscomplexobj(y):
             y = y.astype(self.compute_dtype)
         # Scanned, not unrolled: XLA then reuses x's buffer, one less of the size of all
-        # matrices, at the same speed and compile time (benchmarks/footprint.py).
+        # matrices, at the same speed and compile time (`muon, unrolled` in benchmarks/step.py).
         for _, stages in itertools.groupby(self.schedule, key=len):
             y, _ = jax.lax.scan(_step, y, _columns(stages, y.dtype))
         y = y.astype(x.dtype)

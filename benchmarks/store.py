@@ -9,20 +9,19 @@ from typing import Any
 
 from benchmarks.record import ROOT, commit
 
-FOLDER = "CONVERGENCE_RUNS"  # the environment variable that moves the files; workers inherit it
+FOLDER = "BENCHMARK_RUNS"  # the environment variable that moves the files; workers inherit it
 IMPORTED = commit()  # the code that computes in this process
 COMMITS: set[str] = set()  # at which the values that this process has seen were computed
 
 
 def folder() -> Path:
     """Where the files are."""
-    return Path(os.environ.get(FOLDER, ROOT / "build" / "convergence"))
+    return Path(os.environ.get(FOLDER, ROOT / "build" / "benchmarks"))
 
 
 def remembered(key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     """What `compute` returned for this key, now or in an earlier process."""
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
-    path = folder() / f"{name}.json"
+    path = _path(key)
     if not path.exists():
         record = {"key": key, "commit": IMPORTED, "value": compute()}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,3 +31,8 @@ def remembered(key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     record = json.loads(path.read_text())
     COMMITS.add(record["commit"])
     return record["value"]
+
+
+def _path(key: dict[str, Any]) -> Path:
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    return folder() / f"{name}.json"

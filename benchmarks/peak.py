@@ -1,0 +1,43 @@
+"""Knows the matmul peak of this machine: the rate at its best size, measured here and now."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from benchmarks.timing import take_turns
+from muon_optax.polar.arrays import product
+
+SIZES = (512, 1024, 2048, 4096, 8192, 16384)
+LONG_S = 0.05  # no larger size is tried beyond
+
+
+@functools.cache
+def best_matmul(dtype: str) -> tuple[Callable[[], Array], int]:
+    """A square product of this dtype, accumulated as a polar step's, and its operations.
+
+    Of the sizes tried the one with the highest rate; ready to take turns with what is held
+    against it.
+    """
+    best, best_rate = None, 0.0
+    for n in SIZES:
+        call = _matmul(n, dtype)
+        seconds = min(take_turns({"matmul": call}, rounds=3)["matmul"])
+        if 2 * n**3 / seconds > best_rate:
+            best, best_rate = (call, 2 * n**3), 2 * n**3 / seconds
+        if seconds > LONG_S:
+            break
+    return best
+
+
+def rate(dtype: str) -> float:
+    """Operations per second of it, the best of three."""
+    call, operations = best_matmul(dtype)
+    return operations / min(take_turns({"matmul": call}, rounds=3)["matmul"])
+
+
+def _matmul(n: int, dtype: str) -> Callable[[], Array]:
+    a, b = jax.random.normal(jax.random.key(n), (2, n, n), jnp.dtype(dtype))
+    return functools.partial(jax.jit(product), a, b)

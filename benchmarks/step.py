@@ -1,0 +1,104 @@
+"""A whole optimizer step: ours beside `optax.contrib.muon`, AdamW, and `torch.optim.Muon`.
+
+Update and new parameters, jitted and donated, on trees of float32. Per tree and optimizer:
+lines of optimised HLO, trace and compile time, temporary memory, and the time of a step, all
+taking turns. PyTorch takes part where it is installed (`pip install '.[torch]'`).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import optax
+from rich.progress import track
+
+from benchmarks.compiled import compiled, size_in_bytes
+from benchmarks.optimizers import optimizers
+from benchmarks.record import provenance, save
+from benchmarks.timing import spread, take_turns
+
+TAKE_PART = ("muon", "optax.contrib.muon", "optax.adamw", "muon, unrolled")
+
+
+def transformer(layers: int, width: int, vocabulary: int = 0) -> dict:
+    """Nine leaves a layer: four square matrices, one wide, one tall, three vectors."""
+    sides = {name: (width, width) for name in ("query", "key", "value", "out")}
+    sides |= {"up": (width, 4 * width), "down": (4 * width, width)}
+    layer = {name: {"kernel": _float32(*shape)} for name, shape in sides.items()}
+    layer |= {f"norm{i}": {"scale": _float32(width)} for i in range(3)}
+    tree = {f"layer{i}": layer for i in range(layers)}
+    return tree | ({"tokens": {"embedding": _float32(vocabulary, width)}} if vocabulary else {})
+
+
+def stack(count: int, m: int, n: int) -> dict:
+    """As many separate matrices of one shape."""
+    return {f"layer{i}": {"kernel": _float32(m, n)} for i in range(count)}
+
+
+def _float32(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+TREES: dict[str, Callable[[], dict]] = {
+    "16 layers, width 256": lambda: transformer(16, 256),
+    "64 layers, width 64": lambda: transformer(64, 64),
+    "32 × (512×2048)": lambda: stack(32, 512, 2048),
+    "GPT-2 small": lambda: transformer(12, 768, vocabulary=50257),
+}
+SMOKE = {"2 layers, width 8": lambda: transformer(2, 8, vocabulary=16)}
+
+
+class Running:
+    """A step at work on parameters of its own, always on the same data: each call is one."""
+
+    def __init__(self, step: Callable, tx: optax.GradientTransformation, params, data):
+        self.step, self.data = step, data
+        self.params = jax.tree.map(jnp.copy, params)
+        self.state = tx.init(self.params)
+
+    def __call__(self):
+        self.params, self.state = self.step(self.params, self.state, self.data)
+        return self.params
+
+
+def apply(tx: optax.GradientTransformation, params, state, grads):
+    """What is compiled: the update, and the parameters after it."""
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def measure(shapes: dict) -> dict[str, dict]:
+    """Optimizer → static costs, and milliseconds of every sample."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    grads = treedef.unflatten([jax.random.normal(k, x.shape) for k, x in zip(keys, leaves)])
+    found, calls = {}, {}
+    for name, tx in optimizers(shapes).items():
+        if name in TAKE_PART:
+            state = jax.eval_shape(tx.init, shapes)
+            step, costs = compiled(partial(apply, tx), shapes, state, shapes, donate=(0, 1))
+            temporary = costs.pop("temp_bytes") / size_in_bytes(shapes)
+            found[name] = costs | {"temp_over_parameters": round(temporary, 3)}
+            calls[name] = Running(step, tx, grads, grads)
+    if find_spec("torch"):
+        from benchmarks.torch_step import torch_muon
+
+        found["torch.optim.Muon"], calls["torch.optim.Muon"] = {}, torch_muon(grads)
+    for name, samples in take_turns(calls).items():
+        found[name]["ms"] = [float(f"{1000 * s:.5g}") for s in samples]
+    return found
+
+
+def main(smoke: bool = False) -> None:
+    """Measure every tree; keep the results as they come."""
+    made_by = provenance()
+    trees = {}
+    for tree, shapes in track((SMOKE if smoke else TREES).items(), "optimizer steps"):
+        trees[tree] = measure(shapes())
+        if not smoke:
+            save("step", made_by, {"trees": trees})
+    for tree, found in trees.items():
+        for name, cost in found.items():
+            print(tree, "|", name, "| ms", spread(cost["ms"]))

@@ -1,0 +1,55 @@
+"""Knows how calls are timed beside each other: in turns, warmed up, each waited for."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+ROUNDS = 7
+SAMPLE_S = 0.01  # of a sample of short calls
+PATIENCE_S = 5.0  # for all samples of one long call, but three are always taken
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """Seconds per call of each, a list of samples, the first of all before the second of any.
+
+    A sample is one call, or as many short ones as fill `SAMPLE_S`, and the wait for the last
+    result: on an accelerator, where calls queue, that leaves out the wait between them.
+    """
+    takes = {name: _warm(call) for name, call in calls.items()}
+    repeats = {name: max(1, int(SAMPLE_S / seconds)) for name, seconds in takes.items()}
+    patience = {name: max(3, int(PATIENCE_S / seconds)) for name, seconds in takes.items()}
+    samples = {name: [] for name in calls}
+    for turn in range(rounds):
+        for name, call in calls.items():
+            if turn < patience[name]:
+                samples[name].append(_sample(call, repeats[name]))
+    return samples
+
+
+def ratios(above: list[float], below: list[float]) -> list[float]:
+    """Of the samples of two calls that were taken in the same turn."""
+    return [a / b for a, b in zip(above, below)]
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Smallest, median and largest."""
+    return min(values), statistics.median(values), max(values)
+
+
+def _warm(call: Callable[[], Any]) -> float:
+    """Seconds of a second call; a long first one is warm enough."""
+    first = _sample(call, 1)
+    return first if first > PATIENCE_S else _sample(call, 1)
+
+
+def _sample(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        result = call()
+    jax.block_until_ready(result)
+    return (time.perf_counter() - start) / repeats

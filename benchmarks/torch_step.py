@@ -1,0 +1,32 @@
+"""Knows PyTorch's Muon on the same tree: its matrices by `torch.optim.Muon`, AdamW the rest."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import torch
+
+from benchmarks.optimizers import RATE
+from muon_optax import FLAX, dims
+
+
+def torch_muon(grads: dict) -> Callable[[], None]:
+    """One step of both, on the GPU where PyTorch has one; waits for it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    views = dims.resolve(FLAX, grads)
+    matrices, rest = [], []
+    for view, grad in zip(views, jax.tree.leaves(grads)):
+        value = torch.tensor(np.asarray(grad), device=device)
+        parameter = torch.nn.Parameter(value.clone())
+        parameter.grad = value
+        (rest if view is None else matrices).append(parameter)
+    optimizers = [torch.optim.Muon(matrices, lr=RATE)]
+    optimizers += [torch.optim.AdamW(rest, lr=RATE)] if rest else []
+
+    def step() -> None:
+        for optimizer in optimizers:
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step

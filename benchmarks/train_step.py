@@ -1,0 +1,74 @@
+"""A whole training step of the GPT of `examples/train_gpt.py`, and the optimizer's share of it.
+
+Forward and backward alone, and with the update of each optimizer, all taking turns.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from rich.progress import track
+
+from benchmarks.compiled import compiled
+from benchmarks.optimizers import optimizers
+from benchmarks.record import ROOT, provenance, save
+from benchmarks.step import Running, apply
+from benchmarks.timing import spread, take_turns
+
+sys.path.insert(0, str(ROOT / "examples"))
+
+from train_gpt import GPT, Config, corpus, cross_entropy, windows
+
+TAKE_PART = ("muon", "muon, SVD", "optax.contrib.muon", "optax.adamw")
+BACKWARD = "forward and backward"
+MODELS = {
+    "byte GPT": Config(),
+    "width 384, 6 layers": Config(width=384, layers=6, heads=6, context=256, batch=8),
+}
+ON_ACCELERATORS = {
+    "width 768, 12 layers": Config(width=768, layers=12, heads=12, context=1024, batch=16)
+}
+SMOKE = {"smallest": Config(width=16, layers=1, heads=2, context=8, batch=2)}
+
+
+def calls(config: Config) -> dict[str, Callable]:
+    """What takes turns: the gradient, and a step of every optimizer."""
+    graph, params = nnx.split(GPT(config, nnx.Rngs(0)))
+    text, _ = corpus()
+    shape = (config.batch, config.context + 1)
+    tokens = jnp.asarray(windows(text, np.random.default_rng(0), *shape))
+    gradient = jax.grad(partial(cross_entropy, graph))
+
+    def step(tx: optax.GradientTransformation, params, state, tokens):
+        return apply(tx, params, state, gradient(params, tokens))
+
+    found = {BACKWARD: partial(compiled(gradient, params, tokens)[0], params, tokens)}
+    for name, tx in optimizers(params).items():
+        if name in TAKE_PART:
+            given = (params, jax.eval_shape(tx.init, params), tokens)
+            program, _ = compiled(partial(step, tx), *given, donate=(0, 1))
+            found[name] = Running(program, tx, params, tokens)
+    return found
+
+
+def main(smoke: bool = False) -> None:
+    """Measure every model; keep the results."""
+    made_by = provenance()
+    models = MODELS | (ON_ACCELERATORS if jax.default_backend() != "cpu" else {})
+    measured = {}
+    for model, config in track((SMOKE if smoke else models).items(), "training steps"):
+        samples = take_turns(calls(config))
+        measured[model] = {
+            "tokens": config.batch * config.context,
+            "ms": {name: [float(f"{1000 * s:.5g}") for s in x] for name, x in samples.items()},
+        }
+    for model, found in measured.items():
+        for name, samples in found["ms"].items():
+            print(model, "|", name, "| ms", spread(samples))
+    if not smoke:
+        print(save("train_step", made_by, {"models": measured}))

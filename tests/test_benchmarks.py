@@ -1,0 +1,249 @@
+"""The benchmarks measure what they say: inputs, references, turns, counts, memory of runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import store, timing
+from benchmarks.compiled import compiled
+from benchmarks.peak import best_matmul
+from benchmarks.polar import accuracy, figures, group, matrices, progress
+from benchmarks.polar.contenders import CONTENDERS
+from benchmarks.polar.studies import SMOKE, planned
+from benchmarks.record import RESULTS, load
+from muon_optax import METHODS, SVD, NewtonSchulz, theory
+from muon_optax.coefficients import FAMILIES
+
+MACHINES = sorted(path.parent.name for path in RESULTS.glob("*/polar.json"))
+EXACT = ("svd", "qdwh", "scipy polar")
+
+
+@pytest.fixture
+def matrix():
+    return np.random.default_rng(0).standard_normal((24, 16))
+
+
+# Inputs
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_zeros_are_refused(count):
+    x = np.random.default_rng(0).standard_normal((count, 4, 6))
+    assert matrices.refuse_zeros(x) is x
+    x[-1] = 0.0
+    with pytest.raises(ValueError, match="all zeros"):
+        matrices.refuse_zeros(x)
+
+
+def test_what_rounds_to_zeros_is_refused(monkeypatch):
+    tiny = {"tiny": lambda count, m, n, rng: np.full((count, m, n), 1e-60)}
+    monkeypatch.setattr(matrices, "SPECTRA", tiny)
+    with pytest.raises(ValueError, match="all zeros"):
+        matrices.make("tiny", 1, 4, 6, "float32")
+
+
+@pytest.mark.parametrize("spectrum", matrices.SPECTRA)
+@pytest.mark.parametrize("sides", [(32, 32), (24, 64), (64, 24)])
+def test_a_spectrum_has_its_shape_dtype_rank_and_seed(spectrum, sides):
+    x = matrices.make(spectrum, 2, *sides, "float32")
+    assert (x.shape, x.dtype) == ((2, *sides), "float32")
+    assert not np.array_equal(x[0], x[1])
+    np.testing.assert_array_equal(x, matrices.make(spectrum, 2, *sides, "float32"))
+    sigma = np.linalg.svd(x[0].astype(np.float64), compute_uv=False)
+    r = matrices.rank(spectrum, *sides)
+    assert sigma[r - 1] > 1e-6 * sigma[0]
+    assert r == min(sides) or sigma[r] < 1e-6 * sigma[0]
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_a_power_law_is_one(exponent):
+    x = matrices.power_law(exponent, 1, 32, 48, np.random.default_rng(0))
+    sigma = np.linalg.svd(x[0], compute_uv=False)
+    np.testing.assert_allclose(sigma, np.arange(1.0, 33.0) ** -exponent, rtol=1e-10)
+
+
+def test_momenta_are_a_run_s_own_at_their_shape_and_of_its_spectrum_elsewhere():
+    own = matrices.make("momenta", 3, 128, 512, "float32")
+    np.testing.assert_array_equal(own, np.load(matrices.CAPTURED)["momenta"])
+    other = matrices.make("momenta", 1, 256, 128, "float64")
+    sigma, expected = (np.linalg.svd(x[0], compute_uv=False) for x in (other, own))
+    np.testing.assert_allclose(sigma, expected, rtol=1e-4)
+
+
+# References
+
+
+def test_the_polar_factor_is_judged_right(matrix):
+    exact = accuracy.decompose(matrix)
+    verdict = accuracy.judge(exact, exact.polar)
+    assert verdict["error"] < 1e-14
+    assert verdict["orthogonality"] < 1e-14
+    np.testing.assert_allclose([*verdict["band"], verdict["alignment"]], 1.0, atol=1e-14)
+
+
+def test_a_factor_of_0_6_is_judged_wrong(matrix):
+    exact = accuracy.decompose(matrix)
+    verdict = accuracy.judge(exact, 0.6 * exact.polar)
+    assert verdict == {
+        "error": 0.4,
+        "band": [0.6, 0.6],
+        "alignment": 0.6,
+        "orthogonality": 0.64,
+    }
+
+
+def test_the_orthogonal_factor_of_another_matrix_is_judged_wrong(matrix):
+    other = accuracy.decompose(np.random.default_rng(1).standard_normal((24, 16)))
+    verdict = accuracy.judge(accuracy.decompose(matrix), other.polar)
+    assert verdict["error"] > 1.0
+    assert abs(verdict["alignment"]) < 0.5
+
+
+def test_what_is_not_finite_has_no_verdict(matrix):
+    exact = accuracy.decompose(matrix)
+    assert set(accuracy.judge(exact, np.full((24, 16), np.inf)).values()) == {None}
+
+
+def test_what_is_put_into_a_null_space_is_an_error():
+    x = matrices.make("half rank", 1, 16, 24, "float64")[0]
+    full, half = (
+        accuracy.decompose(x),
+        accuracy.decompose(x, matrices.rank("half rank", 16, 24)),
+    )
+    assert accuracy.judge(half, full.polar)["error"] == pytest.approx(1.0)
+    assert accuracy.judge(half, half.polar)["error"] < 1e-14
+
+
+# Contenders
+
+
+def test_every_method_and_family_takes_part():
+    methods = {getattr(c.polar, "__self__", None) for c in CONTENDERS.values()}
+    assert methods >= set(METHODS.values())
+    assert methods >= {NewtonSchulz(family, 5) for family in FAMILIES}
+    groups = [group for groups in planned().values() for group in groups]
+    assert {name for group in groups for name in group.contenders} == set(CONTENDERS)
+
+
+@pytest.mark.parametrize("name", [*EXACT, "optax.contrib"])
+@pytest.mark.parametrize("sides", [(16, 24), (24, 16)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_others_find_the_polar_factor_too(name, sides, dtype):
+    x = jnp.asarray(matrices.make("gaussian", 2, *sides, dtype))
+    reference = NewtonSchulz() if name == "optax.contrib" else SVD()
+    got, expected = jax.jit(CONTENDERS[name].polar)(x), reference.polar(x)
+    assert (got.shape, got.dtype) == (x.shape, x.dtype)
+    # Jordan's five steps multiply a rounding error by up to 485, optax's products round too.
+    grows = 485 / 10 if name == "optax.contrib" and dtype == "bfloat16" else 20
+    atol = grows * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(*(np.asarray(a, np.float64) for a in (got, expected)), atol=atol)
+
+
+# Costs
+
+
+def test_xla_counts_the_operations_of_the_formula():
+    method = NewtonSchulz(steps=1)
+    _, costs = compiled(method.polar, jax.ShapeDtypeStruct((1, 64, 256), jnp.float32))
+    assert costs["xla_flops"] == pytest.approx(theory.flops(method.schedule, 64, 256), rel=0.05)
+    assert costs["temp_bytes"] > 0
+    assert costs["hlo_lines"] > 10
+
+
+@pytest.mark.device
+def test_the_peak_is_of_a_product_whose_operations_are_counted():
+    call, operations = best_matmul("float32")
+    n = call().shape[0]
+    assert operations == 2 * n**3
+    a, b = call.args
+    np.testing.assert_allclose(call()[:2], np.asarray(a[:2]) @ np.asarray(b), atol=1e-3)
+
+
+def test_a_group_reports_what_was_asked():
+    rows = group.measure(SMOKE)
+    assert [(r["spectrum"], r["contender"]) for r in rows] == [
+        (spectrum, name) for spectrum in SMOKE.spectra for name in SMOKE.contenders
+    ]
+    for row in rows:
+        assert len(row["ms"]) >= 3
+        assert row["error"] < (0.4 if row["contender"] == "jordan q=5" else 1e-5) or (
+            row["contender"] == "qdwh" and row["spectrum"] == "half rank"  # fills a null space
+        )
+        assert (row["flops"] is None) == (row["contender"] in EXACT)
+
+
+# Turns
+
+
+def test_calls_take_turns_and_samples_of_one_turn_are_paired():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "SAMPLE_S", 0.0)  # one call a sample
+        samples = timing.take_turns(calls, rounds=4)
+    warm, timed = order[:4], order[4:]
+    assert warm == list("aabb")
+    assert timed == list("ab") * 4
+    assert [len(s) for s in samples.values()] == [4, 4]
+
+
+def test_a_long_call_is_sampled_three_times(monkeypatch):
+    monkeypatch.setattr(timing, "_sample", lambda call, repeats: call() / repeats)
+    samples = timing.take_turns({"long": lambda: 60.0, "short": lambda: 0.5})
+    assert {name: len(s) for name, s in samples.items()} == {"long": 3, "short": 7}
+
+
+# Stop and go on
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setenv(store.FOLDER, str(tmp_path))
+    measured = []
+
+    def measure(g):
+        measured.append(g.m)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return [{"m": g.m}]
+
+    monkeypatch.setattr("benchmarks.polar.measure", measure)
+    monkeypatch.setattr("benchmarks.polar.rate", lambda dtype: 1e11)
+    groups = [group.Group(1, m, m, "float32", ("gaussian",), ("svd",)) for m in (2, 3, 4)]
+    made_by = dict.fromkeys(("jax", "jaxlib", "optax", "commit"), "this")
+    with pytest.raises(KeyboardInterrupt):
+        list(progress({"sizes": groups}, made_by))
+    *_, last = progress({"sizes": groups}, made_by)
+    assert measured == [2, 3, 3, 4]
+    assert [row["m"] for row in last["sizes"]] == [2, 3, 4]
+    list(progress({"sizes": groups}, made_by | {"commit": "another"}))
+    assert measured[4:] == [2, 3, 4]
+
+
+# What is kept
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_kept_results_are_believable(machine):
+    record = load(machine, "polar")
+    assert set(record) == {"provenance", "peak_flops", *planned()}
+    for row in record["accuracy"]:
+        if row["contender"] == "svd × 0.6":
+            assert row["error"] > 0.35
+            assert row["band"][1] < 0.61
+        if row["contender"] == "svd" and row["spectrum"] in ("gaussian", "momenta"):
+            assert row["error"] < 10 * float(jnp.finfo(row["dtype"]).eps)
+    shares = [r["share_of_peak"] for study in planned() for r in record[study]]
+    assert all(low <= 1.0 for low, _, _ in filter(None, shares))
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_figure_of_the_polar_factor_is_drawn_again(machine, tmp_path):
+    figures.draw(tmp_path, load(machine, "polar"))
+    kept = {path.name for path in (RESULTS / machine / "polar").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_the_front_is_what_none_beats_in_both():
+    points = {"a": (1.0, 0.5), "b": (2.0, 0.6), "c": (3.0, 0.1), "d": (3.0, 0.2)}
+    assert figures.front(points) == [(1.0, 0.5), (3.0, 0.1)]

@@ -1,0 +1,37 @@
+"""Whole updates are lowered for accelerators on a machine that has none."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+from muon_optax import METHODS, NewtonSchulz, muon
+
+PLATFORMS = ("cuda", "tpu")
+DTYPES = ("float16", "bfloat16", "float32")
+NORMALIZATIONS = ("schatten4", "aol", "paper")
+FORMS = METHODS | {
+    **{f"{dtype} products": NewtonSchulz(compute_dtype=dtype) for dtype in DTYPES},
+    **{name: NewtonSchulz(normalize=name) for name in NORMALIZATIONS},
+}
+
+
+def tree(dtype):
+    shapes = {"query": (64, 4, 16), "up": (64, 256), "down": (256, 64), "conv": (3, 3, 8, 16)}
+    kernels = {n: {"kernel": jax.ShapeDtypeStruct(s, dtype)} for n, s in shapes.items()}
+    return kernels | {"norm": {"scale": jax.ShapeDtypeStruct((64,), dtype)}}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", FORMS)
+def test_an_update_is_lowered_for_an_accelerator(platform, dtype, form):
+    params = tree(jnp.dtype(dtype))
+    tx = muon(0.02, FORMS[form])
+    state = jax.eval_shape(tx.init, params)
+    exported = export.export(jax.jit(tx.update), platforms=[platform])(params, state, params)
+    assert exported.platforms == (platform,)
+    updates, _ = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), updates) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), params
+    )
