@@ -12,7 +12,7 @@ from benchmarks.peak import best_matmul
 from benchmarks.polar.accuracy import decompose, judge
 from benchmarks.polar.contenders import CONTENDERS, Contender
 from benchmarks.polar.matrices import make, rank
-from benchmarks.timing import ratios, spread, take_turns
+from benchmarks.timing import spread, take_turns
 from muon_optax import theory
 
 ALL_OF_THEM = 256  # up to this side a decomposition takes all matrices of a group, then one
@@ -93,8 +93,8 @@ def _times(samples: list[float], count: int) -> dict:
 
 
 def _share(flops: int | None, samples: list[float], peak: int, of_peak: list[float]) -> dict:
-    """Of the matmul peak at the products' dtype; the peak was taken in the same turns."""
+    """Of the matmul peak at the products' dtype: the fastest one of the same turns."""
     if flops is None:
         return {"share_of_peak": None}
-    faster = ratios(of_peak, samples)
-    return {"share_of_peak": [round(flops / peak * q, 4) for q in spread(faster)]}
+    rate = peak / min(of_peak)
+    return {"share_of_peak": [round(flops / s / rate, 4) for s in reversed(spread(samples))]}
