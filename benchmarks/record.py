@@ -8,12 +8,14 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "torch")
 
 
 def provenance() -> dict[str, str | int]:
@@ -22,7 +24,7 @@ def provenance() -> dict[str, str | int]:
         "device": jax.devices()[0].device_kind,
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
-        **{name: version(name) for name in ("jax", "jaxlib", "optax", "flax", "numpy")},
+        **{name: version(name) for name in PACKAGES if find_spec(name)},
         "python": platform.python_version(),
         "commit": commit(),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),

@@ -17,37 +17,10 @@ from rich.progress import track
 from benchmarks.compiled import compiled, size_in_bytes
 from benchmarks.optimizers import optimizers
 from benchmarks.record import provenance, save
+from benchmarks.shapes import SMALLEST, TREES
 from benchmarks.timing import spread, take_turns
 
 TAKE_PART = ("muon", "optax.contrib.muon", "optax.adamw", "muon, unrolled")
-
-
-def transformer(layers: int, width: int, vocabulary: int = 0) -> dict:
-    """Nine leaves a layer: four square matrices, one wide, one tall, three vectors."""
-    sides = {name: (width, width) for name in ("query", "key", "value", "out")}
-    sides |= {"up": (width, 4 * width), "down": (4 * width, width)}
-    layer = {name: {"kernel": _float32(*shape)} for name, shape in sides.items()}
-    layer |= {f"norm{i}": {"scale": _float32(width)} for i in range(3)}
-    tree = {f"layer{i}": layer for i in range(layers)}
-    return tree | ({"tokens": {"embedding": _float32(vocabulary, width)}} if vocabulary else {})
-
-
-def stack(count: int, m: int, n: int) -> dict:
-    """As many separate matrices of one shape."""
-    return {f"layer{i}": {"kernel": _float32(m, n)} for i in range(count)}
-
-
-def _float32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-TREES: dict[str, Callable[[], dict]] = {
-    "16 layers, width 256": lambda: transformer(16, 256),
-    "64 layers, width 64": lambda: transformer(64, 64),
-    "32 × (512×2048)": lambda: stack(32, 512, 2048),
-    "GPT-2 small": lambda: transformer(12, 768, vocabulary=50257),
-}
-SMOKE = {"2 layers, width 8": lambda: transformer(2, 8, vocabulary=16)}
 
 
 class Running:
@@ -95,7 +68,7 @@ def main(smoke: bool = False) -> None:
     """Measure every tree; keep the results as they come."""
     made_by = provenance()
     trees = {}
-    for tree, shapes in track((SMOKE if smoke else TREES).items(), "optimizer steps"):
+    for tree, shapes in track((SMALLEST if smoke else TREES).items(), "optimizer steps"):
         trees[tree] = measure(shapes())
         if not smoke:
             save("step", made_by, {"trees": trees})

@@ -4,6 +4,7 @@ from benchmarks.peak import rate
 from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.group import Group
 from benchmarks.polar.matrices import SPECTRA
+from benchmarks.shapes import MODELS
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
 
@@ -19,26 +20,6 @@ BY_SIZE = (
 )
 BY_MODEL = ("jordan q=5", "optax.contrib", "svd")
 
-# The weight matrices of a model that Muon trains, embeddings and heads apart: sides → how many.
-MODELS: dict[str, dict[tuple[int, int], int]] = {
-    "GPT-2 small": {(768, 768): 48, (768, 3072): 24},
-    "ViT-B/16": {(768, 768): 49, (768, 3072): 24},  # the patches' projection is one more
-    "GPT-2 small, query, key and value by head": {
-        (64, 768): 432,
-        (768, 768): 12,
-        (768, 3072): 24,
-    },
-    "conv net, 6 layers": {
-        (27, 64): 1,
-        (64, 576): 1,
-        (128, 576): 1,
-        (128, 1152): 1,
-        (256, 1152): 1,
-        (256, 2304): 1,
-    },
-    "GPT-2 XL": {(1600, 1600): 192, (1600, 6400): 96},
-    "Llama 7B": {(4096, 4096): 128, (4096, 11008): 96},
-}
 LONGEST_S = 10.0  # for Newton-Schulz on one matrix at peak; a larger one is left out
 BATCH_S = 1.0  # for Newton-Schulz on all matrices that are timed together
 

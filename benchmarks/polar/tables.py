@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from benchmarks.polar.matrices import SPECTRA
-from benchmarks.polar.studies import BY_SIZE, MODELS, SIZES
+from benchmarks.polar.studies import BY_SIZE, SIZES
 from benchmarks.record import load
+from benchmarks.shapes import MODELS
 from benchmarks.text import made_by, markdown, median
 from benchmarks.timing import ratios, spread
 from muon_optax import theory
