@@ -1,5 +1,6 @@
 """Convergence bounds: on problems whose constants are known, and against each other."""
 
+from functools import cache
 from itertools import pairwise
 
 import jax
@@ -32,13 +33,22 @@ def seeds(problem, tx, eta):
     return jax.vmap(lambda key: run(problem, tx, eta, key, T, BATCH, start))(keys)
 
 
+@cache
+def every_muon(where):
+    """Constants, step, momentum and trajectories by method, compiled as one program."""
+    problem = PROBLEMS[where]()
+    p = problem.constants(jnp.zeros((M, N)), T, BATCH)
+    eta, beta = theory.tuned_step(p)
+    runs = lambda eta: {k: seeds(problem, muon(m, beta), eta) for k, m in POLAR.items()}
+    return p, eta, beta, jax.jit(runs)(eta)
+
+
 @pytest.mark.parametrize("name", POLAR)
 @pytest.mark.parametrize("where", PROBLEMS)
 def test_muons_gradient_is_within_every_bound_for_every_seed(where, name, x64):
-    problem, method = PROBLEMS[where](), POLAR[name]
-    p = problem.constants(jnp.zeros((M, N)), T, BATCH)
-    eta, beta = theory.tuned_step(p)
-    seen = seeds(problem, muon(method, beta), eta)
+    method = POLAR[name]
+    p, eta, beta, trajectories = every_muon(where)
+    seen = trajectories[name]
     a, s = float(seen.alignment.min()), float(seen.operator_norm.max())
     measured = theory.muon_bound(p, eta, beta, min(a, s), s)
     paper = theory.paper_bound(p, eta, beta, float(seen.polar_error.max()))
