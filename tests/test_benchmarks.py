@@ -1,5 +1,8 @@
 """The benchmarks measure what they say: inputs, references, turns, counts, memory of runs."""
 
+import statistics
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +94,12 @@ def test_a_factor_of_0_6_is_judged_wrong(matrix):
         "alignment": 0.6,
         "orthogonality": 0.64,
     }
+
+
+def test_the_band_is_the_range_of_the_singular_values(matrix):
+    exact = accuracy.decompose(matrix)
+    o = (exact.u * np.linspace(0.5, 1.5, 16)) @ exact.vh
+    assert accuracy.judge(exact, o)["band"] == [0.5, 1.5]
 
 
 def test_the_orthogonal_factor_of_another_matrix_is_judged_wrong(matrix):
@@ -186,6 +195,11 @@ def test_calls_take_turns_and_samples_of_one_turn_are_paired():
     assert warm == list("aabb")
     assert timed == list("ab") * 4
     assert [len(s) for s in samples.values()] == [4, 4]
+
+
+def test_seconds_are_of_one_call_however_many_make_a_sample():
+    samples = timing.take_turns({"sleep": lambda: time.sleep(0.002)}, rounds=3)
+    assert 0.002 <= statistics.median(samples["sleep"]) < 0.008  # a sample has four or five
 
 
 def test_a_long_call_is_sampled_three_times(monkeypatch):
