@@ -14,10 +14,10 @@ def made_by(record: dict) -> str:
     p = record["provenance"]
     runs = f"; runs at {', '.join(p['commits'])}" if "commits" in p else ""
     device = "" if p["device"] == "cpu" else f"{p['device']}; "
+    versions = [f"{name} {p[name]}" for name in ("jax", "optax", "flax", "torch") if name in p]
     return (
-        f"{device}{p['processor']}, {p['cores']} cores; jax {p['jax']}, optax {p['optax']}, "
-        f"flax {p['flax']}, Python {p['python']}; `{p['command']}` at {p['commit']}, "
-        f"{p['date']}{runs}."
+        f"{device}{p['processor']}, {p['cores']} cores; {', '.join(versions)}, "
+        f"Python {p['python']}; `{p['command']}` at {p['commit']}, {p['date']}{runs}."
     )
 
 

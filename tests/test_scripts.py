@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import NAMES
 from benchmarks.convergence import figures
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +73,17 @@ def test_every_figure_is_drawn_again_from_the_results(tmp_path):
         assert drawn == {f"{name}.{kind}" for name in figures.FIGURES}
 
 
-@pytest.mark.parametrize("name", ["gpt", "footprint", "convergence"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "report"])
 def test_a_benchmark_runs_at_its_smallest(name):
     run("-m", "benchmarks", name, "--smoke")
+
+
+def test_the_script_for_accelerators_refuses_a_machine_without_one(tmp_path):
+    script, python = ROOT / "benchmarks/accelerator.sh", os.environ | {"PYTHON": sys.executable}
+    without = python | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        ["bash", script, tmp_path], env=without, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "no accelerator" in done.stderr
+    assert not list(tmp_path.iterdir())
