@@ -1,5 +1,6 @@
 """Knows how calls are timed beside each other: in turns, warmed up, each waited for."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ import jax
 
 ROUNDS = 7
 SAMPLE_S = 0.01  # of a sample of short calls
+PAUSE_S = 0.05  # before a sample: threads of LAPACK spin on after their work, in the next one's
 PATIENCE_S = 5.0  # for all samples of one long call, but three are always taken
 
 
@@ -17,6 +19,7 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds per call of each, a list of samples, the first of all before the second of any.
 
+    Within a turn the order is random, so that none always follows the same other one.
     A sample is one call, or as many short ones as fill `SAMPLE_S`, and the wait for the last
     result: on an accelerator, where calls queue, that leaves out the wait between them.
     """
@@ -24,10 +27,13 @@ def take_turns(
     repeats = {name: max(1, int(SAMPLE_S / seconds)) for name, seconds in takes.items()}
     patience = {name: max(3, int(PATIENCE_S / seconds)) for name, seconds in takes.items()}
     samples = {name: [] for name in calls}
+    order, rng = list(calls), random.Random(0)
     for turn in range(rounds):
-        for name, call in calls.items():
+        rng.shuffle(order)
+        for name in order:
             if turn < patience[name]:
-                samples[name].append(_sample(call, repeats[name]))
+                time.sleep(PAUSE_S)
+                samples[name].append(_sample(calls[name], repeats[name]))
     return samples
 
 

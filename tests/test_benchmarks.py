@@ -185,16 +185,18 @@ def test_a_group_reports_what_was_asked():
 # Turns
 
 
-def test_calls_take_turns_and_samples_of_one_turn_are_paired():
+def test_calls_take_turns_in_any_order_and_samples_of_one_turn_are_paired(monkeypatch):
+    monkeypatch.setattr(timing, "SAMPLE_S", 0.0)  # one call a sample
+    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
     order = []
-    calls = {name: lambda name=name: order.append(name) for name in "ab"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "SAMPLE_S", 0.0)  # one call a sample
-        samples = timing.take_turns(calls, rounds=4)
-    warm, timed = order[:4], order[4:]
-    assert warm == list("aabb")
-    assert timed == list("ab") * 4
-    assert [len(s) for s in samples.values()] == [4, 4]
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    samples = timing.take_turns(calls, rounds=8)
+    warm, timed = order[:6], order[6:]
+    assert warm == list("aabbcc")
+    turns = [tuple(timed[i : i + 3]) for i in range(0, 24, 3)]
+    assert all(sorted(turn) == list("abc") for turn in turns)
+    assert len(set(turns)) > 1
+    assert [len(s) for s in samples.values()] == [8, 8, 8]
 
 
 def test_seconds_are_of_one_call_however_many_make_a_sample():
