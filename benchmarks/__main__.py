@@ -1,21 +1,36 @@
-"""`python -m benchmarks NAME [--smoke]`: one measurement, or `report` to write the README."""
+"""Measure, and show what was measured.
+
+polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step: a whole
+optimizer step. train_step: forward, backward and update. gpt: Muon beside AdamW. convergence:
+the paper's experiments. Results go to benchmarks/results/<machine>/. show: print this machine's
+as tables. report: rewrite the tables and pictures of README and docs.
+"""
 
 import argparse
 from importlib import import_module
 
-NAMES = ("polar", "step", "train_step", "gpt", "convergence", "report")
+MEASUREMENTS = ("polar", "step", "train_step", "gpt", "convergence")
+SHOWN = ("polar", "step", "train_step")  # as tables, when they end
+NAMES = (*MEASUREMENTS, "show", "report")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--smoke", action="store_true", help="a few seconds, no results kept")
-    parser.add_argument("--only", help="polar: print the rows that match, keep no results")
+    parser.add_argument(
+        "--only",
+        metavar="REGEX",
+        help="with polar: print the rows whose label matches, such as "
+        "'svd on 1×512×512 float32', beside Newton-Schulz; keep no results",
+    )
     arguments = parser.parse_args()
     if arguments.only and arguments.name != "polar":
         parser.error("--only goes with polar")
     options = {"only": arguments.only} if arguments.only else {}
     import_module(f"benchmarks.{arguments.name}").main(smoke=arguments.smoke, **options)
+    if arguments.name in SHOWN and not (arguments.smoke or arguments.only):
+        import_module("benchmarks.report").show(arguments.name)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,11 @@ A sweep of five learning rates each, one seed; then three seeds at the best of e
 held-out windows that choose a rate are those that are reported, for both alike.
 """
 
-import sys
 from dataclasses import replace
 
-from benchmarks.record import ROOT, folder, provenance, save
-
-sys.path.insert(0, str(ROOT / "examples"))
-
 from train_gpt import Config, Curve, report, train_all
+
+from benchmarks.record import folder, provenance, save
 
 OPTIMIZERS = ("adamw", "adamw_two", "muon")
 

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ def provenance() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         **{name: version(name) for name in PACKAGES if find_spec(name)},
         "python": platform.python_version(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "commit": commit(),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
@@ -33,7 +35,9 @@ def provenance() -> dict[str, str | int]:
 
 
 def commit() -> str:
-    """The commit checked out, `-dirty` behind it where tracked files differ from it."""
+    """The commit checked out, `-dirty` behind it where tracked files differ; "" without git."""
+    if not shutil.which("git"):
+        return ""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
     return subprocess.run(git, capture_output=True, text=True).stdout.strip()
 
@@ -57,7 +61,14 @@ def save(name: str, made_by: dict, measured: dict, where: Path | None = None) ->
 
 def load(machine: str, name: str) -> dict:
     """What `save` wrote on a machine."""
-    return json.loads((RESULTS / machine / f"{name}.json").read_text())
+    path = RESULTS / machine / f"{name}.json"
+    if not path.exists():
+        known = sorted(other.parent.name for other in RESULTS.glob(f"*/{name}.json"))
+        raise FileNotFoundError(
+            f"{path.relative_to(ROOT)} does not exist; run `python -m benchmarks {name}` on "
+            f"that machine, or use one of {known}"
+        )
+    return json.loads(path.read_text())
 
 
 def _processor() -> str:

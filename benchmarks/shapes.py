@@ -47,10 +47,10 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 TREES: dict[str, Callable[[], dict]] = {
+    "GPT-2 small: 12 layers, width 768": lambda: transformer(12, 768, vocabulary=50257),
+    "12 layers, width 256": lambda: transformer(12, 256),
+    "32 × (512×2048)": lambda: stack(32, 512, 2048),
     "144 leaves: 16 layers, width 256": lambda: transformer(16, 256),
     "576 leaves: 64 layers, width 64": lambda: transformer(64, 64),
-    "32 × (512×2048)": lambda: stack(32, 512, 2048),
-    "12 layers, width 256": lambda: transformer(12, 256),
-    "GPT-2 small: 12 layers, width 768": lambda: transformer(12, 768, vocabulary=50257),
 }
 SMALLEST = {"2 layers, width 8": lambda: transformer(2, 8, vocabulary=16)}

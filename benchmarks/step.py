@@ -18,9 +18,17 @@ from benchmarks.compiled import compiled, size_in_bytes
 from benchmarks.optimizers import optimizers
 from benchmarks.record import provenance, save
 from benchmarks.shapes import SMALLEST, TREES
-from benchmarks.timing import spread, take_turns
+from benchmarks.timing import milliseconds, spread, take_turns
 
-TAKE_PART = ("muon", "optax.contrib.muon", "optax.adamw", "muon, unrolled")
+TAKE_PART = (
+    "muon",
+    "muon, unrolled",
+    "muon, bfloat16 products",
+    "optax.contrib.muon",
+    "optax.adamw",
+)
+
+TORCH = "torch.optim.Muon"
 
 
 class Running:
@@ -42,14 +50,14 @@ def apply(tx: optax.GradientTransformation, params, state, grads):
     return optax.apply_updates(params, updates), state
 
 
-def measure(shapes: dict) -> dict[str, dict]:
+def measure(shapes: dict, names: tuple[str, ...] = TAKE_PART) -> dict[str, dict]:
     """Optimizer → static costs, and milliseconds of every sample."""
     leaves, treedef = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     grads = treedef.unflatten([jax.random.normal(k, x.shape) for k, x in zip(keys, leaves)])
     found, calls = {}, {}
     for name, tx in optimizers(shapes).items():
-        if name in TAKE_PART:
+        if name in names:
             state = jax.eval_shape(tx.init, shapes)
             step, costs = compiled(partial(apply, tx), shapes, state, shapes, donate=(0, 1))
             temporary = costs.pop("temp_bytes") / size_in_bytes(shapes)
@@ -58,18 +66,21 @@ def measure(shapes: dict) -> dict[str, dict]:
     if find_spec("torch"):
         from benchmarks.torch_step import torch_muon
 
-        found["torch.optim.Muon"], calls["torch.optim.Muon"] = {}, torch_muon(grads)
+        found[TORCH], calls[TORCH] = torch_muon(grads)
     for name, samples in take_turns(calls).items():
-        found[name]["ms"] = [float(f"{1000 * s:.5g}") for s in samples]
+        found[name]["ms"] = milliseconds(samples)
     return found
 
 
 def main(smoke: bool = False) -> None:
     """Measure every tree; keep the results as they come."""
     made_by = provenance()
+    if not find_spec("torch"):
+        print(f"{TORCH} is left out; pip install -e '.[torch]' for it")
     trees = {}
-    for tree, shapes in track((SMALLEST if smoke else TREES).items(), "optimizer steps"):
-        trees[tree] = measure(shapes())
+    chosen, names = (SMALLEST, TAKE_PART[-2:]) if smoke else (TREES, TAKE_PART)
+    for tree, shapes in track(chosen.items(), "optimizer steps"):
+        trees[tree] = measure(shapes(), names)
         if not smoke:
             save("step", made_by, {"trees": trees})
     for tree, found in trees.items():

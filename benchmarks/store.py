@@ -33,6 +33,11 @@ def remembered(key: dict[str, Any], compute: Callable[[], Any]) -> Any:
     return record["value"]
 
 
+def is_done(key: dict[str, Any]) -> bool:
+    """Whether `remembered` has it already."""
+    return _path(key).exists()
+
+
 def _path(key: dict[str, Any]) -> Path:
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
     return folder() / f"{name}.json"

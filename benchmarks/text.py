@@ -29,7 +29,7 @@ def median(values: list[float]) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def spread(values: list[float], digits: int) -> str:
+def mean(values: list[float], digits: int) -> str:
     """Mean and range."""
-    low, mean, high = (f"{f(values):.{digits}f}" for f in (min, statistics.mean, max))
-    return f"{mean} ({low} to {high})"
+    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, statistics.mean, max))
+    return f"{middle} ({low} to {high})"

@@ -10,7 +10,8 @@ import jax
 
 ROUNDS = 7
 SAMPLE_S = 0.01  # of a sample of short calls
-PAUSE_S = 0.05  # before a sample: threads of LAPACK spin on after their work, in the next one's
+# Before a sample: threads of LAPACK spin on after their work, into the next one's time.
+PAUSE_S = 0.05 if jax.default_backend() == "cpu" else 0.0
 PATIENCE_S = 5.0  # for all samples of one long call, but three are always taken
 
 
@@ -25,16 +26,26 @@ def take_turns(
     """
     takes = {name: _warm(call) for name, call in calls.items()}
     repeats = {name: max(1, int(SAMPLE_S / seconds)) for name, seconds in takes.items()}
-    patience = {name: max(3, int(PATIENCE_S / seconds)) for name, seconds in takes.items()}
+    limits = {name: rounds_for(seconds) for name, seconds in takes.items()}
     samples = {name: [] for name in calls}
     order, rng = list(calls), random.Random(0)
     for turn in range(rounds):
         rng.shuffle(order)
         for name in order:
-            if turn < patience[name]:
+            if turn < limits[name]:
                 time.sleep(PAUSE_S)
                 samples[name].append(_sample(calls[name], repeats[name]))
     return samples
+
+
+def rounds_for(seconds: float) -> int:
+    """How many samples of a call that takes so long."""
+    return min(ROUNDS, max(3, int(PATIENCE_S / seconds)))
+
+
+def milliseconds(samples: list[float], count: int = 1) -> list[float]:
+    """Of one of so many, to the digits that a sample can tell."""
+    return [float(f"{1000 * s / count:.5g}") for s in samples]
 
 
 def ratios(above: list[float], below: list[float]) -> list[float]:

@@ -10,8 +10,8 @@ from benchmarks.optimizers import RATE
 from muon_optax import FLAX, dims
 
 
-def torch_muon(grads: dict) -> Callable[[], None]:
-    """One step of both, on the GPU where PyTorch has one; waits for it."""
+def torch_muon(grads: dict) -> tuple[dict, Callable[[], None]]:
+    """Where it runs, and one step of both: on the GPU where PyTorch has one, waited for."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     views = dims.resolve(FLAX, grads)
     matrices, rest = [], []
@@ -20,8 +20,8 @@ def torch_muon(grads: dict) -> Callable[[], None]:
         parameter = torch.nn.Parameter(value.clone())
         parameter.grad = value
         (rest if view is None else matrices).append(parameter)
-    optimizers = [torch.optim.Muon(matrices, lr=RATE)]
-    optimizers += [torch.optim.AdamW(rest, lr=RATE)] if rest else []
+    optimizers = [torch.optim.Muon(matrices, lr=RATE, weight_decay=0.0)]
+    optimizers += [torch.optim.AdamW(rest, lr=RATE, weight_decay=0.0)] if rest else []
 
     def step() -> None:
         for optimizer in optimizers:
@@ -29,4 +29,4 @@ def torch_muon(grads: dict) -> Callable[[], None]:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return step
+    return {"device": device, "threads": torch.get_num_threads()}, step

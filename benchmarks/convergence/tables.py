@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.convergence.times import RECORDING, TIMED
 from benchmarks.record import load
-from benchmarks.text import made_by, markdown, spread
+from benchmarks.text import made_by, markdown, mean
 from muon_optax import theory
 from muon_optax.coefficients import FAMILIES, Coefficients, minimax
 
@@ -48,9 +48,9 @@ def training_table(machine: str) -> str:
         return [
             name,
             f"{seeds[0]['learning_rate']:g}",
-            spread([run["loss"][-1] for run in seeds], 3),
-            spread([run["loss"][-1] for run in no_decay["seeds"]], 3) if no_decay else "",
-            spread([run["loss"][-1] for run in matched], 3) if matched else "",
+            mean([run["loss"][-1] for run in seeds], 3),
+            mean([run["loss"][-1] for run in no_decay["seeds"]], 3) if no_decay else "",
+            mean([run["loss"][-1] for run in matched], 3) if matched else "",
             f"{times[name][1] / svd:.2f}" if name in times else "",
         ]
 
@@ -74,13 +74,13 @@ def causes_table(machine: str) -> str:
         [
             name,
             f"{study['seeds'][0]['learning_rate']:g}",
-            spread([run["loss"][-1] for run in study["seeds"]], 3),
+            mean([run["loss"][-1] for run in study["seeds"]], 3),
             f"{times[name][1] / svd:.2f}" if name in times else "",
         ]
         for name, study in record["studies"].items()
     ]
     rows += [
-        [name, f"{runs[0]['learning_rate']:.3g}", spread([r["loss"][-1] for r in runs], 3), ""]
+        [name, f"{runs[0]['learning_rate']:.3g}", mean([r["loss"][-1] for r in runs], 3), ""]
         for name, runs in record["between"].items()
     ]
     header = ["byte GPT, 3 seeds", "rate", "final loss", "time per step over SVD's"]

@@ -1,11 +1,10 @@
 """Newton-Schulz against SVD and the others: accuracy, time, memory, and compile time.
 
 `python -m benchmarks polar` says what it will take before it starts, can be stopped at any
-time, and goes on where it stopped, as long as the commit is the same. Results are kept as they
-come. `--only PATTERN` prints the rows whose label matches, and keeps nothing.
+time, and goes on where it stopped, at the same commit and a clean tree. Results are kept as
+they come. `--only PATTERN` prints the rows whose label matches, and keeps nothing.
 """
 
-import json
 import re
 from dataclasses import asdict, replace
 
@@ -20,64 +19,76 @@ from rich.progress import (
 from benchmarks import store
 from benchmarks.peak import rate
 from benchmarks.polar.group import Group, measure
-from benchmarks.polar.studies import SMOKE, planned, work
+from benchmarks.polar.studies import OURS, SMOKE, planned, seconds_of
+from benchmarks.polar.tables import case_tables
 from benchmarks.record import folder, provenance, save
-
-COLUMNS = ("ms", "share_of_peak", "error", "band", "alignment", "orthogonality")
 
 
 def main(smoke: bool = False, only: str = "") -> None:
     """Measure every study; keep the results."""
     if smoke:
-        return show(measure(SMOKE))
-    studies = planned()
+        return print(case_tables(measure(SMOKE)))
     if only:
-        for group in [g for groups in studies.values() for g in groups]:
-            if chosen := _matching(group, only):
-                show(measure(chosen))
-        return
+        return show(only)
     made_by = provenance()
-    for rows in progress(studies, made_by):
+    for rows in progress(planned(), made_by):
         path = save("polar", made_by, rows)
     print(path)
 
 
+def show(pattern: str) -> None:
+    """Measure the rows whose label matches, beside Newton-Schulz, and print them."""
+    groups = [group for groups in planned().values() for group in groups]
+    chosen = [group for group in (_matching(g, pattern) for g in groups) if group]
+    if not chosen:
+        names = dict.fromkeys(name for group in groups for name in group.contenders)
+        cases = dict.fromkeys(_label("svd", group) for group in groups)
+        raise SystemExit(
+            f"no label matches {pattern!r}; contenders are {', '.join(names)}; "
+            f"labels of one are {', '.join(cases)}"
+        )
+    for group in dict.fromkeys(chosen):
+        print(case_tables(measure(group)), "\n")
+
+
 def progress(studies: dict[str, list[Group]], made_by: dict):
     """The rows of every study so far, after each group."""
-    rates = {dtype: rate(dtype) for dtype in ("float32", "bfloat16")}
-    flops = {name: sum(map(work, groups)) for name, groups in studies.items()}
-    minutes = sum(flops.values()) / rates["float32"] / 60
-    print(f"about {minutes:.0f} minutes, less what is done already")
-    rows = {"peak_flops": rates} | {name: [] for name in studies}
+    peak = rate("float32")
+    todo = [
+        (study, group, seconds_of(group, peak), _key(study, group, made_by))
+        for study, groups in studies.items()
+        for group in groups
+    ]
+    seconds = sum(s for *_, s, key in todo if not store.is_done(key))
+    done = sum(store.is_done(key) for *_, key in todo)
+    print(f"{done} of {len(todo)} groups are done; the rest takes about {seconds / 60:.0f} min")
+    rows = {study: [] for study in studies}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task("polar", total=sum(flops.values()))
-        for name, groups in studies.items():
-            for group in groups:
-                bar.update(task, description=f"{name}: {group.m}×{group.n} {group.dtype}")
-                rows[name] += _remembered(name, group, made_by)
-                bar.advance(task, work(group))
-                yield rows
+        task = bar.add_task("polar", total=sum(s for *_, s, _ in todo))
+        for study, group, s, key in todo:
+            bar.update(task, description=f"{study}: {group.m}×{group.n} {group.dtype}")
+            rows[study] += _remembered(group, key)
+            bar.advance(task, s)
+            yield rows
 
 
-def show(rows: list[dict]) -> None:
-    """One line a row."""
-    for row in rows:
-        label = _label(row["contender"], row)
-        print(label, json.dumps({name: row.get(name) for name in COLUMNS}))
+def _key(study: str, group: Group, made_by: dict) -> dict:
+    fixed = {name: made_by[name] for name in ("jax", "jaxlib", "optax", "commit", "xla_flags")}
+    return {"study": study, "group": asdict(group), "machine": folder().name} | fixed
 
 
-def _remembered(study: str, group: Group, made_by: dict) -> list[dict]:
-    key = {"study": study, "group": asdict(group), "machine": folder().name}
-    key |= {name: made_by[name] for name in ("jax", "jaxlib", "optax", "commit")}
+def _remembered(group: Group, key: dict) -> list[dict]:
+    if not key["commit"] or key["commit"].endswith("-dirty"):
+        return measure(group)  # who knows whether the code is still the same
     return store.remembered(key, lambda: measure(group))
 
 
 def _matching(group: Group, pattern: str) -> Group | None:
-    """The group with those contenders whose label matches."""
-    names = [c for c in group.contenders if re.search(pattern, _label(c, asdict(group)))]
-    return replace(group, contenders=tuple(names)) if names else None
+    """The group with Newton-Schulz and those contenders whose label matches."""
+    found = [name for name in group.contenders if re.search(pattern, _label(name, group))]
+    return replace(group, contenders=tuple(dict.fromkeys([OURS, *found]))) if found else None
 
 
-def _label(contender: str, of: dict) -> str:
-    return f"{contender} | {of['count']}×{of['m']}×{of['n']} {of['dtype']}"
+def _label(contender: str, group: Group) -> str:
+    return f"{contender} on {group.count}×{group.m}×{group.n} {group.dtype}"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.polar.studies import BY_SIZE
+from benchmarks.polar.studies import SIZES
 from benchmarks.polar.tables import LABELS, by_contender, exponent
 from benchmarks.timing import spread
 
@@ -23,6 +23,8 @@ COLORS = {
     "scipy polar": "#8a8f98",
     "optax.contrib": "#9b6fd3",
 }
+SQUARES = [m for m, n in SIZES if m == n]
+OTHER = "#adb5bd"
 FAMILY_COLORS = {
     "taylor1": "#c5b0e6",
     "taylor2": "#9b6fd3",
@@ -44,15 +46,15 @@ def time_by_size(record: dict) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
     for axes, dtype in zip(panels, ("float32", "bfloat16")):
         found = by_contender(r for r in record["sizes"] if r["dtype"] == dtype)
-        for name in BY_SIZE:
+        for name in found:
             squares = {m: r for (m, n), r in found[name].items() if m == n}
             low, middle, high = np.transpose([spread(r["ms"]) for r in squares.values()])
             label = f"{LABELS[name].replace('`', '')}: n^{exponent(found[name]):.2f}"
-            look = {"color": COLORS[name], "marker": "o", "ms": 4, "capsize": 2}
+            look = {"color": COLORS.get(name, OTHER), "marker": "o", "ms": 4, "capsize": 2}
             bars = [middle - low, high - middle]
             axes.errorbar(list(squares), middle, bars, label=label, **look)
         axes.set(xscale="log", yscale="log", xlabel="n, of an n×n matrix", title=dtype)
-        axes.set_xticks(list(squares), [str(n) for n in squares])
+        axes.set_xticks(SQUARES, [str(n) for n in SQUARES])
         axes.minorticks_off()
         axes.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("milliseconds: median and range")
@@ -71,9 +73,10 @@ def error_by_time(record: dict) -> Figure:
         rows = [r for r in rows if r["dtype"] == "float32" and r["contender"] != "svd × 0.6"]
         points = {r["contender"]: (spread(r["ms"])[1], r["error"]) for r in rows}
         for name, at in points.items():
-            axes.plot(*at, "o", ms=5, color=FAMILY_COLORS[_family(name)])
+            axes.plot(*at, "o", ms=5, color=FAMILY_COLORS.get(_family(name), OTHER))
             axes.annotate(_short(name), at, (4, 3), textcoords="offset points", fontsize=7)
-        axes.step(*np.transpose(front(points)), "--", where="post", color="#8a8f98", lw=1)
+        if points:
+            axes.step(*np.transpose(front(points)), "--", where="post", color="#8a8f98", lw=1)
         axes.set(xscale="log", yscale="log", xlabel="milliseconds a matrix", title=title)
         _legend(axes)
     panels[0].set_ylabel("error: ‖o − polar‖_F / ‖polar‖_F")

@@ -12,10 +12,10 @@ from benchmarks.peak import best_matmul
 from benchmarks.polar.accuracy import decompose, judge
 from benchmarks.polar.contenders import CONTENDERS, Contender
 from benchmarks.polar.matrices import make, rank
-from benchmarks.timing import spread, take_turns
+from benchmarks.timing import milliseconds, spread, take_turns
 from muon_optax import theory
 
-ALL_OF_THEM = 256  # up to this side a decomposition takes all matrices of a group, then one
+ALL_OF_THEM = 256  # up to this short side a decomposition takes all matrices, then one
 LARGEST_DECOMPOSED = 2048  # short side; above it neither timed nor taken for reference
 
 
@@ -38,9 +38,14 @@ class Group:
         return {name: c for name, c in chosen.items() if c.schedule or not large}
 
     def count_for(self, contender: Contender) -> int:
-        """How many matrices it is given: large decompositions take one after another anyway."""
+        """How many matrices it is given: of large ones a decomposition takes one."""
         small = min(self.m, self.n) <= ALL_OF_THEM
         return self.count if contender.schedule or small else 1
+
+    def operands(self, contender: Contender) -> str | None:
+        """The dtype of its products' operands, where that is known."""
+        tf32 = contender.products is None and jax.default_backend() != "cpu"
+        return None if tf32 else contender.products or self.dtype
 
     def flops(self, contender: Contender) -> int | None:
         """Operations by formula, of all matrices given; None for a decomposition."""
@@ -67,34 +72,28 @@ def _on_one(group: Group, spectrum: str, programs: dict) -> list[dict]:
     contenders = group.taking_part
     given = {name: jnp.asarray(x[: group.count_for(c)]) for name, c in contenders.items()}
     calls = {name: partial(program, given[name]) for name, (program, _) in programs.items()}
-    dtypes = sorted({c.products or group.dtype for c in contenders.values()})
-    peaks = {f"peak {dtype}": best_matmul(dtype) for dtype in dtypes}
-    samples = take_turns(calls | {name: call for name, (call, _) in peaks.items()})
+    operands = {name: group.operands(c) for name, c in contenders.items()}
+    matmuls = {dtype: best_matmul(dtype) for dtype in filter(None, operands.values())}
+    samples = take_turns(calls | {dtype: call for dtype, (call, _) in matmuls.items()})
+    peaks = {dtype: flops / min(samples[dtype]) for dtype, (_, flops) in matmuls.items()}
     exact = None
     if min(group.m, group.n) <= LARGEST_DECOMPOSED:
         exact = decompose(x[0], rank(spectrum, group.m, group.n))
     rows = []
     for name, contender in contenders.items():
-        peak = f"peak {contender.products or group.dtype}"
         row = {"contender": name, "count": group.count_for(contender)}
         row |= {"m": group.m, "n": group.n, "dtype": group.dtype, "spectrum": spectrum}
-        row |= _times(samples[name], row["count"])
-        row |= programs[name][1] | {"flops": group.flops(contender)}
-        row |= _share(row["flops"], samples[name], peaks[peak][1], samples[peak])
+        row |= {"ms": milliseconds(samples[name], row["count"])} | programs[name][1]
+        row |= {"flops": group.flops(contender), "peak_flops": peaks.get(operands[name])}
+        row |= {"share_of_peak": _share(row["flops"], samples[name], row["peak_flops"])}
         if exact is not None:
             row |= judge(exact, np.asarray(calls[name]()[0]))
         rows.append(row)
     return rows
 
 
-def _times(samples: list[float], count: int) -> dict:
-    """Milliseconds for one matrix, of every sample."""
-    return {"ms": [float(f"{1000 * s / count:.5g}") for s in samples]}
-
-
-def _share(flops: int | None, samples: list[float], peak: int, of_peak: list[float]) -> dict:
-    """Of the matmul peak at the products' dtype: the fastest one of the same turns."""
-    if flops is None:
-        return {"share_of_peak": None}
-    rate = peak / min(of_peak)
-    return {"share_of_peak": [round(flops / s / rate, 4) for s in reversed(spread(samples))]}
+def _share(flops: int | None, samples: list[float], peak: float | None) -> list[float] | None:
+    """Of the fastest product of the same turns: smallest, median and largest."""
+    if flops is None or peak is None:
+        return None
+    return [round(flops / seconds / peak, 4) for seconds in reversed(spread(samples))]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from benchmarks.polar.matrices import SPECTRA
-from benchmarks.polar.studies import BY_SIZE, SIZES
+from benchmarks.polar.studies import BY_MODEL, BY_SIZE, OURS, SIZES
 from benchmarks.record import load
 from benchmarks.shapes import MODELS
 from benchmarks.text import made_by, markdown, median
@@ -13,7 +13,6 @@ from benchmarks.timing import ratios, spread
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
 
-OURS = "jordan q=5"
 LABELS = {
     "jordan q=5": "Newton-Schulz",
     "jordan q=5, bfloat16 products": "bfloat16 products",
@@ -30,6 +29,7 @@ SHOWN = (
     *(f"jordan q=5, {dtype} products" for dtype in ("bfloat16", "float16")),
     *("svd", "qdwh", "optax.contrib", "svd × 0.6"),
 )
+NOT_RUN, NOT_FINITE = "not run", "not finite"
 LARGE = 256  # from this side on times are fitted by a power of it
 
 
@@ -37,22 +37,20 @@ def sizes_table(machine: str, dtype: str) -> str:
     """Time of Newton-Schulz by size, and how many times as long the others take."""
     record = load(machine, "polar")
     found = by_contender(r for r in record["sizes"] if r["dtype"] == dtype)
-    others = [name for name in BY_SIZE if name != OURS]
+    others = [name for name in BY_SIZE if name in found and name != OURS]
 
     def row(shape: tuple[int, int]) -> list[str]:
         ours = found[OURS][shape]
-        against = [ratio(found[name][shape], ours) for name in others]
-        cells = ["{}×{}".format(*shape), milliseconds(ours), percent(ours["share_of_peak"])]
+        against = [ratio(found[name].get(shape), ours) for name in others]
+        cells = ["{}×{}".format(*shape), median(ours["ms"]), percent(ours["share_of_peak"])]
         return cells + against
 
-    def growth(name: str) -> str:
-        return f"n^{exponent(found[name]):.2f}"
-
-    header = ["float32" if dtype == "float32" else dtype, f"{LABELS[OURS]}, ms", "of peak"]
+    header = [dtype, f"{LABELS[OURS]}, ms", "of peak"]
     header += [f"{LABELS[name]} / it" for name in others]
-    last = [f"time, from n = {LARGE} on", growth(OURS), "", *map(growth, others)]
-    table = markdown(header, [*(row(shape) for shape in SIZES if shape in found[OURS]), last])
-    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+    growth = [f"n^{exponent(found[name]):.2f}" for name in (OURS, *others) if name in found]
+    last = [f"time, from n = {LARGE} on", *growth[:1], "", *growth[1:]]
+    shapes = [shape for shape in SIZES if shape in found.get(OURS, {})]
+    return written(record, header, [*map(row, shapes), last])
 
 
 def models_table(machine: str) -> str:
@@ -61,82 +59,92 @@ def models_table(machine: str) -> str:
     found = by_contender(record["models"])
     rows = []
     for model, shapes in MODELS.items():
-        matrices = sum(shapes.values())
         flops = sum(c * theory.flops(JORDAN.schedule(5), *s) for s, c in shapes.items())
-        cells = [model, f"{matrices}", f"{flops / 1e12:.2f}"]
-        if not all(shape in found[OURS] for shape in shapes):
-            rows.append([*cells, "not run", "", "", ""])
+        ours, *others = (_total(found.get(name, {}), shapes) for name in BY_MODEL)
+        cells = [model, f"{sum(shapes.values())}", f"{flops / 1e12:.2f}"]
+        if ours is None:
+            rows.append([*cells, NOT_RUN, *[""] * len(others)])
             continue
-        total = {name: _total(found[name], shapes) for name in found}
-        against = [
-            median(ratios(total[name], total[OURS])) for name in ("optax.contrib", "svd")
-        ]
-        seconds = [ms / 1000 for ms in total[OURS]]
-        share = [flops / s / record["peak_flops"]["float32"] for s in seconds]
-        cells += [median(seconds), percent(spread(share))]
-        rows.append(cells + against)
-    header = ["model", "matrices", "TFLOP", "Newton-Schulz, s", "of peak"]
-    header += ["`optax.contrib` / it", "SVD / it"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+        cells += ["{1:.3g} ({0:.3g} to {2:.3g})".format(*ours)]
+        rows.append(cells + [f"{o[1] / ours[1]:.3g}" if o else NOT_RUN for o in others])
+    header = ["model", "matrices", "TFLOP", "Newton-Schulz, s"]
+    header += [f"{LABELS[name]} / it" for name in BY_MODEL if name != OURS]
+    return written(record, header, rows)
 
 
 def accuracy_table(machine: str) -> str:
     """What each method makes of momenta of a training run, at which price."""
-    rows = _of_momenta(machine, "float32")
-    table = []
-    for name in SHOWN:
-        r = rows[name]
-        low, high = r["band"]
-        numbers = [f"{r['alignment']:.4f}", f"{r['orthogonality']:.2g}"]
-        cells = [f"`{name}`", ratio(r, rows[OURS]), f"{r['error']:.2g}"]
-        table.append([*cells, f"{low:.3g} to {high:.4g}", *numbers])
-    header = ["momenta, 3 × (128×512)", f"time / `{OURS}`", "error", "singular values"]
-    table = markdown([*header, "alignment", "orthogonality"], table)
-    return f"{table}\n\n<sub>{made_by(load(machine, 'polar'))}</sub>"
+    record = load(machine, "polar")
+    wanted = {"m": 128, "n": 512, "dtype": "float32", "spectrum": "momenta"}
+    rows = [r for r in record["accuracy"] if wanted.items() <= r.items()]
+    return case_table([r for name in SHOWN for r in rows if r["contender"] == name], record)
 
 
 def spectra_table(machine: str, dtype: str) -> str:
     """The error of every method of the library on every spectrum."""
     record = load(machine, "polar")
     square = [r for r in record["accuracy"] if r["dtype"] == dtype and r["m"] == r["n"]]
-    error = {(r["contender"], r["spectrum"]): r["error"] for r in square}
+    error = {(r["contender"], r["spectrum"]): _number(r["error"]) for r in square}
     names = [name for name in SHOWN if name != "svd × 0.6"]
-    rows = [[f"`{n}`", *(_error(error[n, spectrum]) for spectrum in SPECTRA)] for n in names]
-    header = [f"error at 512×512, {dtype}", *SPECTRA]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    rows = [[f"`{name}`", *(error.get((name, s), "") for s in SPECTRA)] for name in names]
+    return written(record, [f"error at 512×512, {dtype}", *SPECTRA], rows)
 
 
 def costs_table(machine: str) -> str:
     """What a program costs to compile and to hold, and its operations counted twice."""
     record = load(machine, "polar")
-    found = by_contender(r for r in record["sizes"] if r["dtype"] == "float32")
+    wanted = {"m": 768, "n": 3072, "dtype": "float32"}
     rows = []
-    for name in BY_SIZE:
-        r = found[name][768, 3072]
-        flops = "–" if r["flops"] is None else f"{r['flops'] / 1e9:.1f}"
-        cells = [
-            LABELS[name],
-            f"{r['trace_s']:.2f} + {r['compile_s']:.2f}",
-            f"{r['hlo_lines']}",
-        ]
-        xla = f"{(r['xla_flops'] or 0) / 1e9:.1f}"
-        rows.append([*cells, f"{r['temp_over_input']:.2f}", flops, xla])
+    for r in record["sizes"]:
+        if wanted.items() <= r.items():
+            flops = "–" if r["flops"] is None else f"{r['flops'] / 1e9:.1f}"
+            compiling = f"{r['trace_s']:.2f} + {r['compile_s']:.2f}"
+            cells = [LABELS[r["contender"]], compiling, f"{r['hlo_lines']}"]
+            xla = f"{(r['xla_flops'] or 0) / 1e9:.1f}"
+            rows.append([*cells, f"{r['temp_over_input']:.2f}", flops, xla])
     header = ["768×3072, float32", "trace + compile, s", "HLO lines", "temporary memory"]
-    table = markdown([*header, "GFLOP by formula", "as XLA counts"], rows)
-    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, [*header, "GFLOP by formula", "as XLA counts"], rows)
 
 
 def again_table(machine: str) -> str:
     """The same rows at the beginning and at the end of the run."""
     record = load(machine, "polar")
-    first, again = (by_contender(record[study]) for study in ("sizes", "again"))
     first = by_contender(r for r in record["sizes"] if r["dtype"] == "float32")
-    rows = [
-        [LABELS[name], milliseconds(first[name][512, 512]), milliseconds(again[name][512, 512])]
-        for name in BY_SIZE
-    ]
-    table = markdown(["512×512, float32: ms", "first", "at the end"], rows)
-    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+    rows = []
+    for r in record["again"]:
+        before = first[r["contender"]][r["m"], r["n"]]
+        shift = spread(r["ms"])[1] / spread(before["ms"])[1]
+        cells = [median(before["ms"]), median(r["ms"]), f"{shift:.2f}"]
+        rows.append([LABELS[r["contender"]], *cells])
+    return written(record, ["512×512, float32: ms", "first", "at the end", "medians"], rows)
+
+
+def case_table(rows: list[dict], record: dict | None = None) -> str:
+    """Time and accuracy on one batch of matrices, Newton-Schulz among the rows."""
+    ours = next((r for r in rows if r["contender"] == OURS), None)
+    table = []
+    for r in rows:
+        band = NOT_FINITE if r.get("band") is None else "{:.3g} to {:.4g}".format(*r["band"])
+        cells = [f"`{r['contender']}`", median(r["ms"]), ratio(r, ours)]
+        verdict = [_number(r.get(name)) for name in ("error", "alignment", "orthogonality")]
+        table.append([*cells, verdict[0], band, *verdict[1:]])
+    shape = "{count}×{m}×{n} {dtype}, {spectrum}".format(**rows[0]) if rows else ""
+    header = [shape, "ms a matrix", "/ Newton-Schulz", "error", "singular values"]
+    return written(record, [*header, "alignment", "orthogonality"], table)
+
+
+def case_tables(rows: list[dict]) -> str:
+    """One after another, of rows on several batches."""
+    cases: dict[tuple, list[dict]] = {}
+    for r in rows:
+        cases.setdefault((r["m"], r["n"], r["dtype"], r["spectrum"]), []).append(r)
+    return "\n\n".join(map(case_table, cases.values()))
+
+
+def written(record: dict | None, header: list[str], rows: list[list[str]]) -> str:
+    """A table, and under it how it came about."""
+    table = markdown(header, rows)
+    return f"{table}\n\n<sub>{made_by(record)}</sub>" if record else table
 
 
 def by_contender(rows: Iterable[dict]) -> dict[str, dict[tuple[int, int], dict]]:
@@ -150,39 +158,37 @@ def by_contender(rows: Iterable[dict]) -> dict[str, dict[tuple[int, int], dict]]
 def exponent(rows: dict[tuple[int, int], dict]) -> float:
     """Of n in the time of square matrices, by least squares in logarithms."""
     points = [(m, spread(r["ms"])[1]) for (m, n), r in rows.items() if m == n >= LARGE]
+    if len(points) < 2:
+        return np.nan
     return float(np.polyfit(*np.log(np.transpose(points)), 1)[0])
 
 
-def milliseconds(row: dict) -> str:
-    """Median and range."""
-    return median(row["ms"])
-
-
-def ratio(row: dict, below: dict) -> str:
+def ratio(row: dict | None, below: dict) -> str:
     """Of two times, median and range over the turns that both took."""
-    return median(ratios(row["ms"], below["ms"]))
+    return NOT_RUN if row is None else median(ratios(row["ms"], below["ms"]))
 
 
-def percent(share: Iterable[float]) -> str:
+def percent(share: Iterable[float] | None) -> str:
     """The median of smallest, median and largest."""
-    _, median, _ = share
-    return f"{100 * median:.0f} %"
+    if share is None:
+        return "–"
+    _, middle, _ = share
+    return f"{100 * middle:.0f} %"
 
 
-def _error(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.2g}"
+def _number(value: float | None) -> str:
+    return NOT_FINITE if value is None else f"{value:.2g}" if value < 0.1 else f"{value:.3g}"
 
 
-def _of_momenta(machine: str, dtype: str) -> dict[str, dict]:
-    rows = load(machine, "polar")["accuracy"]
-    here = [r for r in rows if (r["m"], r["n"], r["dtype"]) == (128, 512, dtype)]
-    return {r["contender"]: r for r in here if r["spectrum"] == "momenta"}
+def _total(rows: dict[tuple[int, int], dict], shapes: dict) -> list[float] | None:
+    """Seconds for all matrices of a model; smallest, median and largest of every shape summed.
 
-
-def _total(rows: dict[tuple[int, int], dict], shapes: dict) -> list[float]:
-    """Milliseconds for all matrices of a model, turn by turn."""
-    parts = [[count * ms for ms in rows[shape]["ms"]] for shape, count in shapes.items()]
-    return [sum(turn) for turn in zip(*parts)]
+    None where a shape was not run.
+    """
+    if not all(shape in rows for shape in shapes):
+        return None
+    parts = [[n * ms / 1000 for ms in spread(rows[s]["ms"])] for s, n in shapes.items()]
+    return [sum(part) for part in zip(*parts)]
 
 
 TABLES: dict[str, Callable[[str], str]] = {

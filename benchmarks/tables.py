@@ -1,0 +1,98 @@
+"""Makes the tables of `gpt`, `step` and `train_step` from their JSON."""
+
+from collections.abc import Callable
+
+from curves import LABELS, Curve, crossings
+
+from benchmarks.record import load
+from benchmarks.text import made_by, markdown, mean, median
+from benchmarks.timing import ratios
+from benchmarks.train_step import BACKWARD
+
+
+def gpt_table(machine: str) -> str:
+    """Muon beside AdamW on the byte GPT: equal steps, steps to equal loss, equal time."""
+    record = load(machine, "gpt")
+    steps, curves = record["steps"], [Curve(**curve) for curve in record["seeds"]]
+    runs = {name: [c for c in curves if c.optimizer == name] for name in LABELS}
+    adamw, muon = runs["adamw"], runs["muon"]
+
+    def row(label: str, cell: Callable[[list[Curve]], str]) -> list[str]:
+        return [label, *map(cell, runs.values())]
+
+    def crossing(of_it: list[Curve]) -> str:
+        if of_it is muon:
+            return f"{steps}"
+        reached = [step or steps for step in crossings(curves, of_it[0].optimizer).values()]
+        return f"{min(reached)} to {max(reached)} ({100 * max(reached) / steps:.0f} %)"
+
+    rows = [
+        row("learning rate, best of 5", lambda its: f"{its[0].learning_rate:g}"),
+        row(f"loss after {steps} steps", lambda its: mean([c.loss[-1] for c in its], 3)),
+        row("Muon is there at step", crossing),
+        row(
+            "loss after AdamW's training time",
+            lambda its: mean([c.loss_within(a.seconds[-1]) for a, c in zip(adamw, its)], 3),
+        ),
+        row(
+            "time per step",
+            lambda its: mean([c.seconds[-1] / a.seconds[-1] for a, c in zip(adamw, its)], 2),
+        ),
+    ]
+    table = markdown(["byte GPT, 3 seeds: mean (range)", *LABELS.values()], rows)
+    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+
+
+def sweep_table(machine: str) -> str:
+    """The final loss at every learning rate of the sweep, the best one bold."""
+    curves = [Curve(**curve) for curve in load(machine, "gpt")["sweep"]]
+    tables = []
+    for name, label in LABELS.items():
+        of_it = {c.learning_rate: c.loss[-1] for c in curves if c.optimizer == name}
+        best = min(of_it.values())
+        losses = [f"**{x:.3f}**" if x == best else f"{x:.3f}" for x in of_it.values()]
+        header = ["learning rate", *(f"{rate:g}" for rate in of_it)]
+        tables.append(markdown(header, [[label, *losses]]))
+    return "\n\n".join(tables)
+
+
+def step_table(machine: str) -> str:
+    """What an optimizer step costs to compile, to hold and to run."""
+    record = load(machine, "step")
+    rows = []
+    for tree, found in record["trees"].items():
+        for name, cost in found.items():
+            static = ["–"] * 3  # PyTorch compiles nothing here
+            if "hlo_lines" in cost:
+                compiling = f"{cost['trace_s']:.1f} + {cost['compile_s']:.1f}"
+                memory = f"{cost['temp_over_parameters']:.2f}"
+                static = [f"{cost['hlo_lines']}", compiling, memory]
+            times = [median(cost["ms"]), median(ratios(cost["ms"], found["muon"]["ms"]))]
+            rows.append([tree if name == "muon" else "", f"`{name}`", *static, *times])
+    header = ["parameters", "optimizer", "HLO lines", "trace + compile, s"]
+    header += ["temporary memory", "step, ms", "time / `muon`'s"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
+def train_step_table(machine: str) -> str:
+    """The optimizer's share of a training step."""
+    record = load(machine, "train_step")
+    rows = []
+    for model, found in record["models"].items():
+        backward, ours = found["ms"][BACKWARD], found["ms"]["muon"]
+        rows.append([f"{model}, {found['tokens']} tokens", BACKWARD, median(backward), "", ""])
+        for name, ms in found["ms"].items():
+            if name != BACKWARD:
+                share = [100 * (1 - q) for q in ratios(backward, ms)]
+                cells = [median(ms), median(share), median(ratios(ms, ours))]
+                rows.append(["", f"`{name}`", *cells])
+    header = ["GPT", "", "step, ms", "optimizer's share, %", "time / `muon`'s"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "gpt": gpt_table,
+    "sweep": sweep_table,
+    "step": step_table,
+    "train_step": train_step_table,
+}
