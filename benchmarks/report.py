@@ -7,6 +7,7 @@ this machine has measured.
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 from curves import Curve
 from train_gpt import draw
@@ -40,14 +41,12 @@ def filled(text: str) -> str:
     )
 
 
-def show(*names: str) -> None:
-    """Print every table that starts with one of the names, of what this machine has kept."""
+def show(measurement: str = "") -> None:
+    """Print the tables of one measurement, or all, of what this machine has kept."""
     for name in TABLES:
-        if name.startswith(names):
-            try:
+        if measurement in ("", name) or name.startswith(f"{measurement}_"):
+            with suppress(FileNotFoundError):
                 print(f"{name}\n\n{table(name, folder().name)}\n")
-            except FileNotFoundError:
-                continue
 
 
 def main(smoke: bool = False) -> None:

@@ -5,4 +5,4 @@ from benchmarks import report
 
 def main(smoke: bool = False) -> None:
     """All of them; `smoke` changes nothing."""
-    report.show("")
+    report.show()

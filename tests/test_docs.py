@@ -9,6 +9,7 @@ import pytest
 
 import muon_optax
 from benchmarks import report
+from benchmarks.record import RESULTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -35,6 +36,23 @@ RECORDS = {"PolarMethod", "MuonState", "MuonDimensionNumbers", "Certificate", "R
 )
 def test_a_snippet_runs(page, number, code):
     exec(compile(code, f"{page}:{number}", "exec"), {"__name__": "__main__"})
+
+
+def test_a_page_is_told_what_it_asks_for_in_vain():
+    with pytest.raises(ValueError, match="no table is called 'stepp'; use one of"):
+        report.filled("<!-- stepp of cpu-2-cores -->\n<!-- end -->")
+    with pytest.raises(
+        FileNotFoundError, match=r"run `python -m benchmarks step` .*cpu-2-cores"
+    ):
+        report.filled("<!-- step of nowhere -->\n<!-- end -->")
+
+
+def test_show_prints_the_tables_of_one_measurement(capsys, monkeypatch):
+    monkeypatch.setattr(report, "folder", lambda: RESULTS / "cpu-2-cores")
+    report.show("step")
+    said = capsys.readouterr().out
+    assert said.startswith("step\n\n| parameters |")
+    assert said.count("<sub>") == 1
 
 
 def test_the_pages_have_snippets():
