@@ -5,7 +5,6 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.polar.studies import SIZES
@@ -24,6 +23,7 @@ COLORS = {
     "optax.contrib": "#9b6fd3",
 }
 SQUARES = [m for m, n in SIZES if m == n]
+MARKERS = {"q=3": "^", "q=5": "o", "q=8": "s", "q=12": "D"}
 OTHER = "#adb5bd"
 FAMILY_COLORS = {
     "taylor1": "#c5b0e6",
@@ -56,7 +56,8 @@ def time_by_size(record: dict) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel="n, of an n×n matrix", title=dtype)
         axes.set_xticks(SQUARES, [str(n) for n in SQUARES])
         axes.minorticks_off()
-        axes.legend(fontsize=8, frameon=False)
+        if found:
+            axes.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("milliseconds: median and range")
     return figure
 
@@ -65,31 +66,46 @@ def error_by_time(record: dict) -> Figure:
     """Every contender as a point, and the front of those that none beats in both."""
     figure, panels = plt.subplots(1, 2, figsize=(13, 5.2), sharey=True)
     cases = {
-        "momenta, 3 × (128×512), float32": (128, 512, "momenta"),
-        "Gaussian, 512×512, float32": (512, 512, "gaussian"),
+        "momenta, 128×512, float32": {"m": 128, "n": 512, "spectrum": "momenta"},
+        "Gaussian, 512×512, float32": {"m": 512, "n": 512, "spectrum": "gaussian"},
     }
     for axes, (title, case) in zip(panels, cases.items()):
-        rows = [r for r in record["accuracy"] if (r["m"], r["n"], r["spectrum"]) == case]
-        rows = [r for r in rows if r["dtype"] == "float32" and r["contender"] != "svd × 0.6"]
-        points = {r["contender"]: (spread(r["ms"])[1], r["error"]) for r in rows}
+        case |= {"dtype": "float32"}
+        rows = [r for r in record["accuracy"] if case.items() <= r.items()]
+        points = {
+            r["contender"]: (spread(r["ms"])[1], r["error"])
+            for r in rows
+            if r["contender"] != "svd × 0.6"
+        }
         for name, at in points.items():
-            axes.plot(*at, "o", ms=5, color=FAMILY_COLORS.get(_family(name), OTHER))
-            axes.annotate(_short(name), at, (4, 3), textcoords="offset points", fontsize=7)
-        if points:
-            axes.step(*np.transpose(front(points)), "--", where="post", color="#8a8f98", lw=1)
+            family, q = _parts(name)
+            tint = FAMILY_COLORS.get(family, OTHER)
+            axes.plot(*at, MARKERS.get(q, "P"), ms=7, color=tint, mec="white", mew=0.5)
+        best, named = front(points), np.inf
+        for name, at in best.items():
+            if at[1] < named / 2:  # the next one would be written over it
+                axes.annotate(name, at, (5, 4), textcoords="offset points", fontsize=7)
+                named = at[1]
+        axes.step(*np.transpose([*best.values()] or [(1, 1)]), "--", where="post", color=OTHER)
         axes.set(xscale="log", yscale="log", xlabel="milliseconds a matrix", title=title)
-        _legend(axes)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
     panels[0].set_ylabel("error: ‖o − polar‖_F / ‖polar‖_F")
+    for name, tint in FAMILY_COLORS.items():
+        panels[1].plot([], [], "o", color=tint, label=name)
+    for q, marker in MARKERS.items():
+        panels[1].plot([], [], marker, color=OTHER, label=q)
+    panels[1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
-def front(points: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+def front(points: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """Those that no faster one beats, the fastest first."""
-    best, found = np.inf, []
-    for ms, error in sorted(points.values()):
-        if error < best:
-            best = error
-            found.append((ms, error))
+    least, found = np.inf, {}
+    for name, (ms, error) in sorted(points.items(), key=lambda item: item[1]):
+        if error < least:
+            least = error
+            found[name] = (ms, error)
     return found
 
 
@@ -110,17 +126,7 @@ def draw(folder: Path, record: dict) -> None:
         plt.close(figure)
 
 
-def _family(contender: str) -> str:
-    return contender.split(" q=")[0]
-
-
-def _short(contender: str) -> str:
-    """What the colour does not tell."""
-    _, _, rest = contender.partition(" ")
-    return rest.replace(" products", "") if "q=" in contender else contender
-
-
-def _legend(axes: Axes) -> None:
-    for name, color in FAMILY_COLORS.items():
-        axes.plot([], [], "o", ms=5, color=color, label=name)
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+def _parts(contender: str) -> tuple[str, str]:
+    """The family and the number of steps, "" where it has none."""
+    family, _, rest = contender.partition(" q=")
+    return family, f"q={rest.split(',')[0]}" if rest else ""
