@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from benchmarks import store, timing
@@ -140,6 +141,8 @@ def test_others_find_the_polar_factor_too(name, sides, dtype):
     reference = NewtonSchulz() if name == "optax.contrib" else SVD()
     got, expected = jax.jit(CONTENDERS[name].polar)(x), reference.polar(x)
     assert (got.shape, got.dtype) == (x.shape, x.dtype)
+    if name == "optax.contrib" and optax.__version__ == "0.2.6":
+        got /= max(1.0, sides[1] / sides[0]) ** 0.5  # Muon's shape factor, not in 0.2.8
     # Jordan's five steps multiply a rounding error by up to 485, optax's products round too.
     grows = 485 / 10 if name == "optax.contrib" and dtype == "bfloat16" else 20
     atol = grows * float(jnp.finfo(dtype).eps)
