@@ -24,11 +24,12 @@ def main(smoke: bool = False) -> None:
     made_by = provenance()
     config = Config(optimizers=OPTIMIZERS, out=folder() / "gpt")
     if smoke:
-        config = replace(config, steps=2, eval_every=1, layers=1, width=32, context=16, batch=2)
+        config = replace(config, optimizers=OPTIMIZERS[1:], steps=2, eval_every=1)
+        config = replace(config, layers=1, width=32, context=16, batch=2)
     sweep = train_all(replace(config, sweep=not smoke))
     tuned = replace(
         config,
-        **{f"{name}_lr": best_rate(sweep, name) for name in OPTIMIZERS},
+        **{f"{name}_lr": best_rate(sweep, name) for name in config.optimizers},
         seeds=(0,) if smoke else (0, 1, 2),
     )
     curves = train_all(tuned)

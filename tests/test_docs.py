@@ -52,7 +52,7 @@ def test_show_prints_the_tables_of_one_measurement(capsys, monkeypatch):
     report.show("step")
     said = capsys.readouterr().out
     assert said.startswith("step\n\n| parameters |")
-    assert said.count("<sub>") == 1
+    assert said.count("| --- |") == 1
 
 
 def test_the_pages_have_snippets():
