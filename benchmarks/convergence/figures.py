@@ -5,16 +5,14 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.convergence.training import METHODS_BY_NAME
+from benchmarks.pictures import keep
 from muon_optax import NewtonSchulz
-
-matplotlib.rcParams["svg.hashsalt"] = "muon_optax"  # the same file at every drawing
 
 COLORS = {
     "SVD": "black",
@@ -217,13 +215,7 @@ def draw(folder: Path) -> None:
         paths = [folder / f"{source}.json" for source in sources]
         if not all(path.exists() for path in paths):
             continue
-        figure = make(*(json.loads(path.read_text()) for path in paths))
-        for axes in figure.axes:
-            _plain(axes)
-        figure.tight_layout()
-        figure.savefig(folder / f"{name}.png", dpi=130)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
+        keep(make(*(json.loads(path.read_text()) for path in paths)), folder, name)
 
 
 def _spread(axes: Axes, x: Iterable, ends: list[list[float]], tint: str, label: str | None):
@@ -240,11 +232,6 @@ def _bands(axes: Axes, ends: dict[str, list[float]]) -> None:
             band = {"color": color(name), "alpha": 0.3, "label": name, "lw": 0}
             axes.axhspan(min(ends[name]), max(ends[name]), **band)
     axes.legend(fontsize=8, frameon=False)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _deployed_color(family: str) -> str:

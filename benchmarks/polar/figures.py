@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.pictures import keep
 from benchmarks.polar.studies import SIZES
 from benchmarks.polar.tables import LABELS, by_contender, exponent
 from benchmarks.timing import spread
-
-matplotlib.rcParams["svg.hashsalt"] = "muon_optax"  # the same file at every drawing
 
 COLORS = {
     "jordan q=5": "#d9480f",
@@ -116,14 +114,7 @@ def draw(folder: Path, record: dict) -> None:
     """Every figure, as PNG and SVG."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in FIGURES.items():
-        figure = make(record)
-        for axes in figure.axes:
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-        figure.tight_layout()
-        figure.savefig(folder / f"{name}.png", dpi=130)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
+        keep(make(record), folder, name)
 
 
 def _parts(contender: str) -> tuple[str, str]:
