@@ -31,7 +31,7 @@ timed() { # SECONDS NAME COMMAND...: stopped in time, its output kept
     timeout --signal INT --kill-after 10 "$seconds" "$@" 2>&1 | tee "$out/$name.log"
     status=${PIPESTATUS[0]}
     if ((status == 124)); then
-        echo "$name: stopped after $seconds s; $python -m benchmarks $name goes on"
+        echo "$name: stopped after $seconds s"
     elif ((status)); then
         failed=1
     fi

@@ -35,11 +35,19 @@ def provenance() -> dict[str, str | int]:
 
 
 def commit() -> str:
-    """The commit checked out, `-dirty` behind it where tracked files differ; "" without git."""
+    """The commit checked out, `-dirty` behind it where tracked files differ; "" without git.
+
+    Results are no code: a run that has written some is still the same run.
+    """
     if not shutil.which("git"):
         return ""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
-    return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True
+    )
+    code = [*git, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]
+    dirty = head.returncode == 0 and subprocess.run(code).returncode
+    return head.stdout.strip() + ("-dirty" if dirty else "")
 
 
 def folder() -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from curves import LABELS, Curve, crossings
 
 from benchmarks.record import load
-from benchmarks.text import made_by, markdown, mean, median
+from benchmarks.text import markdown, mean, median, written
 from benchmarks.timing import ratios
 from benchmarks.train_step import BACKWARD
 
@@ -39,8 +39,7 @@ def gpt_table(machine: str) -> str:
             lambda its: mean([c.seconds[-1] / a.seconds[-1] for a, c in zip(adamw, its)], 2),
         ),
     ]
-    table = markdown(["byte GPT, 3 seeds: mean (range)", *LABELS.values()], rows)
-    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, ["byte GPT, 3 seeds: mean (range)", *LABELS.values()], rows)
 
 
 def sweep_table(machine: str) -> str:
@@ -71,7 +70,7 @@ def step_table(machine: str) -> str:
             rows.append([tree if name == "muon" else "", f"`{name}`", *static, *times])
     header = ["parameters", "optimizer", "HLO lines", "trace + compile, s"]
     header += ["temporary memory", "step, ms", "time / `muon`'s"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, header, rows)
 
 
 def train_step_table(machine: str) -> str:
@@ -87,7 +86,7 @@ def train_step_table(machine: str) -> str:
                 cells = [median(ms), median(share), median(ratios(ms, ours))]
                 rows.append(["", f"`{name}`", *cells])
     header = ["GPT", "", "step, ms", "optimizer's share, %", "time / `muon`'s"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, header, rows)
 
 
 TABLES: dict[str, Callable[[str], str]] = {

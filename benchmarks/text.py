@@ -9,6 +9,11 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def written(record: dict, header: list[str], rows: list[list[str]]) -> str:
+    """A table, and under it how it came about."""
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+
+
 def made_by(record: dict) -> str:
     """One sentence on machine, versions, commit, command and date."""
     p = record["provenance"]

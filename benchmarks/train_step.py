@@ -68,6 +68,8 @@ def main(smoke: bool = False) -> None:
         }
         if not smoke:
             save("train_step", made_by, {"models": measured})
+    if not smoke:
+        return  # the tables are shown
     for model, found in measured.items():
         for name, samples in found["ms"].items():
             print(model, "|", name, "| ms", spread(samples))

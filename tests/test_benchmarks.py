@@ -1,12 +1,14 @@
 """The benchmarks measure what they say: inputs, references, turns, counts, memory of runs."""
 
+import subprocess
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from benchmarks import store, timing
+from benchmarks import record, store, timing
 from benchmarks.compiled import compiled
 from benchmarks.peak import best_matmul
 from benchmarks.polar import accuracy, figures, group, matrices, progress, tables
@@ -160,7 +162,6 @@ def test_xla_counts_the_operations_of_the_formula():
     assert costs["hlo_lines"] > 10
 
 
-@pytest.mark.device
 def test_the_same_program_costs_as_much_to_compile_the_second_time():
     given = jax.ShapeDtypeStruct((1, 16, 24), jnp.float32)
     polar = NewtonSchulz().polar
@@ -169,6 +170,7 @@ def test_the_same_program_costs_as_much_to_compile_the_second_time():
     assert again["trace_s"] > 0.2 * first["trace_s"]
 
 
+@pytest.mark.device
 def test_the_peak_is_of_a_product_whose_operations_are_counted():
     call, operations = best_matmul("float32")
     n = call().shape[0]
@@ -222,6 +224,27 @@ def test_a_long_call_is_sampled_three_times(monkeypatch):
 # Stop and go on
 
 
+def test_results_do_not_make_a_tree_dirty_and_code_does(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True)
+
+    code, result = tmp_path / "code.py", tmp_path / "benchmarks/results/cpu/polar.json"
+    result.parent.mkdir(parents=True)
+    for path in (code, result):
+        path.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    clean = record.commit()
+    assert len(clean) == 10
+    result.write_text("2")
+    assert record.commit() == clean
+    code.write_text("2")
+    assert record.commit() == f"{clean}-dirty"
+
+
 def test_a_stopped_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setenv(store.FOLDER, str(tmp_path))
     measured = []
@@ -234,7 +257,6 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr("benchmarks.polar.measure", measure)
     monkeypatch.setattr("benchmarks.polar.rate", lambda dtype: 1e11)
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
     groups = [group.Group(1, m, m, "float32", ("gaussian",), ("svd",)) for m in (2, 3, 4)]
     made_by = dict.fromkeys(("jax", "jaxlib", "optax", "commit", "xla_flags"), "this")
     with pytest.raises(KeyboardInterrupt):

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.convergence.times import RECORDING, TIMED
 from benchmarks.record import load
-from benchmarks.text import made_by, markdown, mean
+from benchmarks.text import markdown, mean, written
 from muon_optax import theory
 from muon_optax.coefficients import FAMILIES, Coefficients, minimax
 
@@ -62,8 +62,7 @@ def training_table(machine: str) -> str:
         "tuned without weight decay",
     ]
     header += ["at the SVD's RMS and rate", "time per step over SVD's"]
-    table = markdown(header, rows)
-    return f"{table}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, header, rows)
 
 
 def causes_table(machine: str) -> str:
@@ -84,7 +83,7 @@ def causes_table(machine: str) -> str:
         for name, runs in record["between"].items()
     ]
     header = ["byte GPT, 3 seeds", "rate", "final loss", "time per step over SVD's"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, header, rows)
 
 
 def bounds_table(machine: str) -> str:
@@ -109,7 +108,7 @@ def bounds_table(machine: str) -> str:
     ]
     header = [f"T = {horizon}, {record['seeds']} seeds", "mean gradient", "worst seed"]
     header += ["bound, measured a and s", "bound, certified", "paper's bound, measured ε"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, header, rows)
 
 
 def distance_table(machine: str) -> str:
@@ -130,7 +129,7 @@ def rank_table(machine: str) -> str:
     slopes = {m: [cells.get((m, *column)) for column in columns] for m in methods}
     rows = [[m, *("" if x is None else f"{x:.2f}" for x in row)] for m, row in slopes.items()]
     names = [f"{'tuned' if tuned else 'fixed'}, i^-{decay}" for tuned, decay in columns]
-    return f"{markdown(['exponent of r', *names], rows)}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, ["exponent of r", *names], rows)
 
 
 def recording_table(machine: str) -> str:
@@ -147,7 +146,7 @@ def recording_table(machine: str) -> str:
         ratio = f"{recording[1] / plain[1]:.3f}"
         rows.append([model, milliseconds(plain), milliseconds(recording), ratio])
     header = ["model", "ms per step: median (range)", "recording, not due", "ratio of medians"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    return written(record, header, rows)
 
 
 TABLES = {

@@ -8,7 +8,7 @@ from benchmarks.polar.matrices import SPECTRA
 from benchmarks.polar.studies import BY_MODEL, BY_SIZE, OURS, SIZES
 from benchmarks.record import load
 from benchmarks.shapes import MODELS
-from benchmarks.text import made_by, markdown, median
+from benchmarks.text import markdown, median, written
 from benchmarks.timing import ratios, spread
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
@@ -130,7 +130,8 @@ def case_table(rows: list[dict], record: dict | None = None) -> str:
         table.append([*cells, verdict[0], band, *verdict[1:]])
     shape = "{count}×{m}×{n} {dtype}, {spectrum}".format(**rows[0]) if rows else ""
     header = [shape, "ms a matrix", "/ Newton-Schulz", "error", "singular values"]
-    return written(record, [*header, "alignment", "orthogonality"], table)
+    header += ["alignment", "orthogonality"]
+    return written(record, header, table) if record else markdown(header, table)
 
 
 def case_tables(rows: list[dict]) -> str:
@@ -139,12 +140,6 @@ def case_tables(rows: list[dict]) -> str:
     for r in rows:
         cases.setdefault((r["m"], r["n"], r["dtype"], r["spectrum"]), []).append(r)
     return "\n\n".join(map(case_table, cases.values()))
-
-
-def written(record: dict | None, header: list[str], rows: list[list[str]]) -> str:
-    """A table, and under it how it came about."""
-    table = markdown(header, rows)
-    return f"{table}\n\n<sub>{made_by(record)}</sub>" if record else table
 
 
 def by_contender(rows: Iterable[dict]) -> dict[str, dict[tuple[int, int], dict]]:
