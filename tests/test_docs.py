@@ -9,6 +9,7 @@ import pytest
 
 import muon_optax
 from benchmarks import report
+from benchmarks.__main__ import NAMES
 from benchmarks.record import RESULTS
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +77,16 @@ def test_the_readme_shows_make_targets_that_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_name_benchmarks_extras_and_targets_that_exist(page):
+    text, project = page.read_text(), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert {*re.findall(r"-m benchmarks (\w+)", text)} <= {*NAMES, "NAME"}
+    extras = {x for found in re.findall(r"'\.\[([\w,]+)\]'", text) for x in found.split(",")}
+    assert extras <= set(project["project"]["optional-dependencies"])
+    for script in re.findall(r"bash (\S+\.sh)", text):
+        assert (ROOT / script).exists()
 
 
 @pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if callable(v)])
