@@ -11,6 +11,7 @@ from train_gpt import Config, Curve, report, train_all
 from benchmarks.record import folder, provenance, save
 
 OPTIMIZERS = ("adamw", "adamw_two", "muon")
+SMALL = {"steps": 2, "eval_every": 1, "layers": 1, "width": 32, "context": 16, "batch": 2}
 
 
 def best_rate(curves: list[Curve], optimizer: str) -> float:
@@ -24,8 +25,7 @@ def main(smoke: bool = False) -> None:
     made_by = provenance()
     config = Config(optimizers=OPTIMIZERS, out=folder() / "gpt")
     if smoke:
-        config = replace(config, optimizers=OPTIMIZERS[1:], steps=2, eval_every=1)
-        config = replace(config, layers=1, width=32, context=16, batch=2)
+        config = replace(config, optimizers=OPTIMIZERS[1:], **SMALL)
     sweep = train_all(replace(config, sweep=not smoke))
     tuned = replace(
         config,

@@ -61,7 +61,8 @@ def mapped(method, sigma):
     """What a method makes of singular values, by the scalar theory in float64."""
     if isinstance(method, SVD):
         return (sigma > 1e-2 * 0.5 * sigma.max(axis=-1, keepdims=True)).astype(float)
-    norm = np.linalg.norm(sigma, axis=-1, keepdims=True)
+    order = {"frobenius": 2, "schatten4": 4}[method.normalize]
+    norm = (sigma**order).sum(axis=-1, keepdims=True) ** (1 / order)
     return theory.scalar_map(method.schedule, sigma / np.where(norm > 0, norm, 1))
 
 

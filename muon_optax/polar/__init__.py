@@ -27,6 +27,8 @@ METHODS: dict[str, PolarMethod] = {
     "you": NewtonSchulz("you", 5),
     "polar_express": NewtonSchulz("polar_express", 5),
     "cans": NewtonSchulz("cans", 12),
+    "fast": NewtonSchulz("fast", 4, normalize="schatten4"),
+    "near_exact": NewtonSchulz("polar_express", 8, normalize="schatten4"),
     "svd": SVD(),
 }
 
