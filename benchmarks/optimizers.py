@@ -1,30 +1,14 @@
 """Knows the optimizers that are held beside each other: ours, Optax's, and ours otherwise."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import jax
 import optax
-from jax import Array
 
-from muon_optax import FLAX, SVD, NewtonSchulz, dims, muon
-from muon_optax.polar.newton_schulz import apply_stage
-from muon_optax.polar.normalize import normalized
+from muon_optax import FLAX, METHODS, SVD, NewtonSchulz, dims, muon
 
 RATE = 1e-3
-
-
-@dataclass(frozen=True)
-class Unrolled:
-    """Jordan's five steps one after the other, with constant coefficients."""
-
-    def polar(self, x: Array) -> Array:
-        """The same polynomial as `NewtonSchulz()`, which scans over its steps."""
-        tall = x.shape[-2] > x.shape[-1]
-        y = normalized(x.mT if tall else x, "frobenius", 0.0)
-        for stage in NewtonSchulz().schedule:
-            y = apply_stage(stage, y)
-        return y.mT if tall else y
 
 
 def of_optax(params: Any) -> optax.GradientTransformation:
@@ -38,7 +22,7 @@ def of_optax(params: Any) -> optax.GradientTransformation:
 
 
 def optimizers(params: Any) -> dict[str, optax.GradientTransformation]:
-    """The same polynomial, momentum and fallback in each, but for AdamW and the SVD; no decay.
+    """The same momentum and fallback in each, and Jordan's five steps if the name says nothing.
 
     Args:
       params: Arrays or their shapes, of a tree that `FLAX` knows.
@@ -47,7 +31,9 @@ def optimizers(params: Any) -> dict[str, optax.GradientTransformation]:
         "muon": muon(RATE),
         "optax.contrib.muon": of_optax(params),
         "optax.adamw": optax.adamw(RATE, weight_decay=0.0),
-        "muon, unrolled": muon(RATE, Unrolled()),
-        "muon, bfloat16 products": muon(RATE, NewtonSchulz(compute_dtype="bfloat16")),
+        "muon, direct form": muon(RATE, NewtonSchulz(form="direct")),
+        "muon, bfloat16": muon(RATE, NewtonSchulz(compute_dtype="bfloat16")),
+        "muon, fast": muon(RATE, METHODS["fast"]),
+        "muon, fast, bfloat16": muon(RATE, replace(METHODS["fast"], compute_dtype="bfloat16")),
         "muon, SVD": muon(RATE, SVD()),
     }

@@ -46,6 +46,15 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
+def distinct() -> dict[tuple[int, int], int]:
+    """Every shape of `MODELS`, and how many of it the model with the most has."""
+    counts: dict[tuple[int, int], int] = {}
+    for shapes in MODELS.values():
+        for shape, count in shapes.items():
+            counts[shape] = max(count, counts.get(shape, 0))
+    return counts
+
+
 TREES: dict[str, Callable[[], dict]] = {
     "GPT-2 small: 12 layers, width 768": lambda: transformer(12, 768, vocabulary=50257),
     "12 layers, width 256": lambda: transformer(12, 256),
@@ -53,4 +62,3 @@ TREES: dict[str, Callable[[], dict]] = {
     "144 leaves: 16 layers, width 256": lambda: transformer(16, 256),
     "576 leaves: 64 layers, width 64": lambda: transformer(64, 64),
 }
-SMALLEST = {"2 layers, width 8": lambda: transformer(2, 8, vocabulary=16)}

@@ -11,24 +11,32 @@ from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from rich.progress import track
 
 from benchmarks.compiled import compiled, size_in_bytes
 from benchmarks.optimizers import optimizers
+from benchmarks.polar.studies import MOST, TOGETHER
 from benchmarks.record import provenance, save
-from benchmarks.shapes import SMALLEST, TREES
+from benchmarks.shapes import TREES, distinct, stack, transformer
 from benchmarks.timing import milliseconds, spread, take_turns
-
-TAKE_PART = (
-    "muon",
-    "muon, unrolled",
-    "muon, bfloat16 products",
-    "optax.contrib.muon",
-    "optax.adamw",
-)
+from muon_optax import NewtonSchulz, theory
+from muon_optax.coefficients import JORDAN
 
 TORCH = "torch.optim.Muon"
+TAKE_PART = (
+    "muon",
+    "muon, direct form",
+    "muon, bfloat16",
+    "muon, fast",
+    "muon, fast, bfloat16",
+    "optax.contrib.muon",
+    "optax.adamw",
+    TORCH,
+)
+
+ALONE = ("muon", "muon, fast", "optax.contrib.muon")  # on trees of one shape
 
 
 class Running:
@@ -63,7 +71,7 @@ def measure(shapes: dict, names: tuple[str, ...] = TAKE_PART) -> dict[str, dict]
             temporary = costs.pop("temp_bytes") / size_in_bytes(shapes)
             found[name] = costs | {"temp_over_parameters": round(temporary, 3)}
             calls[name] = Running(step, tx, grads, grads)
-    if find_spec("torch"):
+    if TORCH in names and find_spec("torch"):
         from benchmarks.torch_step import torch_muon
 
         found[TORCH], calls[TORCH] = torch_muon(grads)
@@ -72,19 +80,33 @@ def measure(shapes: dict, names: tuple[str, ...] = TAKE_PART) -> dict[str, dict]
     return found
 
 
+def error(m: int, n: int) -> float:
+    """The largest entry by which `muon`'s polar factor is off the direct form's in float64."""
+    x = jax.random.normal(jax.random.key(0), (m, n))
+    found = np.asarray(NewtonSchulz(compute_dtype="float32").polar(x))
+    with jax.enable_x64(True):
+        exact = NewtonSchulz(form="direct").polar(jnp.asarray(x, jnp.float64))
+        return float(abs(found - np.asarray(exact)).max())
+
+
 def main(smoke: bool = False) -> None:
     """Measure every tree; keep the results as they come."""
     made_by = provenance()
     if not find_spec("torch"):
         print(f"{TORCH} is left out; pip install -e '.[torch]' for it")
-    trees = {}
-    chosen, names = (SMALLEST, ("muon", "optax.adamw")) if smoke else (TREES, TAKE_PART)
-    for tree, shapes in track(chosen.items(), "optimizer steps"):
-        trees[tree] = measure(shapes(), names)
-        if not smoke:
-            save("step", made_by, {"trees": trees})
-    if not smoke:
-        return  # the tables are shown
-    for tree, found in trees.items():
-        for name, cost in found.items():
-            print(tree, "|", name, "| ms", spread(cost["ms"]))
+    if smoke:
+        for name, cost in measure(transformer(2, 8, vocabulary=16), TAKE_PART[::3]).items():
+            print(name, "| ms", spread(cost["ms"]))
+        print("error", error(8, 32))
+        return
+    kept = {"trees": {}, "shapes": {}}
+    for tree, shapes in track(TREES.items(), "optimizer steps"):
+        kept["trees"][tree] = measure(shapes(), TAKE_PART)
+        save("step", made_by, kept)
+    for (m, n), count in track(distinct().items(), "shape by shape"):
+        flops = theory.flops(JORDAN.schedule(5), m, n)
+        if flops < MOST:
+            count = min(count, max(1, int(TOGETHER / 4 / flops)))
+            found = measure(stack(count, m, n), ALONE)
+            kept["shapes"][f"{count} × ({m}×{n})"] = found | {"error": error(m, n)}
+            save("step", made_by, kept)

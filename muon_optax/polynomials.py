@@ -23,6 +23,17 @@ def evaluate(stage: Stage, x):
     return value * x
 
 
+def block_width(degree: int) -> int:
+    """How many powers Paterson-Stockmeyer makes before Horner's rule takes over: ⌈√degree⌉."""
+    return math.isqrt(max(degree, 1) - 1) + 1
+
+
+def power_products(degree: int) -> int:
+    """How many products a polynomial of that degree in a matrix takes, the powers included."""
+    width = block_width(degree)
+    return max(0, width - 1 + math.ceil(degree / width) - 1)
+
+
 def taylor_polynomial(kappa: int) -> Stage:
     """The Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
     return _ascending(binomial_series(kappa))

@@ -214,7 +214,9 @@ def _polar(
 ) -> optax.Updates:
     leaves, treedef = jax.tree.flatten(tree)
     stacks = [view.to_matrices(x) for x, view in zip(leaves, views)]
-    polars = map_stacked(method.polar, stacks, max_stack_bytes)
+    together = getattr(method, "polar_together", lambda xs: [method.polar(x) for x in xs])
+    key = getattr(method, "sharing_key", None)
+    polars = map_stacked(together, stacks, max_stack_bytes, key)
     return treedef.unflatten(
         [v.from_matrices(p, x.shape) for p, x, v in zip(polars, leaves, views)]
     )

@@ -61,3 +61,16 @@ def singular_values(x):
     x = np.asarray(x)
     wide = np.complex128 if np.iscomplexobj(x) else np.float64
     return np.linalg.svd(x.astype(wide), compute_uv=False)
+
+
+def matrix_products(jaxpr):
+    """The operations of every matrix product in a jaxpr, those in its calls too."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            summed = equation.invars[0].aval.shape[contracted[0]]
+            found.append(2 * summed * equation.outvars[0].aval.size)
+        elif "jaxpr" in equation.params:
+            found += matrix_products(equation.params["jaxpr"])
+    return found

@@ -13,6 +13,7 @@ COMPUTED_IN = ("float16", "bfloat16", "float32", "float64")
 NORMALIZATIONS = ("schatten4", "aol", "paper")
 FORMS = METHODS | {
     **{f"{dtype} products": NewtonSchulz(compute_dtype=dtype) for dtype in COMPUTED_IN},
+    "gram form": NewtonSchulz(form="gram"),
     **{name: NewtonSchulz(normalize=name) for name in NORMALIZATIONS},
 }
 

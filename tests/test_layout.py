@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "muon_optax.polynomials": set(),
     "muon_optax.coefficients": {"polynomials"},
     "muon_optax.theory": {"coefficients", "polynomials", "theory"},
-    "muon_optax.polar": {"checks", "coefficients", "polynomials", "polar"},
+    "muon_optax.polar": {"checks", "coefficients", "polynomials", "polar", "stacking"},
     "muon_optax.dims": {"checks", "dims"},
     "muon_optax.stacking": set(),
     "muon_optax.scaling": set(),

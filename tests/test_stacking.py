@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from muon_optax import METHODS
-from muon_optax.stacking import map_stacked
+from muon_optax.stacking import call_once, map_stacked
 
 SHAPES = [(1, 4, 6), (2, 6, 4), (1, 3, 3), (3, 4, 6), (1, 6, 5), (0, 4, 6), (1, 0, 3)]
 
@@ -16,24 +16,46 @@ def stacks(key):
     return [jax.random.normal(k, s) for k, s in zip(jax.random.split(key, len(SHAPES)), SHAPES)]
 
 
-def test_there_is_one_call_per_distinct_pair_of_sides_and_dtype(stacks):
+def called(stacks, **options):
+    """What `map_stacked` calls its function with: the shapes and dtypes of every call."""
     calls = []
-    stacks = [*stacks, stacks[0].astype(jnp.bfloat16)]
-    map_stacked(lambda x: (calls.append((x.shape, str(x.dtype))), x)[1], stacks)
-    assert calls == [
-        ((6, 4, 6), "float32"),
-        ((1, 3, 3), "float32"),
-        ((1, 5, 6), "float32"),
-        ((1, 0, 3), "float32"),
-        ((1, 4, 6), "bfloat16"),
+
+    def function(xs):
+        calls.append([(x.shape, str(x.dtype)) for x in xs])
+        return xs
+
+    map_stacked(function, stacks, **options)
+    return calls
+
+
+def test_there_is_one_call_per_distinct_pair_of_sides_and_dtype(stacks):
+    assert called([*stacks, stacks[0].astype(jnp.bfloat16)]) == [
+        [((6, 4, 6), "float32")],
+        [((1, 3, 3), "float32")],
+        [((1, 5, 6), "float32")],
+        [((1, 4, 6), "bfloat16")],
     ]
+
+
+def test_what_shares_a_key_shares_a_call_but_for_memory(stacks):
+    def short_side(sides, dtype):
+        return sides[0]
+
+    wider = jnp.ones((2, 4, 9))
+    assert called([*stacks, wider], key=short_side) == [
+        [((6, 4, 6), "float32"), ((2, 4, 9), "float32")],
+        [((1, 3, 3), "float32")],
+        [((1, 5, 6), "float32")],
+    ]
+    alone = called([*stacks, wider], key=short_side, max_bytes=600)
+    assert [((6, 4, 6), "float32")] in alone and [((2, 4, 9), "float32")] in alone
 
 
 @pytest.mark.parametrize("max_bytes", [None, 10**9, 4 * 24 * 4, 4 * 24, 1])
 def test_stacking_equals_one_call_each(stacks, max_bytes):
     """XLA may order a sum differently in a batch: a few ulps of the polar factor."""
     polar = METHODS["taylor2"].polar
-    found = map_stacked(polar, stacks, max_bytes)
+    found = map_stacked(lambda xs: [polar(x) for x in xs], stacks, max_bytes)
     for y, x in zip(found, stacks):
         assert y.shape == x.shape
         np.testing.assert_allclose(y, polar(x), atol=30 * np.finfo("float32").eps)
@@ -41,22 +63,41 @@ def test_stacking_equals_one_call_each(stacks, max_bytes):
 
 @pytest.mark.parametrize(
     ("max_bytes", "expected"),
-    [(96, [96] * 6), (200, [192] * 3), (300, [288] * 2), (400, [192, 384]), (600, [576])],
+    [(96, [96] * 7), (200, [96] + [192] * 3), (300, [96] + [288] * 2), (400, [288, 384])],
 )
 def test_no_call_exceeds_the_cap(stacks, max_bytes, expected):
-    """Six 4×6 matrices of 96 bytes; the callback sees every call, those in a loop too."""
+    """Seven 4×6 matrices of 96 bytes; the callback sees every call, those in a loop too."""
     sizes = []
 
-    def seen(x):
-        jax.debug.callback(lambda y: sizes.append(y.size * 4), x)
-        return x
+    def seen(xs):
+        jax.debug.callback(lambda x: sizes.append(x.size * 4), xs[0])
+        return xs
 
-    six = [stacks[0], stacks[1], stacks[3]]
-    jax.block_until_ready(map_stacked(seen, six, max_bytes))
+    seven = [stacks[0], stacks[1], stacks[3], stacks[0]]
+    jax.block_until_ready(map_stacked(seen, seven, max_bytes))
     jax.effects_barrier()
     assert sorted(sizes) == expected
 
 
 def test_a_square_keeps_its_orientation(stacks):
     square = stacks[2]
-    np.testing.assert_array_equal(map_stacked(lambda x: 2 * x, [square])[0], 2 * square)
+    (found,) = map_stacked(lambda xs: [2 * x for x in xs], [square])
+    np.testing.assert_array_equal(found, 2 * square)
+
+
+def test_a_call_for_all_equals_one_each(stacks):
+    same = [stacks[0], stacks[3]]
+    sizes = []
+    found = call_once(lambda x: (sizes.append(len(x)), 2 * x)[1], same)
+    assert sizes == [4]
+    for y, x in zip(found, same):
+        np.testing.assert_array_equal(y, 2 * x)
+
+
+def test_slices_are_written_in_place():
+    """The largest tree fits beside itself: 1.5 times its size, where a copy would make it 2."""
+    stacks = [jax.ShapeDtypeStruct((1, 128, 512), jnp.float32)] * 32
+    polar = METHODS["jordan"].polar_together
+    program = jax.jit(lambda xs: map_stacked(polar, [x + 1 for x in xs], 2**20)).lower(stacks)
+    temporary = program.compile().memory_analysis().temp_size_in_bytes
+    assert temporary <= 1.5 * 32 * 128 * 512 * 4

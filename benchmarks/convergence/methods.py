@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax import PolarMethod
-from muon_optax.polar.arrays import svd
-from muon_optax.polar.normalize import normalized
+from muon_optax.polar.arrays import scaled, svd
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Normalized:
 
     def polar(self, x: Array) -> Array:
         """Every matrix over its Frobenius norm."""
-        return normalized(x, "frobenius", 0.0).astype(x.dtype)
+        return _normalized(x).astype(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,7 @@ class MatchedRMS:
 
     def polar(self, x: Array) -> Array:
         """Frobenius norm `√min(m, n)`, whatever the method leaves small; zero stays zero."""
-        y = self.method.polar(x)
-        norm = jnp.linalg.norm(y, axis=(-2, -1), keepdims=True)
-        return y * min(x.shape[-2:]) ** 0.5 / jnp.where(norm > 0, norm, 1.0)
+        return _normalized(self.method.polar(x)) * min(x.shape[-2:]) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -61,4 +58,11 @@ class Filled:
 
 
 def _svd(x: Array) -> tuple[Array, Array, Array]:
-    return svd(normalized(x, "frobenius", 0.0))
+    return svd(_normalized(x))
+
+
+def _normalized(x: Array) -> Array:
+    """`x/‖x‖_F` in float32 or wider; zero stays zero."""
+    y, _ = scaled(x)
+    norm = jnp.linalg.norm(y, axis=(-2, -1), keepdims=True)
+    return y / jnp.where(norm > 0, norm, 1.0)

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from muon_optax import METHODS, NewtonSchulz
-from muon_optax.coefficients import FAMILIES, JORDAN, Schedule
+from muon_optax import METHODS, NewtonSchulz, theory
+from muon_optax.coefficients import FAMILIES, JORDAN
 from muon_optax.dims import MuonDimensionNumbers
 from muon_optax.polar import PolarMethod
 
@@ -21,8 +22,8 @@ class Contender:
     """`polar` takes `[count, m, n]` and keeps shape and dtype."""
 
     polar: Callable[[Array], Array]
-    schedule: Schedule | None = None
-    """Of what is made of products, so that they can be counted."""
+    flops: Callable[[int, int], int] | None = None
+    """On one m × n matrix of float32, of what is made of products."""
     products: str | None = "float32"
     """The dtype of their operands; None for that of the input."""
 
@@ -31,7 +32,9 @@ def ours(method: PolarMethod) -> Contender:
     """A polar method of the library."""
     if not isinstance(method, NewtonSchulz):
         return Contender(method.polar)
-    return Contender(method.polar, method.schedule, method.compute_dtype or "float32")
+    return Contender(
+        method.polar, lambda m, n: method.plan((m, n)).flops, method.plan((1, 1)).dtype
+    )
 
 
 def optax_muon(x: Array) -> Array:
@@ -93,7 +96,7 @@ def _table() -> dict[str, Contender]:
     return {name: ours(method) for name, method in methods.items()} | {
         "qdwh": Contender(qdwh),
         "scipy polar": Contender(scipy_polar),
-        "optax.contrib": Contender(optax_muon, JORDAN.schedule(5), None),
+        "optax.contrib": Contender(optax_muon, partial(theory.flops, JORDAN.schedule(5)), None),
         "svd × 0.6": Contender(too_small),
     }
 

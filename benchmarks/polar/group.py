@@ -13,7 +13,6 @@ from benchmarks.polar.accuracy import decompose, judge
 from benchmarks.polar.contenders import CONTENDERS, Contender
 from benchmarks.polar.matrices import make, rank
 from benchmarks.timing import milliseconds, spread, take_turns
-from muon_optax import theory
 
 ALL_OF_THEM = 256  # up to this short side a decomposition takes all matrices, then one
 LARGEST_DECOMPOSED = 2048  # short side; above it neither timed nor taken for reference
@@ -35,12 +34,12 @@ class Group:
         """Those that can be waited for."""
         large = min(self.m, self.n) > LARGEST_DECOMPOSED
         chosen = {name: CONTENDERS[name] for name in self.contenders}
-        return {name: c for name, c in chosen.items() if c.schedule or not large}
+        return {name: c for name, c in chosen.items() if c.flops or not large}
 
     def count_for(self, contender: Contender) -> int:
         """How many matrices it is given: of large ones a decomposition takes one."""
         small = min(self.m, self.n) <= ALL_OF_THEM
-        return self.count if contender.schedule or small else 1
+        return self.count if contender.flops or small else 1
 
     def operands(self, contender: Contender) -> str | None:
         """The dtype of its products' operands; None where XLA may choose another.
@@ -52,9 +51,9 @@ class Group:
 
     def flops(self, contender: Contender) -> int | None:
         """Operations by formula, of all matrices given; None for a decomposition."""
-        if contender.schedule is None:
+        if contender.flops is None:
             return None
-        return self.count_for(contender) * theory.flops(contender.schedule, self.m, self.n)
+        return self.count_for(contender) * contender.flops(self.m, self.n)
 
 
 def measure(group: Group) -> list[dict]:

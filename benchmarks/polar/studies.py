@@ -5,7 +5,7 @@ import jax
 from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.group import Group
 from benchmarks.polar.matrices import SPECTRA
-from benchmarks.shapes import MODELS
+from benchmarks.shapes import distinct
 from benchmarks.timing import PAUSE_S, SAMPLE_S, rounds_for
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
@@ -15,6 +15,7 @@ OURS = "jordan q=5"  # the default, to which all are compared
 BY_SIZE = (
     OURS,
     "jordan q=5, bfloat16 products",
+    "fast",
     "polar_express q=8",
     "svd",
     "qdwh",
@@ -63,12 +64,8 @@ def seconds_of(group: Group, rate: float) -> float:
 
 
 def _models() -> list[Group]:
-    counts: dict[tuple[int, int], int] = {}
-    for shapes in MODELS.values():
-        for shape, count in shapes.items():
-            counts[shape] = max(count, counts.get(shape, 0))
     groups = []
-    for (m, n), count in counts.items():
+    for (m, n), count in distinct().items():
         flops = theory.flops(JORDAN.schedule(5), m, n)
         if flops < MOST:
             batch = min(count, max(1, int(TOGETHER / flops)))

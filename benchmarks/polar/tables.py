@@ -16,6 +16,7 @@ from muon_optax.coefficients import JORDAN
 LABELS = {
     "jordan q=5": "Newton-Schulz",
     "jordan q=5, bfloat16 products": "bfloat16 products",
+    "fast": "fast",
     "polar_express q=8": "near-exact",
     "svd": "SVD",
     "qdwh": "QDWH",
@@ -24,7 +25,7 @@ LABELS = {
 }
 SHOWN = (
     *(f"taylor{kappa} q=5" for kappa in (1, 2, 3, 4)),
-    *("jordan q=5", "you q=5", "polar_express q=5", "polar_express q=8"),
+    *("jordan q=5", "fast", "you q=5", "polar_express q=5", "polar_express q=8"),
     *("taylor2 q=12", "cans q=12"),
     *(f"jordan q=5, {dtype} products" for dtype in ("bfloat16", "float16")),
     *("svd", "qdwh", "optax.contrib", "svd × 0.6"),

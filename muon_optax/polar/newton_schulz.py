@@ -2,21 +2,24 @@
 
 import functools
 import itertools
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from muon_optax.checks import check_number
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
-from muon_optax.polar.arrays import check_matrix, product
-from muon_optax.polar.normalize import Normalization, normalized
-from muon_optax.polynomials import Stage
+from muon_optax.polar.arrays import check_matrix, product, scaled
+from muon_optax.polar.gram import gram_factor
+from muon_optax.polar.normalize import Normalization, inverse_norm
+from muon_optax.polar.plan import Form, Plan, segments
+from muon_optax.polynomials import power_products
+from muon_optax.stacking import call_once
 
 
 @dataclass(frozen=True)
@@ -24,27 +27,33 @@ class NewtonSchulz:
     """`x ↦ c0·x + c1·(x·xᴴ)·x + c2·(x·xᴴ)²·x + …`, `steps` times, after normalisation.
 
     Each step moves every singular value by the family's scalar map and leaves the singular
-    vectors alone. The matrix is first scaled by an exact power of two and normalised in
+    vectors alone. The matrix is first scaled by an exact power of two, and its norm taken in
     float32 or wider, so the result does not depend on the scale of the input, from the
-    smallest normal to the largest finite number; zero stays zero. Products run in
-    `compute_dtype`, accumulated in float32 or wider, at the highest precision.
+    smallest normal to the largest finite number; zero stays zero.
+
+    One polynomial, two ways to evaluate it: the direct form makes the Gram matrix x·xᴴ anew at
+    every step; the Gram form carries it on, and touches x only at the ends, which is cheaper
+    from an aspect ratio of 1.5 on. `plan` says what is done.
 
     Attributes:
       coefficients: The family, or its name in `FAMILIES`.
       steps: How many stages, q in the paper.
-      normalize: The bound of the largest singular value by which x is divided.
-        `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, a tighter bound, for one
-        more product. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`,
-        which moves the polar factor itself. `"paper"`: `max(1, ‖x‖_F)`, as in Algorithm 1;
-        not scale-invariant.
+      normalize: The bound of the largest singular value by which x is divided, read off the
+        first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which is
+        tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
+        moves the polar factor itself. `"paper"`: `max(1, ‖x‖_F)`, as in Algorithm 1; not
+        scale-invariant.
       eps: Added to `‖x‖_F`, in units of x; with `"frobenius"` only. The default 0 keeps the
         result scale-invariant; other libraries use 1e-7 or 1e-8.
-      compute_dtype: `"float16"`, `"bfloat16"`, `"float32"` or `"float64"` for the products;
-        None stands for the input's dtype, but at least float32. Complex input keeps its
-        own precision.
+      form: `"direct"`, `"gram"`, or `"auto"` for the cheaper. The Gram form makes a new Gram
+        matrix where its rounding errors would otherwise show; see `polar.plan`.
+      compute_dtype: Of the products' operands, which accumulate in float32 or wider:
+        `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`. None stands for
+        float32 on a CPU, bfloat16 on an accelerator. With None float64 keeps its own
+        precision, and complex input always.
 
     Raises:
-      ValueError: If the family or normalisation is unknown, `steps` is not positive or
+      ValueError: If the family, normalisation or form is unknown, `steps` is not positive or
         exceeds a fixed family, `eps` is negative or not for this normalisation, or
         `compute_dtype` is no float.
 
@@ -61,16 +70,16 @@ class NewtonSchulz:
     steps: int = 5
     normalize: Normalization = "frobenius"
     eps: float = 0.0
+    form: Form = "auto"
     compute_dtype: DTypeLike | None = None
 
     def __post_init__(self):
         # A name and the family it names are one configuration: equal, and one jit key.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
         self.schedule  # noqa: B018 (raises where steps do not fit)
-        if self.normalize not in get_args(Normalization):
-            raise ValueError(
-                f"normalize={self.normalize!r}; use one of {get_args(Normalization)}"
-            )
+        for name, kind in (("normalize", Normalization), ("form", Form)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name}={getattr(self, name)!r}; use one of {get_args(kind)}")
         check_number("eps", self.eps, "a number ≥ 0", lambda eps: eps >= 0)
         if self.eps and self.normalize != "frobenius":
             raise ValueError(
@@ -101,15 +110,77 @@ class NewtonSchulz:
         if x.size == 0:
             return x
         tall = x.shape[-2] > x.shape[-1]
-        y = normalized(x.mT if tall else x, self.normalize, self.eps)
-        if self.compute_dtype is not None and not jnp.iscomplexobj(y):
-            y = y.astype(self.compute_dtype)
-        # Scanned, not unrolled: XLA then reuses x's buffer, one less of the size of all
-        # matrices, at the same speed and compile time (`muon, unrolled` in benchmarks/step.py).
-        for _, stages in itertools.groupby(self.schedule, key=len):
-            y, _ = jax.lax.scan(_step, y, _columns(stages, y.dtype))
-        y = y.astype(x.dtype)
-        return y.mT if tall else y
+        stack = (x.mT if tall else x).reshape(-1, *sorted(x.shape[-2:]))
+        y = self.polar_together([stack])[0]
+        return (y.mT if tall else y).reshape(x.shape)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def polar_together(self, stacks: Sequence[Array]) -> list[Array]:
+        """Apply the schedule to stacks whose Gram matrices are one batch.
+
+        Args:
+          stacks: `[batch, m, n]` each, m ≤ n, of equal `sharing_key`.
+
+        Returns:
+          The same shapes and dtype.
+        """
+        plan, stages = self.plan(stacks[0].shape, stacks[0].dtype), iter(self.schedule)
+        ys, scales = zip(*map(scaled, stacks))
+        norms = []
+        for count in plan.segments:
+            ys = [y.astype(plan.dtype) for y in ys]
+            grams = [product(y, y.mT.conj()) for y in ys]
+            first = not norms
+            if first:
+                norms = [self._inverse_norm(g, s) for g, s in zip(grams, scales)]
+                grams = [d * g * d.mT for d, g in zip(norms, grams)]
+            segment = functools.partial(gram_factor, tuple(itertools.islice(stages, count)))
+            qs = call_once(segment, [g.astype(plan.dtype) for g in grams])
+            if first:
+                qs = [(q * d.mT).astype(plan.dtype) for q, d in zip(qs, norms)]
+            ys = [product(q, y) for q, y in zip(qs, ys)]
+        return [y.astype(x.dtype) for y, x in zip(ys, stacks)]
+
+    def sharing_key(self, shape: Sequence[int], dtype: DTypeLike) -> Hashable:
+        """Equal for what `polar_together` takes together: short side, dtype and segments."""
+        plan = self.plan(shape, dtype)
+        return plan.m, jnp.dtype(dtype), plan.segments
+
+    def plan(self, shape: Sequence[int], dtype: DTypeLike = "float32") -> Plan:
+        """How matrices of a shape are worked on, on JAX's default backend.
+
+        Args:
+          shape: `[..., m, n]`.
+          dtype: Of the input.
+
+        Returns:
+          A `Plan`; print it.
+
+        Raises:
+          ValueError: If the shape has fewer than two axes.
+
+        Example:
+          >>> print(NewtonSchulz(compute_dtype="bfloat16").plan((256, 1024)))
+          256 × 1024 in bfloat16: Gram form, 2 + 2 + 1 stages, 1.17 GFLOP (direct form: 1.51)
+        """
+        if len(shape) < 2:
+            raise ValueError(f"shape={shape}; use two axes or more, [..., m, n]")
+        m, n = sorted(shape[-2:])
+        operands = self._operands(dtype)
+        runs = segments(self.schedule, m, n, float(jnp.finfo(operands).eps), self.form)
+        powers = sum(power_products(len(stage) - 1) for stage in self.schedule)
+        return Plan(m, n, operands.name, runs, powers)
+
+    def _operands(self, dtype: DTypeLike) -> np.dtype:
+        """The dtype that products take, given that of the input."""
+        wide = jnp.promote_types(dtype, jnp.float32)
+        if jnp.issubdtype(wide, jnp.complexfloating):
+            return wide
+        fast = wide == jnp.float32 and jax.default_backend() != "cpu"
+        return jnp.dtype(self.compute_dtype or ("bfloat16" if fast else wide))
+
+    def _inverse_norm(self, gram: Array, scale: Array) -> Array:
+        return inverse_norm(gram, self.normalize, scale, self.eps)
 
 
 def _float_name(dtype: DTypeLike) -> str:
@@ -122,45 +193,3 @@ def _float_name(dtype: DTypeLike) -> str:
     if name not in allowed:
         raise ValueError(f"compute_dtype={dtype!r}; use None or one of {allowed}")
     return name
-
-
-def apply_stage(stage: Sequence[ArrayLike], x: Array) -> Array:
-    """One stage, `c0·x + (c1·a + … + c_κ·a^κ)·x` with `a = x·xᴴ`, rounded once."""
-    linear, *higher = stage
-    y = jnp.multiply(linear, x.astype(jnp.promote_types(x.dtype, jnp.float32)))
-    if higher:
-        gram = product(x, x.mT.conj()).astype(x.dtype)
-        y += product(_polynomial(higher, gram), x)
-    return y.astype(x.dtype)
-
-
-def _step(x: Array, stage: Sequence[Array]) -> tuple[Array, None]:
-    return apply_stage(stage, x), None
-
-
-def _columns(stages: Iterable[Stage], dtype: DTypeLike) -> tuple[Array, ...]:
-    """Per power the coefficients of all stages, in the real dtype that products have."""
-    real = jnp.finfo(jnp.promote_types(dtype, jnp.float32)).dtype
-    return tuple(jnp.array(column, real) for column in zip(*stages))
-
-
-def _polynomial(coefficients: Sequence[ArrayLike], a: Array) -> Array:
-    """`c1·a + … + c_κ·a^κ` with the fewest products, by Paterson-Stockmeyer."""
-    # Powers up to w = ⌈√κ⌉, then Horner's rule in a^w: w - 1 products and one per further
-    # block of w terms.
-    width = math.isqrt(len(coefficients) - 1) + 1
-    powers = [a]
-    while len(powers) < width:
-        powers.append(product(a, powers[-1]).astype(a.dtype))
-    starts = range(0, len(coefficients), width)
-    blocks = [_combination(coefficients[i : i + width], powers) for i in starts]
-    total = blocks.pop()
-    while blocks:
-        total = blocks.pop() + product(powers[-1], total.astype(a.dtype))
-    return total.astype(a.dtype)
-
-
-def _combination(coefficients: Sequence[ArrayLike], powers: list[Array]) -> Array:
-    wide = jnp.promote_types(powers[0].dtype, jnp.float32)
-    terms = [jnp.multiply(c, power.astype(wide)) for c, power in zip(coefficients, powers)]
-    return functools.reduce(jnp.add, terms)

@@ -1,30 +1,37 @@
-"""Knows the upper bounds of a largest singular value by which a matrix is divided."""
+"""Knows the upper bounds of a largest singular value, all read off the Gram matrix."""
 
 from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from muon_optax.polar.arrays import product, scaled
-
 Normalization = Literal["frobenius", "schatten4", "aol", "paper"]
 
 
-def normalized(x: Array, normalize: Normalization, eps: float) -> Array:
-    """A wide x over an upper bound of its largest singular value, in float32 or wider."""
-    y, scale = scaled(x)
-    if normalize == "paper":
-        return y / jnp.maximum(scale, _frobenius(y))
-    y = y / (_frobenius(y) + eps * scale)
-    if normalize == "schatten4":
-        return y / jnp.sqrt(_frobenius(product(y, y.mT.conj())))
+def inverse_norm(gram: Array, normalize: Normalization, scale: Array, eps: float) -> Array:
+    """What to multiply the rows of x by so that no singular value exceeds 1.
+
+    Args:
+      gram: `y·yᴴ: [..., m, m]`, in float32 or wider.
+      normalize: See `NewtonSchulz`.
+      scale: `[..., 1, 1]`; `y = scale·x`.
+      eps: What is added to `‖x‖_F`, in units of x.
+
+    Returns:
+      `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`, for the rows of y; 1 where y is zero.
+    """
     if normalize == "aol":
-        rows = jnp.abs(product(y, y.mT.conj())).sum(axis=-1, keepdims=True)
-        return y * lax.rsqrt(jnp.where(rows > 0, rows, 1.0))
-    return y
+        return lax.rsqrt(_positive(jnp.abs(gram).sum(-1, keepdims=True)))
+    if normalize == "schatten4":
+        square = jnp.sum((gram * gram.conj()).real, (-2, -1), keepdims=True)
+        return lax.rsqrt(jnp.sqrt(_positive(square)))
+    trace = jnp.diagonal(gram, axis1=-2, axis2=-1).real.sum(-1)[..., None, None]
+    frobenius = jnp.sqrt(_positive(trace))
+    return 1 / (
+        jnp.maximum(scale, frobenius) if normalize == "paper" else frobenius + eps * scale
+    )
 
 
-def _frobenius(x: Array) -> Array:
-    """`‖x‖_F` as `[..., 1, 1]`; 1 for the zero matrix, where it then has a gradient."""
-    square = jnp.sum((x * x.conj()).real, axis=(-2, -1), keepdims=True)
-    return jnp.sqrt(jnp.where(square > 0, square, 1.0))
+def _positive(x: Array) -> Array:
+    """1 for 0, where roots then have a gradient."""
+    return jnp.where(x > 0, x, 1.0)

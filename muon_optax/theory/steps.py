@@ -1,17 +1,16 @@
 """Knows what a wanted accuracy costs: steps, and matrix products."""
 
-import math
-
 from numpy.typing import ArrayLike
 
 from muon_optax.coefficients import Coefficients, Schedule, find_family
+from muon_optax.polynomials import power_products
 from muon_optax.theory.alignment import Norm, certificate
 
 _MOST_STEPS = 64
 
 
 def products(schedule: Schedule) -> int:
-    """How many matrix products `NewtonSchulz` makes of a schedule.
+    """How many matrix products the direct form of a schedule makes.
 
     A stage of degree 2κ+1 takes one for `x·xᴴ`, one for the result, and between them what the
     polynomial of degree κ takes by Paterson-Stockmeyer: 2, 3, 4, 4, 5 for κ = 1 to 5.
@@ -27,15 +26,16 @@ def products(schedule: Schedule) -> int:
       >>> products(JORDAN.schedule(5)), products(taylor(4).schedule(5))
       (15, 20)
     """
-    return sum(2 + _small_products(len(stage) - 1) for stage in schedule if len(stage) > 1)
+    return sum(2 + power_products(len(stage) - 1) for stage in schedule)
 
 
 def flops(schedule: Schedule, m: int, n: int) -> int:
-    """Floating-point operations of the products of a schedule on an m × n matrix.
+    """Floating-point operations of a schedule's direct form on an m × n matrix.
 
-    A stage makes two products with the long side in them, `2·m²·n` each for m ≤ n, and the
-    small ones of its polynomial, `2·m³` each: for wide matrices a low degree with many steps
-    costs more than `products` tells.
+    What `NewtonSchulz` does may be less: `NewtonSchulz.plan` counts it. A stage makes two
+    products with the long side in them, `2·m²·n` each for m ≤ n, and the small ones of its
+    polynomial, `2·m³` each: for wide matrices a low degree with many steps costs more than
+    `products` tells.
 
     Args:
       schedule: Stages, first applied first.
@@ -56,14 +56,8 @@ def flops(schedule: Schedule, m: int, n: int) -> int:
     if not (m > 0 and n > 0):
         raise ValueError(f"m={m}, n={n}; use positive sides")
     m, n = min(m, n), max(m, n)
-    kappas = [len(stage) - 1 for stage in schedule if len(stage) > 1]
-    return sum(4 * m * m * n + 2 * m**3 * _small_products(kappa) for kappa in kappas)
-
-
-def _small_products(kappa: int) -> int:
-    """Of [m, m] by [m, m], for a polynomial of degree κ in the Gram matrix."""
-    width = math.isqrt(kappa - 1) + 1
-    return (width - 1) + (math.ceil(kappa / width) - 1)
+    kappas = [len(stage) - 1 for stage in schedule]
+    return sum(4 * m * m * n + 2 * m**3 * power_products(kappa) for kappa in kappas)
 
 
 def steps_for(
