@@ -24,19 +24,19 @@ from benchmarks.timing import milliseconds, spread, take_turns
 from muon_optax import NewtonSchulz, theory
 from muon_optax.coefficients import JORDAN
 
-TORCH = "torch.optim.Muon"
+OPTAX, TORCH = "optax.contrib.muon", "torch.optim.Muon"
 TAKE_PART = (
     "muon",
     "muon, direct form",
     "muon, bfloat16",
     "muon, fast",
     "muon, fast, bfloat16",
-    "optax.contrib.muon",
+    OPTAX,
     "optax.adamw",
     TORCH,
 )
 
-ALONE = ("muon", "muon, fast", "optax.contrib.muon")  # on trees of one shape
+ALONE = ("muon", "muon, fast", OPTAX)  # on trees of one shape
 
 
 class Running:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from curves import LABELS, Curve, crossings
 
 from benchmarks.record import load
+from benchmarks.step import ALONE, OPTAX, TORCH
 from benchmarks.text import markdown, mean, median, written
 from benchmarks.timing import ratios
 from benchmarks.train_step import BACKWARD
@@ -66,11 +67,41 @@ def step_table(machine: str) -> str:
                 compiling = f"{cost['trace_s']:.1f} + {cost['compile_s']:.1f}"
                 memory = f"{cost['temp_over_parameters']:.2f}"
                 static = [f"{cost['hlo_lines']}", compiling, memory]
-            times = [median(cost["ms"]), median(ratios(cost["ms"], found["muon"]["ms"]))]
-            rows.append([tree if name == "muon" else "", f"`{name}`", *static, *times])
+            against = [
+                median(ratios(found[other]["ms"], cost["ms"])) if other in found else "–"
+                for other in (OPTAX, TORCH)
+            ]
+            head = [tree if name == "muon" else "", f"`{name}`"]
+            rows.append([*head, *static, median(cost["ms"]), *against])
     header = ["parameters", "optimizer", "HLO lines", "trace + compile, s"]
-    header += ["temporary memory", "step, ms", "time / `muon`'s"]
+    header += ["temporary memory", "step, ms", *(f"`{name}` / it" for name in (OPTAX, TORCH))]
     return written(record, header, rows)
+
+
+def step_shapes_table(machine: str) -> str:
+    """A step of trees of one shape, beside Optax's."""
+    record = load(machine, "step")
+    rows = []
+    for shape, found in record["shapes"].items():
+        ms = {name: found[name]["ms"] for name in ALONE}
+        against = [median(ratios(ms[OPTAX], ms[name])) for name in ALONE if name != OPTAX]
+        rows.append([shape, median(ms["muon"]), *against, f"{found['error']:.0e}"])
+    header = ["matrices", "`muon`, ms", f"`{OPTAX}` / it", f"`{OPTAX}` / fast"]
+    return written(record, [*header, "off the direct form in float64"], rows)
+
+
+def presets_table(machine: str) -> str:
+    """The byte GPT under every preset: the sweep of learning rates, three seeds at the best."""
+    record = load(machine, "presets")
+    rows = []
+    for preset, runs in record["presets"].items():
+        sweep = {run["learning_rate"]: run["loss"][-1] for run in runs["sweep"]}
+        best = min(sweep.values())
+        cells = [f"**{x:.3f}**" if x == best else f"{x:.3f}" for x in sweep.values()]
+        cells[-1] += f" at {list(sweep)[-1]:g}"
+        rows.append([f"`{preset}`", *cells, mean([c["loss"][-1] for c in runs["seeds"]], 3)])
+    header = ["learning rate", *(f"{rate:g}" for rate in list(sweep)[:-1]), "between"]
+    return written(record, [*header, "3 seeds at the best"], rows)
 
 
 def train_step_table(machine: str) -> str:
@@ -92,6 +123,8 @@ def train_step_table(machine: str) -> str:
 TABLES: dict[str, Callable[[str], str]] = {
     "gpt": gpt_table,
     "sweep": sweep_table,
+    "presets": presets_table,
     "step": step_table,
+    "step_shapes": step_shapes_table,
     "train_step": train_step_table,
 }

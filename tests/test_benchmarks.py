@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import record, store, timing
+from benchmarks import presets, record, store, timing
 from benchmarks.compiled import compiled
 from benchmarks.peak import best_matmul
 from benchmarks.polar import accuracy, figures, group, matrices, progress, tables
@@ -316,3 +316,20 @@ def test_what_a_stopped_run_left_is_shown(machine, rows, tmp_path, monkeypatch):
 def test_the_front_is_what_none_beats_in_both():
     points = {"a": (1.0, 0.5), "b": (2.0, 0.6), "c": (3.0, 0.1), "d": (3.0, 0.2)}
     assert list(figures.front(points)) == ["a", "c"]
+
+
+# Presets
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({1.0: 3.0, 2.0: 1.0, 4.0: 2.0}, 2.83),
+        ({4.0: 3.0, 2.0: 1.0, 1.0: 2.0}, 1.41),
+        ({1.0: 1.0, 2.0: 2.0, 4.0: 3.0}, 1.41),
+        ({1.0: 3.0, 2.0: 2.0, 4.0: 1.0}, 2.83),
+    ],
+)
+def test_the_sixth_rate_is_between_the_best_and_its_better_neighbour(losses, expected):
+    sweep = [presets.Curve("muon", rate, 0, loss=[9.0, loss]) for rate, loss in losses.items()]
+    assert presets.between(sweep) == expected
