@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-LARGE_BYTES = 2**20
+LARGE_BYTES = 2**21
 
 
 def map_stacked(
