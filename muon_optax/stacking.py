@@ -1,5 +1,6 @@
 """Knows how to run one function over many matrices: one call for all that can share it."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-LARGE_BYTES = 2**21
+_LARGE_BYTES = 2**21
 
 
 def map_stacked(
@@ -17,7 +18,7 @@ def map_stacked(
     max_bytes: int | None = None,
     key: Callable[[Sequence[int], np.dtype], Hashable] | None = None,
 ) -> list[Array]:
-    """`function` of many stacks of matrices, with as few calls as memory allows.
+    """`function` of many stacks of matrices, with one call for all that share a key.
 
     Stacks share a call when their keys agree, by default dtype and sides in either order. Tall
     matrices are transposed, and equal ones joined to one stack. `function` therefore has to
@@ -26,9 +27,9 @@ def map_stacked(
     Args:
       function: From `[batch, m, n]` arrays, m ≤ n, to as many of the same shapes and dtypes.
       stacks: Arrays `[batch, m, n]`, of any sizes.
-      max_bytes: The most that one call gets; what is larger goes through `function` in
-        slices, one after the other. None stands for 16 MiB on a CPU, whose caches that fits,
-        and 256 MiB on an accelerator.
+      max_bytes: The most that one call gets. Where a key has more, each pair of sides has
+        calls of its own, in slices if need be, one after the other. None stands for 16 MiB
+        on a CPU and 256 MiB on an accelerator.
       key: From `(m, n)` with m ≤ n and dtype.
 
     Returns:
@@ -60,6 +61,8 @@ def map_stacked(
 
 def call_once(function: Callable[[Array], Array], stacks: Sequence[Array]) -> list[Array]:
     """`[function(x) for x in stacks]` of stacks of equal matrices, by one call."""
+    if len(stacks) == 1:  # whose batch may be symbolic, for jax.export
+        return [function(stacks[0])]
     return _split(function(jnp.concatenate(stacks)), [len(x) for x in stacks])
 
 
@@ -87,7 +90,7 @@ def _joined(
 def _join(stacks: Sequence[Array]) -> Array:
     """`jnp.concatenate`; large ones are written one by one, so that none is kept beside."""
     # A kernel for each: for many small ones that would double the time to compile.
-    if stacks[0].nbytes < LARGE_BYTES:
+    if len(stacks) == 1 or stacks[0].nbytes < _LARGE_BYTES:
         return jnp.concatenate(stacks)
     starts = np.cumsum([0, *map(len, stacks)])
     whole = jnp.zeros((starts[-1], *stacks[0].shape[1:]), stacks[0].dtype)
@@ -96,17 +99,21 @@ def _join(stacks: Sequence[Array]) -> Array:
     return whole
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))  # or an eager step compiles the loop anew
 def _in_slices(
     function: Callable[[list[Array]], list[Array]], stack: Array, most: int
 ) -> Array:
     """`function([stack])[0]`, slice by slice in place: no second array of that size."""
     fit = min(len(stack), max(1, most * len(stack) // stack.nbytes))
+    if fit == len(stack):
+        return function([stack])[0]
     even = max(size for size in range(1, fit + 1) if len(stack) % size == 0)
     size = even if 2 * even > fit else fit  # a rest is compiled a second time
 
     def step(i: Array | int, stack: Array, size: int = size, start: int = 0) -> Array:
         x = lax.dynamic_slice_in_dim(stack, start + i * size, size)
-        return lax.dynamic_update_slice_in_dim(stack, function([x])[0], start + i * size, 0)
+        y = function([x])[0].astype(stack.dtype)
+        return lax.dynamic_update_slice_in_dim(stack, y, start + i * size, 0)
 
     whole, rest = divmod(len(stack), size)
     stack = lax.fori_loop(0, whole, step, stack)

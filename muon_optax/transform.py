@@ -12,9 +12,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import LeafError, check_number, check_schedulable, path_name
 from muon_optax.dims import Dims, MatrixView, resolve
-from muon_optax.polar import NewtonSchulz, PolarMethod, check_method
+from muon_optax.polar import NewtonSchulz, PolarMethod, check_method, polar_all
 from muon_optax.scaling import shape_factor
-from muon_optax.stacking import map_stacked
 
 
 class MuonState(NamedTuple):
@@ -42,7 +41,7 @@ def scale_by_muon(
     """Replace a gradient by the polar factor of its momentum, matrix by matrix.
 
     `μ ← β·μ + (1-β)·g`, then `polar(μ)`, or `polar(β·μ + (1-β)·g)` with Nesterov's step.
-    Matrices with equal sides, transposed or not, share one call of `method.polar` across
+    Matrices with equal sides, transposed or not, go through the method as one batch across
     the whole tree.
 
     Args:
@@ -57,7 +56,7 @@ def scale_by_muon(
         average itself is taken in float32 or wider.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
         leaf is `[fan_in, fan_out]`.
-      max_stack_bytes: The largest array `method.polar` gets; see `stacking.map_stacked`.
+      max_stack_bytes: The most that the method gets at once; see `stacking.map_stacked`.
 
     Returns:
       A transformation whose updates have the parameters' dtype, or the gradients' where
@@ -214,9 +213,7 @@ def _polar(
 ) -> optax.Updates:
     leaves, treedef = jax.tree.flatten(tree)
     stacks = [view.to_matrices(x) for x, view in zip(leaves, views)]
-    together = getattr(method, "polar_together", lambda xs: [method.polar(x) for x in xs])
-    key = getattr(method, "sharing_key", None)
-    polars = map_stacked(together, stacks, max_stack_bytes, key)
+    polars = polar_all(method, stacks, max_stack_bytes)
     return treedef.unflatten(
         [v.from_matrices(p, x.shape) for p, x, v in zip(polars, leaves, views)]
     )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from reference import (
     matrix_products,
     matrix_with_spectrum,
@@ -22,6 +23,7 @@ from reference import (
 
 from muon_optax import METHODS, SVD, NewtonSchulz, orthogonalize, theory
 from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
+from muon_optax.polar import polar_all
 
 SHAPES = [(6, 6), (5, 12), (7, 1)]
 DTYPES = ["float16", "bfloat16", "float32", "complex64", "float64", "complex128"]
@@ -343,6 +345,75 @@ def test_equal_configurations_are_traced_once():
     assert len(traces) == 1
     assert NewtonSchulz("jordan") == NewtonSchulz(FAMILIES["jordan"])
     assert NewtonSchulz(compute_dtype=jnp.bfloat16) == NewtonSchulz(compute_dtype="bfloat16")
+
+
+@pytest.mark.parametrize("max_bytes", [None, 3000])
+def test_stacks_together_equal_one_call_each(max_bytes):
+    """Of one short side, several long ones and scales; tall ones and broken ones among them."""
+    method, rng = NewtonSchulz(), np.random.default_rng(0)
+    shapes = [(2, 8, 13), (1, 32, 8), (3, 8, 40), (1, 8, 8), (2, 8, 13)]
+    scales = [1e-20, 1.0, 1e5, 1e-3, 0.0]
+    stacks = [jnp.float32(s * rng.standard_normal(x)) for s, x in zip(scales, shapes)]
+    stacks += [stacks[0].astype("bfloat16"), stacks[0].at[1].set(jnp.nan)]
+    found = polar_all(method, stacks, max_bytes)
+    for y, x in zip(found, stacks):
+        assert y.dtype == x.dtype
+        atol = tolerance(method, x.dtype)
+        np.testing.assert_allclose(wide(y), wide(method.polar(x)), atol=atol)
+
+
+def test_stacks_of_one_short_side_share_a_batch_of_gram_matrices():
+    stacks = [jnp.ones((2, 8, n)) for n in (16, 32, 40)]
+    jaxpr = jax.make_jaxpr(lambda xs: polar_all(NewtonSchulz(), xs))(stacks)
+    small = 2 * 8**3 * sum(len(x) for x in stacks)
+    assert matrix_products(jaxpr).count(small) == 5 + 4 * 3  # what one batch of all takes
+
+
+def test_a_method_with_a_polar_of_its_own_is_asked():
+    class Sign(NewtonSchulz):
+        def polar(self, x):
+            return jnp.sign(x)
+
+    assert (polar_all(Sign(), [-jnp.ones((1, 2, 3))])[0] == -1).all()
+
+
+def test_a_batch_may_be_symbolic():
+    (batch,) = export.symbolic_shape("b")
+    x = jax.ShapeDtypeStruct((batch, 4, 9), jnp.float32)
+    exported = export.export(jax.jit(NewtonSchulz().polar))(x)
+    y = jax.random.normal(jax.random.key(0), (3, 4, 9), "float32")
+    np.testing.assert_allclose(exported.call(y), NewtonSchulz().polar(y), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["gpu", "tpu"])
+def test_accelerators_get_bfloat16_unless_asked_otherwise(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    given = {"float32": "bfloat16", "float16": "bfloat16", "float64": "float64"}
+    given |= {"complex64": "complex64"}
+    for dtype, operands in given.items():
+        assert NewtonSchulz().plan((4, 9), dtype).dtype == operands
+    assert NewtonSchulz(compute_dtype="float32").plan((4, 9)).dtype == "float32"
+
+
+def test_without_x64_a_plan_is_for_float32():
+    jax.config.update("jax_enable_x64", False)  # the fixture puts it back
+    asked, given = (
+        NewtonSchulz("polar_express", 8, compute_dtype=dtype).plan((4, 9))
+        for dtype in ("float64", "float32")
+    )
+    assert asked == given
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol"])
+def test_float16_products_survive_what_float16_cannot_hold(normalize):
+    """Rows of 1e-6, and entries of 1/m: factors that would leave float16 as they are."""
+    method = NewtonSchulz("taylor2", 5, normalize, compute_dtype="float16")
+    exact = replace(method, compute_dtype="float32")
+    for x in (jnp.diag(jnp.array([1.0, 1e-4, 1e-6])), jnp.full((512, 512), 3.99)):
+        x = x.astype("float32")
+        found, expected = (singular_values(m.polar(x))[0] for m in (method, exact))
+        assert found == pytest.approx(expected, abs=0.02)
 
 
 def test_orthogonalize_takes_any_object_with_a_polar_method():

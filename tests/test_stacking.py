@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muon_optax import METHODS
+from muon_optax import METHODS, stacking
 from muon_optax.stacking import call_once, map_stacked
 
 SHAPES = [(1, 4, 6), (2, 6, 4), (1, 3, 3), (3, 4, 6), (1, 6, 5), (0, 4, 6), (1, 0, 3)]
@@ -96,8 +96,47 @@ def test_a_call_for_all_equals_one_each(stacks):
 
 def test_slices_are_written_in_place():
     """The largest tree fits beside itself: 1.5 times its size, where a copy would make it 2."""
-    stacks = [jax.ShapeDtypeStruct((1, 128, 512), jnp.float32)] * 32
+    stacks = [jax.ShapeDtypeStruct((1, 512, 1024), jnp.float32)] * 16
     polar = METHODS["jordan"].polar_together
-    program = jax.jit(lambda xs: map_stacked(polar, [x + 1 for x in xs], 2**20)).lower(stacks)
+    program = jax.jit(lambda xs: map_stacked(polar, [x + 1 for x in xs], 2**22)).lower(stacks)
     temporary = program.compile().memory_analysis().temp_size_in_bytes
-    assert temporary <= 1.5 * 32 * 128 * 512 * 4
+    assert temporary <= 1.5 * 16 * 512 * 1024 * 4
+
+
+def test_what_is_written_one_by_one_is_the_same(monkeypatch):
+    stacks = [jnp.full((k, 2, 3), float(k)) for k in (1, 2, 3)]
+    joined = []
+    monkeypatch.setattr(stacking, "_LARGE_BYTES", 1)
+    map_stacked(lambda xs: (joined.extend(xs), xs)[1], stacks)
+    np.testing.assert_array_equal(joined[0], jnp.concatenate(stacks))
+
+
+@pytest.mark.parametrize(("backend", "calls"), [("cpu", 2), ("gpu", 1)])
+def test_without_a_cap_a_call_gets_what_suits_the_backend(backend, calls, monkeypatch):
+    """24 MiB: more than the 16 of a CPU, less than the 256 of an accelerator."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    seen = []
+    stack = jax.ShapeDtypeStruct((6, 1024, 1024), jnp.float32)
+    jax.eval_shape(
+        lambda x: map_stacked(lambda xs: (seen.append(len(xs[0])), xs)[1], [x]), stack
+    )
+    assert set(seen) == {6 // calls}
+
+
+def test_an_eager_loop_over_slices_is_compiled_once():
+    traces = []
+
+    def function(xs):
+        traces.append(1)
+        return xs
+
+    for _ in range(3):
+        map_stacked(function, [jnp.ones((4, 2, 3))], 24)
+    assert len(traces) == 1
+
+
+def test_a_function_that_returns_another_dtype_is_cast_back():
+    (found,) = map_stacked(
+        lambda xs: [x.astype("float32") for x in xs], [jnp.ones((4, 2, 3), "bfloat16")], 24
+    )
+    assert found.dtype == jnp.bfloat16

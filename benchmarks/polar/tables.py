@@ -17,7 +17,7 @@ LABELS = {
     "jordan q=5": "Newton-Schulz",
     "jordan q=5, bfloat16 products": "bfloat16 products",
     "fast": "fast",
-    "polar_express q=8": "near-exact",
+    "polar_express q=8": "Polar Express q = 8",
     "svd": "SVD",
     "qdwh": "QDWH",
     "scipy polar": "`scipy.linalg.polar`",

@@ -5,12 +5,15 @@ hashable object with `.polar(x)`; it has no `__call__`, because `optax.inject_hy
 takes every callable argument for a schedule.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from jax import Array
 
 from muon_optax.polar.newton_schulz import NewtonSchulz
 from muon_optax.polar.svd import SVD
+from muon_optax.stacking import map_stacked
 
 
 class PolarMethod(Protocol):
@@ -49,6 +52,33 @@ def check_method(method: PolarMethod) -> None:
         )
 
 
+def polar_all(
+    method: PolarMethod, stacks: Sequence[Array], max_bytes: int | None = None
+) -> list[Array]:
+    """The polar factors of many stacks, by as few calls as share their products.
+
+    Args:
+      method: Any polar method. `NewtonSchulz` takes stacks of one short side together, whatever
+        their long sides; another gets one call per pair of sides.
+      stacks: `[batch, m, n]` each, wide or tall.
+      max_bytes: See `stacking.map_stacked`.
+
+    Returns:
+      The same shapes and dtypes.
+    """
+    if isinstance(method, NewtonSchulz) and type(method).polar is NewtonSchulz.polar:
+        return map_stacked(method.polar_together, stacks, max_bytes, method.sharing_key)
+    return map_stacked(_OneByOne(method.polar), stacks, max_bytes)
+
+
+@dataclass(frozen=True)  # equal for equal methods, so that a loop over slices compiles once
+class _OneByOne:
+    polar: Callable[[Array], Array]
+
+    def __call__(self, stacks: Sequence[Array]) -> list[Array]:
+        return [self.polar(x) for x in stacks]
+
+
 def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # noqa: B008
     """The polar factor of `x: [..., m, n]` by a method of choice.
 
@@ -56,7 +86,8 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
       x: `[..., m, n]`, real or complex, of any float dtype.
       method: One of `METHODS`, or any object with `.polar(x)`. The default, Jordan's five
         steps, is made for training: it leaves singular values between about 0.5 and 1.2.
-        For an accurate factor pass `SVD()` or `NewtonSchulz("polar_express", 8)`.
+        For an accurate factor pass `SVD()`, or `METHODS["near_exact"]`, on an accelerator with
+        `compute_dtype="float32"`.
 
     Returns:
       The same shape and dtype.

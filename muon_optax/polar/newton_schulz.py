@@ -16,7 +16,7 @@ from muon_optax.checks import check_number
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
 from muon_optax.polar.arrays import check_matrix, product, scaled
 from muon_optax.polar.gram import gram_factor
-from muon_optax.polar.normalize import Normalization, inverse_norm
+from muon_optax.polar.normalize import Normalization, norm_bound
 from muon_optax.polar.plan import Form, Plan, segments
 from muon_optax.polynomials import power_products
 from muon_optax.stacking import call_once
@@ -27,9 +27,9 @@ class NewtonSchulz:
     """`x ↦ c0·x + c1·(x·xᴴ)·x + c2·(x·xᴴ)²·x + …`, `steps` times, after normalisation.
 
     Each step moves every singular value by the family's scalar map and leaves the singular
-    vectors alone. The matrix is first scaled by an exact power of two, and its norm taken in
-    float32 or wider, so the result does not depend on the scale of the input, from the
-    smallest normal to the largest finite number; zero stays zero.
+    vectors alone. The matrix is first scaled by an exact power of two, so the result does not
+    depend on the scale of the input, from the smallest normal to the largest finite number;
+    zero stays zero.
 
     One polynomial, two ways to evaluate it: the direct form makes the Gram matrix x·xᴴ anew at
     every step; the Gram form carries it on, and touches x only at the ends, which is cheaper
@@ -49,8 +49,8 @@ class NewtonSchulz:
         matrix where its rounding errors would otherwise show; see `polar.plan`.
       compute_dtype: Of the products' operands, which accumulate in float32 or wider:
         `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`. None stands for
-        float32 on a CPU, bfloat16 on an accelerator. With None float64 keeps its own
-        precision, and complex input always.
+        float32 where JAX's default backend is a CPU, for bfloat16 where it is an accelerator.
+        With None float64 keeps its own precision, and complex input always.
 
     Raises:
       ValueError: If the family, normalisation or form is unknown, `steps` is not positive or
@@ -126,19 +126,17 @@ class NewtonSchulz:
         """
         plan, stages = self.plan(stacks[0].shape, stacks[0].dtype), iter(self.schedule)
         ys, scales = zip(*map(scaled, stacks))
-        norms = []
-        for count in plan.segments:
-            ys = [y.astype(plan.dtype) for y in ys]
-            grams = [product(y, y.mT.conj()) for y in ys]
-            first = not norms
-            if first:
-                norms = [self._inverse_norm(g, s) for g, s in zip(grams, scales)]
-                grams = [d * g * d.mT for d, g in zip(norms, grams)]
+        for number, count in enumerate(plan.segments):
+            operands = [y.astype(plan.dtype) for y in ys]
+            grams = [product(y, y.mT.conj()) for y in operands]
+            if number == 0:
+                pairs = zip(grams, scales)
+                norms = [norm_bound(g, self.normalize, s, self.eps) for g, s in pairs]
+                grams = [g / norm / norm.mT for g, norm in zip(grams, norms)]
+                operands = [(y / norm).astype(plan.dtype) for y, norm in zip(ys, norms)]
             segment = functools.partial(gram_factor, tuple(itertools.islice(stages, count)))
             qs = call_once(segment, [g.astype(plan.dtype) for g in grams])
-            if first:
-                qs = [(q * d.mT).astype(plan.dtype) for q, d in zip(qs, norms)]
-            ys = [product(q, y) for q, y in zip(qs, ys)]
+            ys = [product(q, y) for q, y in zip(qs, operands)]
         return [y.astype(x.dtype) for y, x in zip(ys, stacks)]
 
     def sharing_key(self, shape: Sequence[int], dtype: DTypeLike) -> Hashable:
@@ -175,12 +173,12 @@ class NewtonSchulz:
         """The dtype that products take, given that of the input."""
         wide = jnp.promote_types(dtype, jnp.float32)
         if jnp.issubdtype(wide, jnp.complexfloating):
-            return wide
+            return jax.dtypes.canonicalize_dtype(wide)
         fast = wide == jnp.float32 and jax.default_backend() != "cpu"
-        return jnp.dtype(self.compute_dtype or ("bfloat16" if fast else wide))
-
-    def _inverse_norm(self, gram: Array, scale: Array) -> Array:
-        return inverse_norm(gram, self.normalize, scale, self.eps)
+        # Without jax_enable_x64 there is no float64, whatever was asked for.
+        return jax.dtypes.canonicalize_dtype(
+            self.compute_dtype or ("bfloat16" if fast else wide)
+        )
 
 
 def _float_name(dtype: DTypeLike) -> str:

@@ -3,13 +3,13 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 Normalization = Literal["frobenius", "schatten4", "aol", "paper"]
 
 
-def inverse_norm(gram: Array, normalize: Normalization, scale: Array, eps: float) -> Array:
-    """What to multiply the rows of x by so that no singular value exceeds 1.
+def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) -> Array:
+    """What to divide the rows of y by so that no singular value exceeds 1.
 
     Args:
       gram: `y·yᴴ: [..., m, m]`, in float32 or wider.
@@ -18,18 +18,16 @@ def inverse_norm(gram: Array, normalize: Normalization, scale: Array, eps: float
       eps: What is added to `‖x‖_F`, in units of x.
 
     Returns:
-      `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`, for the rows of y; 1 where y is zero.
+      `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`; 1 where y is zero.
     """
     if normalize == "aol":
-        return lax.rsqrt(_positive(jnp.abs(gram).sum(-1, keepdims=True)))
+        return jnp.sqrt(_positive(jnp.abs(gram).sum(-1, keepdims=True)))
     if normalize == "schatten4":
         square = jnp.sum((gram * gram.conj()).real, (-2, -1), keepdims=True)
-        return lax.rsqrt(jnp.sqrt(_positive(square)))
+        return jnp.sqrt(jnp.sqrt(_positive(square)))
     trace = jnp.diagonal(gram, axis1=-2, axis2=-1).real.sum(-1)[..., None, None]
     frobenius = jnp.sqrt(_positive(trace))
-    return 1 / (
-        jnp.maximum(scale, frobenius) if normalize == "paper" else frobenius + eps * scale
-    )
+    return jnp.maximum(scale, frobenius) if normalize == "paper" else frobenius + eps * scale
 
 
 def _positive(x: Array) -> Array:

@@ -55,11 +55,12 @@ class Plan:
 
     def __str__(self) -> str:
         stages = sum(self.segments)
-        form = "direct form" if len(self.segments) == stages else "Gram form"
-        parts = stages if form == "direct form" else " + ".join(map(str, self.segments))
-        other = f" (direct form: {self._flops(stages) / 1e9:.3g})" if form[0] == "G" else ""
-        sides = f"{self.m} × {self.n} in {self.dtype}"
-        return f"{sides}: {form}, {parts} stages, {self.flops / 1e9:.3g} GFLOP{other}"
+        carries = len(self.segments) < stages
+        form = "Gram form" if carries else "direct form"
+        parts = " + ".join(map(str, self.segments)) if carries else stages
+        other = f" (direct form: {self._flops(stages) / 1e9:.3g})" if carries else ""
+        what = f"{form}, {parts} stage{'s' * (stages > 1)}, {self.flops / 1e9:.3g} GFLOP"
+        return f"{self.m} × {self.n} in {self.dtype}: {what}{other}"
 
 
 def segments(schedule: Schedule, m: int, n: int, eps: float, form: Form) -> tuple[int, ...]:
@@ -100,10 +101,10 @@ def amplification(stages: Schedule, eps: float, first: bool) -> float:
 
     An error δ in r moves a small eigenvalue, and with it the result, by `s²·δ` relative to
     itself, s the slope of the segment's scalar map at 0; a negative eigenvalue, which rounding
-    makes of 0, grows as much and more. In a first segment `‖r‖_F ≤ 1`, and rounding spreads
-    over all entries: δ = eps/16 as measured. Later many singular values are near 1, and
-    δ = eps/8. Allowed is `8·√eps`: 0.003 in float32, 0.7 in bfloat16, where the direct form is
-    off by a third of that. A single stage carries nothing and is the direct form's own.
+    makes of 0, grows as much and more. In a first segment `‖r‖_F` is about 1, and rounding
+    spreads over all entries: δ = eps/16 as measured. Later many singular values are near 1, and
+    δ = eps/8. Allowed is `8·√eps`: 0.003 in float32, 0.7 in bfloat16, where the direct form may
+    be off by as much. A single stage carries nothing and is the direct form's own.
 
     Args:
       stages: Those of the segment.
