@@ -19,8 +19,8 @@ SCHEDULES = {name: family.schedule(5) for name, family in FAMILIES.items()} | {
     "minimax9 × 3": minimax(3, 3e-3, kappa=4).schedule(3),
 }
 EPS = {d: float(jnp.finfo(d).eps) for d in ("bfloat16", "float16", "float32", "float64")}
-# Frobenius error over the result's norm, on `matrices`. Measured: 6.4e-4 in float32, and in half
-# precision up to 2.3 times the direct form's own, which is the measure there.
+# Frobenius error over the result's norm, on `matrices`. Measured: 6.4e-4 in float32, in half
+# precision 2.3 times the direct form's own, which is the measure there.
 FLOAT32, HALF = 9e-4, 2.5
 TRAINED = ("jordan", "polar_express", "fast", "near_exact", "taylor2")
 

@@ -159,7 +159,7 @@ class NewtonSchulz:
 
         Example:
           >>> print(NewtonSchulz(compute_dtype="bfloat16").plan((256, 1024)))
-          256 × 1024 in bfloat16: Gram form, 2 + 2 + 1 stages, 1.17 GFLOP (direct form: 1.51)
+          256 × 1024 in bfloat16: Gram form, 2 + 1 + 2 stages, 1.17 GFLOP (direct form: 1.51)
         """
         if len(shape) < 2:
             raise ValueError(f"shape={shape}; use two axes or more, [..., m, n]")
