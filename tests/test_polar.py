@@ -311,6 +311,18 @@ def test_half_precision_products_stay_within_their_floor(name, dtype):
 
 
 @pytest.mark.device
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("form", ["direct", "gram"])
+@pytest.mark.parametrize("shape", [(64, 32), (3, 64, 32), (32, 32)], ids=str)
+def test_half_precision_products_run_on_tall_matrices(shape, form, dtype):
+    """XLA folds a transposition into the last product, and then has to have that product."""
+    method = NewtonSchulz(form=form, compute_dtype=dtype)
+    x = jax.random.normal(jax.random.key(0), shape, "float32")
+    np.testing.assert_array_equal(jax.jit(lambda x: method.polar(x).mT)(x), method.polar(x).mT)
+    np.testing.assert_array_equal(method.polar(x.mT), method.polar(x).mT)
+
+
+@pytest.mark.device
 def test_half_input_is_normalised_before_it_is_cast():
     """A matrix whose norm overflows float16 is orthogonalized all the same."""
     x = jax.random.normal(jax.random.key(0), (256, 256), "float16")
