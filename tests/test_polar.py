@@ -313,7 +313,7 @@ def test_half_precision_products_stay_within_their_floor(name, dtype):
 @pytest.mark.device
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("form", ["direct", "gram"])
-@pytest.mark.parametrize("shape", [(64, 32), (3, 64, 32), (32, 32)], ids=str)
+@pytest.mark.parametrize("shape", [(64, 32), (3, 64, 32)], ids=str)
 def test_half_precision_products_run_on_tall_matrices(shape, form, dtype):
     """XLA folds a transposition into the last product, and then has to have that product."""
     method = NewtonSchulz(form=form, compute_dtype=dtype)
