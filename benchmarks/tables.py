@@ -98,10 +98,9 @@ def presets_table(machine: str) -> str:
         sweep = {run["learning_rate"]: run["loss"][-1] for run in runs["sweep"]}
         best = min(sweep.values())
         cells = [f"**{x:.3f}**" if x == best else f"{x:.3f}" for x in sweep.values()]
-        cells[-1] += f" at {list(sweep)[-1]:g}"
         rows.append([f"`{preset}`", *cells, mean([c["loss"][-1] for c in runs["seeds"]], 3)])
-    header = ["learning rate", *(f"{rate:g}" for rate in list(sweep)[:-1]), "between"]
-    return written(record, [*header, "3 seeds at the best"], rows)
+    header = ["learning rate", *(f"{rate:g}" for rate in sweep), "3 seeds at the best"]
+    return written(record, header, rows)
 
 
 def train_step_table(machine: str) -> str:

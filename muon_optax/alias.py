@@ -55,7 +55,8 @@ def muon(
     Args:
       learning_rate: η, a number or a schedule; with `shape_scaling="jordan"` in units of
         the update's operator norm: 0.02 is usual.
-      method: How to orthogonalize; see `scale_by_muon`.
+      method: How to orthogonalize: one of `METHODS`, such as `METHODS["fast"]`; see
+        `scale_by_muon`.
       beta: Momentum decay in [0, 1), or a schedule of it.
       weight_decay: λ of the matrices, a number or a schedule.
       weight_decay_mask: Which matrices decay: a tree of booleans or a function from

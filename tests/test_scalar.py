@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from muon_optax import theory
-from muon_optax.coefficients import FAMILIES, POLAR_EXPRESS, minimax, taylor
+from muon_optax.coefficients import FAMILIES, FAST, POLAR_EXPRESS, minimax, taylor
 
 PLAIN = {f"minimax{2 * k + 1}": minimax(8, 1e-3, kappa=k) for k in (1, 2, 3, 4)}
 CUSHIONED = {"cushioned": minimax(8, 1e-3, cushion=0.02407327424182761)}
-TABLE_FAMILIES = FAMILIES | PLAIN | CUSHIONED
+TABLE_FAMILIES = FAMILIES | PLAIN | CUSHIONED | {"fast": FAST}
 
 # sup over [1e-3, 1] of |P_q(x) - 1|, q = 1..8, computed independently in float64.
 SUP_ERRORS = {

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from jax import Array
 
+from muon_optax.coefficients import FAST
 from muon_optax.polar.newton_schulz import NewtonSchulz
 from muon_optax.polar.svd import SVD
 from muon_optax.stacking import map_stacked
@@ -30,7 +31,7 @@ METHODS: dict[str, PolarMethod] = {
     "you": NewtonSchulz("you", 5),
     "polar_express": NewtonSchulz("polar_express", 5),
     "cans": NewtonSchulz("cans", 12),
-    "fast": NewtonSchulz("fast", 4, normalize="schatten4"),
+    "fast": NewtonSchulz(FAST, 4, normalize="schatten4"),
     "near_exact": NewtonSchulz("polar_express", 8, normalize="schatten4"),
     "svd": SVD(),
 }
@@ -85,9 +86,9 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
     Args:
       x: `[..., m, n]`, real or complex, of any float dtype.
       method: One of `METHODS`, or any object with `.polar(x)`. The default, Jordan's five
-        steps, is made for training: it leaves singular values between about 0.5 and 1.2.
-        For an accurate factor pass `SVD()`, or `METHODS["near_exact"]`, on an accelerator with
-        `compute_dtype="float32"`.
+        steps, is made for training: it leaves singular values between about 0.5 and 1.2. For
+        an accurate factor pass `SVD()`, or `METHODS["near_exact"]`, on an accelerator as
+        `dataclasses.replace(METHODS["near_exact"], compute_dtype="float32")`.
 
     Returns:
       The same shape and dtype.

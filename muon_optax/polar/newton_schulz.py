@@ -32,8 +32,8 @@ class NewtonSchulz:
     zero stays zero.
 
     One polynomial, two ways to evaluate it: the direct form makes the Gram matrix x·xᴴ anew at
-    every step; the Gram form carries it on, and touches x only at the ends, which is cheaper
-    from an aspect ratio of 1.5 on. `plan` says what is done.
+    every step; the Gram form carries it on, and touches x only at the ends, which takes fewer
+    operations above an aspect ratio of 1.5. `plan` says what is done.
 
     Attributes:
       coefficients: The family, or its name in `FAMILIES`.
@@ -50,12 +50,13 @@ class NewtonSchulz:
       compute_dtype: Of the products' operands, which accumulate in float32 or wider:
         `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`. None stands for
         float32 where JAX's default backend is a CPU, for bfloat16 where it is an accelerator.
-        With None float64 keeps its own precision, and complex input always.
+        With None float64 input keeps its precision, and complex input always does. float64
+        needs `jax_enable_x64`.
 
     Raises:
       ValueError: If the family, normalisation or form is unknown, `steps` is not positive or
         exceeds a fixed family, `eps` is negative or not for this normalisation, or
-        `compute_dtype` is no float.
+        `compute_dtype` is none of these.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -148,7 +149,8 @@ class NewtonSchulz:
         """How matrices of a shape are worked on, on JAX's default backend.
 
         Args:
-          shape: `[..., m, n]`.
+          shape: `[..., m, n]`, of the matrix, which may not be that of the parameter: see
+            `dims`.
           dtype: Of the input.
 
         Returns:

@@ -103,8 +103,8 @@ def amplification(stages: Schedule, eps: float, first: bool) -> float:
     itself, s the slope of the segment's scalar map at 0; a negative eigenvalue, which rounding
     makes of 0, grows as much and more. In a first segment `‖r‖_F` is about 1, and rounding
     spreads over all entries: δ = eps/16 as measured. Later many singular values are near 1, and
-    δ = eps/8. Allowed is `8·√eps`: 0.003 in float32, 0.7 in bfloat16, where the direct form may
-    be off by as much. A single stage carries nothing and is the direct form's own.
+    δ = eps/8. Allowed is `8·√eps`: 0.003 in float32, 0.7 in bfloat16. What is measured is less;
+    see docs/design.md. A single stage carries nothing and is the direct form's own.
 
     Args:
       stages: Those of the segment.
