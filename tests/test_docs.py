@@ -53,7 +53,7 @@ def test_show_prints_the_tables_of_one_measurement(capsys, monkeypatch):
     report.show("step")
     said = capsys.readouterr().out
     assert said.startswith("step\n\n| parameters |")
-    assert said.count("| --- |") == 1
+    assert said.count("| --- |") == 2  # the trees, and shape by shape
 
 
 def test_the_pages_have_snippets():

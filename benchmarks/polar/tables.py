@@ -26,7 +26,7 @@ LABELS = {
 SHOWN = (
     *(f"taylor{kappa} q=5" for kappa in (1, 2, 3, 4)),
     *("jordan q=5", "fast", "you q=5", "polar_express q=5", "polar_express q=8"),
-    *("taylor2 q=12", "cans q=12"),
+    *("near_exact", "taylor2 q=12", "cans q=12"),
     *(f"jordan q=5, {dtype} products" for dtype in ("bfloat16", "float16")),
     *("svd", "qdwh", "optax.contrib", "svd × 0.6"),
 )
