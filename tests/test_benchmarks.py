@@ -289,7 +289,8 @@ def test_kept_results_are_believable(machine):
         assert min(first["ms"]) <= max(row["ms"])  # the ranges overlap
         assert min(row["ms"]) <= max(first["ms"])
     rows = [r for study in planned() for r in record[study] if r["share_of_peak"]]
-    shares = [r["share_of_peak"] for r in rows if CONTENDERS[r["contender"]].products]
+    free = {name for name, c in CONTENDERS.items() if not c.products}  # XLA picks their dtype
+    shares = [r["share_of_peak"] for r in rows if r["contender"] not in free]
     assert shares and all(low <= 1.0 for low, _, _ in shares)
 
 

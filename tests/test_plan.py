@@ -31,7 +31,7 @@ def wide_types(x64):
 
 
 @pytest.mark.parametrize("form", ["direct", "gram", "auto"])
-@pytest.mark.parametrize("shape", [(8, 8), (8, 12), (8, 13), (40, 8)], ids=str)
+@pytest.mark.parametrize("shape", [(8, 8), (8, 13), (40, 8)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not isinstance(m, SVD)])
 def test_the_plan_counts_the_products_that_are_made(name, dtype, shape, form):
@@ -146,10 +146,9 @@ def test_the_gram_form_loses_no_more_than_its_dtype_may(name, dtype):
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("shape", [(64, 200), (256, 1024)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_coherent_rounding_costs_no_more_than_half_of_what_is_allowed(name, dtype, shape):
-    made = coherent(shape)
+def test_coherent_rounding_costs_no_more_than_half_of_what_is_allowed(name, dtype):
+    made = coherent((64, 200))
     for matrix, direct, gram in zip(made, *errors(name, dtype, made)):
         assert gram <= direct + 4 * math.sqrt(EPS[dtype]), matrix
