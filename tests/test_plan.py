@@ -152,3 +152,10 @@ def test_coherent_rounding_costs_no_more_than_half_of_what_is_allowed(name, dtyp
     made = coherent((64, 200))
     for matrix, direct, gram in zip(made, *errors(name, dtype, made)):
         assert gram <= direct + 4 * math.sqrt(EPS[dtype]), matrix
+
+
+def test_the_worst_case_known_is_as_the_page_says():
+    made = {k: x for k, x in coherent((64, 200)).items() if k == "constant + 0.0001"}
+    direct, gram = errors("fast", "bfloat16", made)
+    assert (direct, gram) == (pytest.approx(0.03, abs=5e-3), pytest.approx(0.3, abs=0.05))
+    assert errors("near_exact", "bfloat16", made)[0] == pytest.approx(0.5, abs=0.05)

@@ -53,7 +53,7 @@ def product(a: Array, b: Array) -> Array:
     """`a @ b`, accumulated and returned in float32 or wider, never in TF32."""
     wide = jnp.promote_types(a.dtype, jnp.float32)
     if jax.default_backend() == "cpu":
-        # The same numbers, in float32's time, which is less. And XLA (jax 0.7 to 0.12) cannot
-        # run a transposed product of bfloat16 into float32 on a CPU.
+        # The same numbers. XLA (jax 0.7 to 0.12) cannot run a transposed product of bfloat16
+        # into float32 on a CPU.
         a, b = a.astype(wide), b.astype(wide)
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST, preferred_element_type=wide)
