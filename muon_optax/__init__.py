@@ -24,6 +24,7 @@ from muon_optax.dims import MuonDimensionNumbers as MuonDimensionNumbers
 from muon_optax.dims import Rule as Rule
 from muon_optax.polar import METHODS as METHODS
 from muon_optax.polar import SVD as SVD
+from muon_optax.polar import DualNorm as DualNorm
 from muon_optax.polar import NewtonSchulz as NewtonSchulz
 from muon_optax.polar import PolarMethod as PolarMethod
 from muon_optax.polar import orthogonalize as orthogonalize

@@ -29,6 +29,7 @@ def muon(
     *,
     nesterov: bool = True,
     bias_correction: bool = True,
+    heavy_ball: bool = False,
     shape_scaling: str = "jordan",
     dims: Dims = FLAX,
     mu_dtype: DTypeLike | None = None,
@@ -63,6 +64,7 @@ def muon(
         parameters to one, as in `optax.add_decayed_weights`; None for all.
       nesterov: See `scale_by_muon`.
       bias_correction: See `scale_by_muon`.
+      heavy_ball: See `scale_by_muon`.
       shape_scaling: A rule of `scale_by_shape`.
       dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
         role; see `muon_optax.dims`. Leaves without a spec go to the fallback.
@@ -118,6 +120,7 @@ def muon(
                 beta,
                 nesterov=nesterov,
                 bias_correction=bias_correction,
+                heavy_ball=heavy_ball,
                 mu_dtype=mu_dtype,
                 dims=dims,
                 max_stack_bytes=max_stack_bytes,

@@ -34,6 +34,7 @@ def scale_by_muon(
     *,
     nesterov: bool = True,
     bias_correction: bool = True,
+    heavy_ball: bool = False,
     mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
     max_stack_bytes: int | None = None,
@@ -53,6 +54,8 @@ def scale_by_muon(
         (`μ` by `1 - β^t` without), as `optax.contrib.muon` does. With a normalisation that
         is scale-invariant it matters only to the blend, in the first steps. Keller
         Jordan's and torch's Muon have none. With a schedule, β stands for today's value.
+      heavy_ball: `μ ← β·μ + g`, and `β·μ + g` for Nesterov's step. As long as β stays, that is
+        1/(1-β) times the average and has its polar factor; a state from elsewhere may need it.
       mu_dtype: The momentum's dtype, for real leaves; None for the parameter's own. The
         average itself is taken in float32 or wider.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
@@ -78,7 +81,7 @@ def scale_by_muon(
       [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
     Source: Kim & Oh, arXiv 2601.19156, Algorithm 1 (which has neither Nesterov's step nor
-    bias correction, and whose `M = μ/(1-β)` has the same polar factor).
+    bias correction, and whose `M = μ/(1-β)` is the heavy ball's).
     """
     check_method(method)
     check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
@@ -103,9 +106,10 @@ def scale_by_muon(
         views = _views(dims, updates)
         decay = beta(state.count) if callable(beta) else beta
         count = jnp.asarray(optax.safe_increment(state.count))
-        mu = jax.tree.map_with_path(partial(_average, decay=decay), updates, state.mu)
-        direction = _debiased(mu, updates, decay, count, nesterov, bias_correction)
-        direction = _polar(method, direction, views, max_stack_bytes)
+        gain = 1.0 if heavy_ball else 1 - decay
+        mu = jax.tree.map_with_path(partial(_momentum, decay, gain), updates, state.mu)
+        blend = _blend(mu, updates, decay, gain, count, nesterov, bias_correction)
+        direction = _polar(method, blend, views, max_stack_bytes)
         like = updates if params is None else params
         updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)
@@ -180,30 +184,31 @@ def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
     return param.dtype if keeps_its_own else jnp.dtype(mu_dtype)
 
 
-def _average(path: KeyPath, g: Array, mu: Array, decay: ArrayLike) -> Array:
-    """`β·μ + (1-β)·g` in float32 or wider, whatever the momentum is stored in."""
+def _momentum(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) -> Array:
+    """`β·μ + gain·g` in float32 or wider, whatever the momentum is stored in."""
     if g.shape != mu.shape:
         raise LeafError(path_name(path), g, f"its momentum has shape {mu.shape}, not this one")
     wide = jnp.promote_types(jnp.promote_types(g.dtype, mu.dtype), jnp.float32)
-    return jnp.asarray(decay * mu.astype(wide) + (1 - decay) * g.astype(wide))
+    return jnp.asarray(decay * mu.astype(wide) + gain * g.astype(wide))
 
 
-def _debiased(
+def _blend(
     mu: optax.Updates,
     updates: optax.Updates,
     decay: ArrayLike,
+    gain: ArrayLike,
     count: ArrayLike,
     nesterov: bool,
     bias_correction: bool,
 ) -> optax.Updates:
-    """What is orthogonalized: `μ`, or `β·μ + (1-β)·g`; each term over its bias."""
+    """What is orthogonalized: `μ`, or `β·μ + gain·g`; each term over its bias."""
 
     def weight(steps: ArrayLike) -> ArrayLike:
         return 1 / (1 - decay**steps) if bias_correction else 1.0
 
     if not nesterov:
         return jax.tree.map(lambda m: weight(count) * m, mu)
-    ahead, now = decay * weight(optax.safe_increment(count)), (1 - decay) * weight(count)
+    ahead, now = decay * weight(optax.safe_increment(count)), gain * weight(count)
     return jax.tree.map(lambda m, g: ahead * m + now * g.astype(m.dtype), mu, updates)
 
 

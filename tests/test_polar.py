@@ -7,6 +7,7 @@ carried on, an error in it grows by the square of that segment's slope: a quarte
 
 import itertools
 from dataclasses import replace
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,14 @@ from reference import (
     spectra,
 )
 
-from muon_optax import METHODS, SVD, NewtonSchulz, orthogonalize, theory
+from muon_optax import METHODS, SVD, DualNorm, NewtonSchulz, orthogonalize, theory
 from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
 from muon_optax.polar import polar_all
+from muon_optax.polar.normalize import Normalization
 
 SHAPES = [(6, 6), (5, 12), (7, 1)]
 DTYPES = ["float16", "bfloat16", "float32", "complex64", "float64", "complex128"]
+NORMALIZATIONS = get_args(Normalization)
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +170,7 @@ def test_scale_does_not_matter_in_float32(name, scale):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("normalize", ["schatten4", "aol"])
+@pytest.mark.parametrize("normalize", ["schatten4", "aol", "spectral"])
 def test_other_normalisations_obey_the_laws_too(normalize, dtype):
     method = NewtonSchulz("jordan", 5, normalize=normalize)
     x = batch((5, 12), dtype)[0]
@@ -193,7 +196,7 @@ def test_smallest_normal_and_largest_finite_numbers_are_as_good_as_one(name, dty
         np.testing.assert_allclose(found, expected, atol=tolerance(METHODS[name], dtype))
 
 
-@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol", "paper"])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_zero_stays_zero(normalize, dtype):
     zero = jnp.zeros((2, 4, 6), dtype)
@@ -242,13 +245,14 @@ def test_complex_input_conjugates():
     np.testing.assert_allclose(method.polar(1j * x), 1j * SVD().polar(x), atol=1e-10)
 
 
-@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "paper"])
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "spectral", "paper"])
 def test_normalisation_divides_by_what_it_says(normalize):
     x = np.random.default_rng(0).standard_normal((4, 6)) * 0.3
     sigma = singular_values(x)
     bound = {
         "frobenius": np.linalg.norm(sigma),
         "schatten4": (sigma**4).sum() ** 0.25,
+        "spectral": sigma.max(),
         "paper": max(1.0, np.linalg.norm(sigma)),
     }[normalize]
     identity = Coefficients("identity", ((1.0,),), "repeat", "test")
@@ -278,14 +282,14 @@ def test_eps_is_added_to_the_norm_in_units_of_the_input():
         np.testing.assert_allclose(found, scale * x / norm, rtol=1e-13)
 
 
-@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol", "paper"])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_gradients_are_finite_at_zero(normalize):
     method = NewtonSchulz("jordan", 3, normalize=normalize)
     slope = jax.grad(lambda x: method.polar(x).sum())(jnp.zeros((3, 4), "float32"))
     assert jnp.isfinite(slope).all() and (slope != 0).all()
 
 
-@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol", "paper"])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_gradients_equal_finite_differences(normalize):
     """The power-of-two scale is constant between its jumps and must not be differentiated."""
     method = NewtonSchulz(taylor(2), 2, normalize=normalize)
@@ -428,6 +432,21 @@ def test_float16_products_survive_what_float16_cannot_hold(normalize):
         assert found == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dual_norm_multiplies_the_exact_factor_by_the_nuclear_norm(dtype):
+    sigma = np.array([[3.0, 2.0, 1.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    rng = np.random.default_rng(0)
+    wide = "complex128" if jnp.issubdtype(dtype, jnp.complexfloating) else "float64"
+    x = np.stack([matrix_with_spectrum(rng, 3, 5, s, np.dtype(wide)) for s in sigma])
+    x = jnp.asarray(x, dtype)
+    nuclear = singular_values(x).sum(-1)
+    found = DualNorm(SVD(rcond=1e-2)).polar(x)
+    assert found.dtype == x.dtype
+    expected = nuclear[:, None, None] * np.asarray(SVD(rcond=1e-2).polar(x))
+    atol = 40 * float(jnp.finfo(dtype).eps) * nuclear.max()
+    np.testing.assert_allclose(np.asarray(found, expected.dtype), expected, atol=atol)
+
+
 def test_orthogonalize_takes_any_object_with_a_polar_method():
     class Sign:
         def polar(self, x):
@@ -447,8 +466,8 @@ def test_orthogonalize_takes_any_object_with_a_polar_method():
         (lambda: NewtonSchulz(steps=0), "steps=0; use a whole number ≥ 1"),
         (lambda: NewtonSchulz(steps=2.0), "steps=2.0; use a whole number"),
         (
-            lambda: NewtonSchulz(normalize="spectral"),
-            "normalize='spectral'; use one of .*'aol'",
+            lambda: NewtonSchulz(normalize="nuclear"),
+            "normalize='nuclear'; use one of .*'aol'",
         ),
         (lambda: NewtonSchulz(eps=-1.0), "eps=-1.0; use a number ≥ 0"),
         (lambda: NewtonSchulz(eps=float("nan")), "eps=nan; use a number"),
@@ -459,6 +478,7 @@ def test_orthogonalize_takes_any_object_with_a_polar_method():
             "compute_dtype='int8'; use None or one of",
         ),
         (lambda: orthogonalize(jnp.ones((2, 2)), "svd"), r"method='svd'; use .*METHODS"),
+        (lambda: DualNorm("svd"), r"method='svd'; use .*METHODS"),
         (lambda: SVD(rcond=1.5), r"rcond=1.5; use None or a number in \[0, 1\)"),
         (lambda: orthogonalize(jnp.ones(3)), r"shape \(3,\), float.*at least two axes"),
         (lambda: SVD().polar(jnp.ones(3)), r"at least two axes, \[..., m, n\]"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +42,7 @@ def record_muon(
     measures: Sequence[str] = tuple(MEASURES),
     nesterov: bool = True,
     bias_correction: bool = True,
+    heavy_ball: bool = False,
     mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
     max_stack_bytes: int | None = None,
@@ -59,6 +61,7 @@ def record_muon(
       measures: Names of `MEASURES`.
       nesterov: See `scale_by_muon`.
       bias_correction: See `scale_by_muon`.
+      heavy_ball: See `scale_by_muon`.
       mu_dtype: See `scale_by_muon`.
       dims: See `scale_by_muon`.
       max_stack_bytes: See `scale_by_muon`; the measures do not heed it.
@@ -80,14 +83,17 @@ def record_muon(
       (0, [1.0])
     """
     names = _checked(every, measures)
-    options: dict[str, Any] = {
-        "nesterov": nesterov,
-        "bias_correction": bias_correction,
-        "mu_dtype": mu_dtype,
-        "dims": dims,
-        "max_stack_bytes": max_stack_bytes,
-    }
-    muon, blend = (scale_by_muon(polar, beta, **options) for polar in (method, _AsItIs()))
+    configured = partial(
+        scale_by_muon,
+        beta=beta,
+        nesterov=nesterov,
+        bias_correction=bias_correction,
+        heavy_ball=heavy_ball,
+        mu_dtype=mu_dtype,
+        dims=dims,
+        max_stack_bytes=max_stack_bytes,
+    )
+    muon, blend = configured(method), configured(_AsItIs())
 
     def init(params: optax.Params) -> RecordState:
         state = muon.init(params)

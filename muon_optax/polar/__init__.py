@@ -7,23 +7,16 @@ takes every callable argument for a schedule.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from jax import Array
 
 from muon_optax.coefficients import FAST
+from muon_optax.polar.dual_norm import DualNorm as DualNorm
+from muon_optax.polar.method import PolarMethod as PolarMethod
+from muon_optax.polar.method import check_method as check_method
 from muon_optax.polar.newton_schulz import NewtonSchulz
 from muon_optax.polar.svd import SVD
 from muon_optax.stacking import map_stacked
-
-
-class PolarMethod(Protocol):
-    """Anything hashable that can orthogonalize: `polar(x)`, of x's shape and dtype."""
-
-    def polar(self, x: Array, /) -> Array:
-        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`."""
-        ...
-
 
 METHODS: dict[str, PolarMethod] = {
     **{f"taylor{kappa}": NewtonSchulz(f"taylor{kappa}", 5) for kappa in (1, 2, 3, 4)},
@@ -35,22 +28,6 @@ METHODS: dict[str, PolarMethod] = {
     "near_exact": NewtonSchulz("polar_express", 8, normalize="schatten4"),
     "svd": SVD(),
 }
-
-
-def check_method(method: PolarMethod) -> None:
-    """Refuse what is no polar method: a name, a family, a class.
-
-    Args:
-      method: What was passed.
-
-    Raises:
-      ValueError: If it is not an object with `.polar`.
-    """
-    if isinstance(method, type) or not callable(getattr(method, "polar", None)):
-        raise ValueError(
-            f"method={method!r:.80}; use NewtonSchulz(), NewtonSchulz('polar_express', 8), "
-            f"SVD(), METHODS[name] with a name of {sorted(METHODS)}, or an object with .polar"
-        )
 
 
 def polar_all(

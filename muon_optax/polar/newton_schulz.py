@@ -41,10 +41,11 @@ class NewtonSchulz:
       normalize: The bound of the largest singular value by which x is divided, read off the
         first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which is
         tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
-        moves the polar factor itself. `"paper"`: `max(1, ‖x‖_F)`, as in Algorithm 1; not
-        scale-invariant.
-      eps: Added to `‖x‖_F`, in units of x; with `"frobenius"` only. The default 0 keeps the
-        result scale-invariant; other libraries use 1e-7 or 1e-8.
+        moves the polar factor itself. `"spectral"`: `‖x‖_op`, by an SVD of the Gram matrix,
+        which costs more than the steps it may save. `"paper"`: `max(1, ‖x‖_F)`, as in
+        Algorithm 1; not scale-invariant.
+      eps: Added to `‖x‖_F` or `‖x‖_op`, in units of x; with `"frobenius"` and `"spectral"`
+        only. The default 0 keeps the result scale-invariant; other libraries use 1e-7 or 1e-8.
       form: `"direct"`, `"gram"`, or `"auto"` for the cheaper. The Gram form makes a new Gram
         matrix where its rounding errors would otherwise show; see `polar.plan`.
       compute_dtype: Of the products' operands, which accumulate in float32 or wider:
@@ -82,9 +83,9 @@ class NewtonSchulz:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name}={getattr(self, name)!r}; use one of {get_args(kind)}")
         check_number("eps", self.eps, "a number ≥ 0", lambda eps: eps >= 0)
-        if self.eps and self.normalize != "frobenius":
+        if self.eps and self.normalize not in ("frobenius", "spectral"):
             raise ValueError(
-                f"eps={self.eps} with normalize={self.normalize!r}; use eps=0 or 'frobenius'"
+                f"eps={self.eps} with normalize={self.normalize!r}; use eps=0, or 'frobenius'"
             )
         if self.compute_dtype is not None:
             object.__setattr__(self, "compute_dtype", _float_name(self.compute_dtype))

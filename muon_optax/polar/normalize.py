@@ -5,7 +5,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
-Normalization = Literal["frobenius", "schatten4", "aol", "paper"]
+from muon_optax.polar.arrays import svd
+
+Normalization = Literal["frobenius", "schatten4", "aol", "spectral", "paper"]
 
 
 def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) -> Array:
@@ -15,7 +17,7 @@ def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) 
       gram: `y·yᴴ: [..., m, m]`, in float32 or wider.
       normalize: See `NewtonSchulz`.
       scale: `[..., 1, 1]`; `y = scale·x`.
-      eps: What is added to `‖x‖_F`, in units of x.
+      eps: What is added to `‖x‖_F` or `‖x‖_op`, in units of x.
 
     Returns:
       `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`; 1 where y is zero.
@@ -25,6 +27,8 @@ def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) 
     if normalize == "schatten4":
         square = jnp.sum((gram * gram.conj()).real, (-2, -1), keepdims=True)
         return jnp.sqrt(jnp.sqrt(_positive(square)))
+    if normalize == "spectral":
+        return jnp.sqrt(_positive(svd(gram, compute_uv=False)[..., :1, None])) + eps * scale
     trace = jnp.diagonal(gram, axis1=-2, axis2=-1).real.sum(-1)[..., None, None]
     frobenius = jnp.sqrt(_positive(trace))
     return jnp.maximum(scale, frobenius) if normalize == "paper" else frobenius + eps * scale

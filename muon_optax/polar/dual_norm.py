@@ -1,0 +1,59 @@
+"""Knows the polar factor times its inner product with the matrix: steepest descent's length."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+
+from muon_optax.polar.arrays import check_matrix
+from muon_optax.polar.method import PolarMethod, check_method
+from muon_optax.polar.newton_schulz import NewtonSchulz
+
+
+@dataclass(frozen=True)
+class DualNorm:
+    """`x ↦ Re⟨x, o⟩·o` with `o = method.polar(x)`: PolarGrad's step.
+
+    With the exact polar factor the product is the nuclear norm, which is dual to the operator
+    norm. The update then shrinks with the gradient, as gradient descent's does; learning rates
+    are of another order than Muon's.
+
+    Attributes:
+      method: Any polar method.
+
+    Raises:
+      ValueError: If `method` is none.
+
+    Example:
+      >>> from muon_optax import SVD
+      >>> x = jnp.diag(jnp.array([3.0, 1.0]))
+      >>> DualNorm(SVD()).polar(x).diagonal().round(4).tolist()
+      [4.0, 4.0]
+
+    Source: Lau, Long & Su 2025, arXiv 2505.21799; Bernstein & Newhouse 2024, arXiv
+    2409.20325.
+    """
+
+    method: PolarMethod = NewtonSchulz()  # noqa: RUF009 (frozen)
+
+    def __post_init__(self):
+        check_method(self.method)
+
+    def polar(self, x: Array) -> Array:
+        """Scale every matrix's polar factor.
+
+        Args:
+          x: `[..., m, n]`, real or complex, of any float dtype.
+
+        Returns:
+          The same shape and dtype; the product is summed in float32 or wider.
+
+        Raises:
+          ValueError: If x has fewer than two axes or is not of floats.
+        """
+        check_matrix(x)
+        o = self.method.polar(x)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        products = x.conj().astype(wide) * o.astype(wide)
+        inner = products.real.sum((-2, -1), keepdims=True)
+        return (inner * o.astype(wide)).astype(x.dtype)
