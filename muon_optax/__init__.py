@@ -19,7 +19,9 @@ from muon_optax import theory as theory
 from muon_optax.alias import muon as muon
 from muon_optax.coefficients import FAMILIES as FAMILIES
 from muon_optax.coefficients import Coefficients as Coefficients
+from muon_optax.dims import EQUINOX as EQUINOX
 from muon_optax.dims import FLAX as FLAX
+from muon_optax.dims import LAYOUTS as LAYOUTS
 from muon_optax.dims import MuonDimensionNumbers as MuonDimensionNumbers
 from muon_optax.dims import Rule as Rule
 from muon_optax.polar import METHODS as METHODS

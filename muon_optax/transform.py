@@ -1,5 +1,6 @@
 """Knows one step of Muon: momentum, then the polar factor, then a factor for the shape."""
 
+import itertools
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -157,9 +158,8 @@ def scale_by_shape(
     ) -> tuple[optax.Updates, Any]:
         del params, extra_args
         leaves, treedef = jax.tree.flatten(updates)
-        views = _views(dims, updates)
-        factors = [shape_factor(rule, *v.sides(x.shape)[1:]) for x, v in zip(leaves, views)]
-        return treedef.unflatten([f * x for f, x in zip(factors, leaves)]), state
+        scaled = [_scaled(rule, x, view) for x, view in zip(leaves, _views(dims, updates))]
+        return treedef.unflatten(scaled), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -219,8 +219,19 @@ def _polar(
     max_stack_bytes: int | None,
 ) -> optax.Updates:
     leaves, treedef = jax.tree.flatten(tree)
-    stacks = [view.to_matrices(x) for x, view in zip(leaves, views)]
-    polars = polar_all(method, stacks, max_stack_bytes)
+    stacks = [stack for x, view in zip(leaves, views) for stack in view.to_matrices(x)]
+    polars = iter(polar_all(method, stacks, max_stack_bytes))
     return treedef.unflatten(
-        [v.from_matrices(p, x.shape) for p, x, v in zip(polars, leaves, views)]
+        [
+            view.from_matrices(list(itertools.islice(polars, len(view.sides))), x.shape)
+            for x, view in zip(leaves, views)
+        ]
     )
+
+
+def _scaled(rule: str, x: Array, view: MatrixView) -> Array:
+    factors = [shape_factor(rule, fan_in, fan_out) for _, fan_in, fan_out in view.sides]
+    if len(set(factors)) == 1:
+        return factors[0] * x
+    stacks = [factor * stack for factor, stack in zip(factors, view.to_matrices(x))]
+    return view.from_matrices(stacks, x.shape)

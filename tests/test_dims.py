@@ -10,8 +10,7 @@ from flax import nnx
 from models import LinenConvNet, LinenTransformer, NnxStack, NnxTransformer, linen_params
 
 from muon_optax import FLAX, MuonDimensionNumbers, Rule
-from muon_optax.checks import path_name
-from muon_optax.dims import MatrixView, resolve
+from muon_optax.dims import assign, resolve, view_of
 
 SPEC_2D = MuonDimensionNumbers(0, 1)
 TOKENS = jnp.zeros((1, 8), jnp.int32)
@@ -20,9 +19,7 @@ IMAGES = jnp.zeros((1, 8, 8, 3))
 
 def sides(params, dims=FLAX):
     """Path → (batch, fan_in, fan_out), or None for the fallback."""
-    leaves = jax.tree.leaves_with_path(params)
-    views = resolve(dims, params)
-    return {path_name(p): v and v.sides(x.shape) for (p, x), v in zip(leaves, views)}
+    return {path: view and view.sides[0] for path, view, _ in assign(dims, params)}
 
 
 def attention(batch=1):
@@ -224,8 +221,9 @@ def test_a_lone_rule_serves():
 
 
 def test_a_bare_array_is_a_matrix():
-    assert resolve(FLAX, jnp.ones((3, 4))) == [MatrixView((), (0,), (1,))]
-    assert resolve(None, jnp.ones((3, 4))) == [MatrixView((), (0,), (1,))]
+    for dims in (FLAX, None, "in out", SPEC_2D):
+        (view,) = resolve(dims, jnp.ones((3, 4)))
+        assert (view.reduction, view.output, view.sides) == ((0,), (1,), ((1, 3, 4),))
 
 
 def test_a_rule_in_front_wins():
@@ -305,16 +303,16 @@ def test_matrices_and_back_is_the_identity(batch):
     x = jnp.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
     rest = [axis for axis in (2, 0, 3, 1) if axis not in batch]
     for cut in range(1, len(rest)):
-        view = MatrixView(batch, tuple(rest[:cut]), tuple(rest[cut:]))
-        matrices = view.to_matrices(x)
-        assert matrices.shape == view.sides(x.shape)
-        np.testing.assert_array_equal(view.from_matrices(matrices, x.shape), x)
+        view = view_of(MuonDimensionNumbers(rest[:cut], rest[cut:]), "x", x)
+        (matrices,) = view.to_matrices(x)
+        assert view.batch == batch and (matrices.shape,) == view.sides
+        np.testing.assert_array_equal(view.from_matrices([matrices], x.shape), x)
 
 
 def test_rows_are_the_reduction_axes_in_their_order():
     x = jnp.arange(24.0).reshape(2, 3, 4)
-    view = MatrixView((), (2, 0), (1,))
-    np.testing.assert_array_equal(view.to_matrices(x)[0], x.transpose(2, 0, 1).reshape(8, 3))
+    view = view_of(MuonDimensionNumbers((2, 0), (1,)), "x", x)
+    np.testing.assert_array_equal(view.to_matrices(x)[0][0], x.transpose(2, 0, 1).reshape(8, 3))
 
 
 MATRIX = {"a": {"w": jnp.ones((2, 3))}}
@@ -333,9 +331,14 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
             FLAX,
             r"'a/kernel'.*no rule knows its role",
         ),
-        (MATRIX, {"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use MuonDimensionNumbers"),
+        (MATRIX, {"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use a string"),
         (MATRIX, (Rule("mine", "z", None), FLAX), r"dims has Rule.* at '0'; .*\*FLAX"),
-        ({"q_einsum": {"w": jnp.ones((8, 32, 16))}}, FLAX, "'q_einsum/w'.*no rule"),
+        ({"x_einsum": {"w": jnp.ones((8, 32, 16))}}, FLAX, "'x_einsum/w'.*no rule"),
+        (
+            {"linear": {"weight": jnp.ones((8, 32)), "bias": jnp.ones(8)}},
+            FLAX,
+            r"'linear/weight'.*'matrix', but then its bias .*\(32,\), not \(8,\)",
+        ),
         ({"wq": {"kernel": jnp.ones((32, 4, 8, 2))}}, FLAX, "'wq/kernel'.*no rule"),
         (
             {"wq": {"kernel": jnp.ones((32, 4, 8))}, "wo": {"kernel": jnp.ones((4, 8, 32))}},
@@ -365,11 +368,9 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (MATRIX, {"a": {"w": MuonDimensionNumbers(0, 0)}}, "'a/w'.*none twice"),
         (MATRIX, {"a": {"w": MuonDimensionNumbers(-2, 0)}}, "'a/w'.*none twice"),
         (MATRIX, {"a": {"w": MuonDimensionNumbers((), (0, 1))}}, "'a/w'.*an axis each"),
-        (
-            MATRIX,
-            {"a": {"w": "matrix"}},
-            r"dims has 'matrix' at 'a/w'; use MuonDimensionNumbers",
-        ),
+        (MATRIX, {"a": {"w": 2.0}}, "dims has 2.0 at 'a/w'; use a string such as 'in out'"),
+        (MATRIX, {"a": {"w": "matrix"}}, "  matrix\n        \\^ no axis is 'in'"),
+        (MATRIX, {"a": {"w": "in out out"}}, "'a/w'.*'in out out' is for 3 axes"),
         (
             {"b": jnp.ones(3)},
             {"b": MuonDimensionNumbers(0, 0)},

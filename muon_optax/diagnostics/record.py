@@ -97,11 +97,8 @@ def record_muon(
 
     def init(params: optax.Params) -> RecordState:
         state = muon.init(params)
-        measured = {
-            path: {name: jnp.zeros([view.sides(leaf.shape)[0]]) for name in names}
-            for path, view, leaf in _matrices(dims, params)
-        }
-        return RecordState(state, jnp.full([], -1, jnp.int32), _as_float32(measured))
+        measured = _nothing_measured(names, dims, params)
+        return RecordState(state, jnp.full([], -1, jnp.int32), measured)
 
     def update(
         updates: optax.Updates,
@@ -203,13 +200,23 @@ def _matrices(dims: Dims, tree: Any) -> list[tuple[str, MatrixView, Array]]:
     return [(path, view, x) for path, view, x in triples if view]
 
 
+def _nothing_measured(names: list[str], dims: Dims, params: Any) -> dict:
+    return {
+        path: {name: jnp.zeros([sum(n for n, *_ in view.sides)], jnp.float32) for name in names}
+        for path, view, _ in _matrices(dims, params)
+    }
+
+
 def _measured(names: list[str], dims: Dims, *trees: Any) -> dict[str, dict[str, Array]]:
     """The measures of every matrix, of its gradient, momentum and update."""
     measured = {}
     for triples in zip(*(_matrices(dims, tree) for tree in trees)):
         path, view, _ = triples[0]
-        matrices = [view.to_matrices(x) for _, _, x in triples]
-        measured[path] = {name: MEASURES[name](*matrices) for name in names}
+        stacks = list(zip(*(view.to_matrices(x) for _, _, x in triples)))
+        measured[path] = {
+            name: jnp.concatenate([MEASURES[name](*matrices) for matrices in stacks])
+            for name in names
+        }
     return _as_float32(measured)
 
 

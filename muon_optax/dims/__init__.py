@@ -1,7 +1,8 @@
 """Knows which leaf of a tree is a matrix, along which axes, and its `[batch, in, out]`.
 
-A spec is optax's own `MuonDimensionNumbers(reduction_axis, output_axis)`, or None for a
-leaf that is no matrix; axes in neither are batch axes. Wherever `dims` is an argument, it is
+A spec is a string with a word for each axis, such as `"layers in (heads=12 out)"`; or
+optax's own `MuonDimensionNumbers(reduction_axis, output_axis)`, where axes in neither are
+batch axes; or None for a leaf that is no matrix. Wherever `dims` is an argument, it is
 
 - None: every leaf is a matrix `[fan_in, fan_out]`;
 - a tuple of `Rule`s, such as `FLAX`: the first that matches path and rank decides;
@@ -12,9 +13,17 @@ leaf that is no matrix; axes in neither are batch axes. Wherever `dims` is an ar
 
 from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
+from muon_optax.dims.layouts import EQUINOX as EQUINOX
+from muon_optax.dims.layouts import FLAX as FLAX
+from muon_optax.dims.layouts import HALIAX as HALIAX
+from muon_optax.dims.layouts import LAYOUTS as LAYOUTS
+from muon_optax.dims.layouts import MAXTEXT as MAXTEXT
+from muon_optax.dims.resolve import Assignment as Assignment
 from muon_optax.dims.resolve import Dims as Dims
+from muon_optax.dims.resolve import assign as assign
 from muon_optax.dims.resolve import resolve as resolve
-from muon_optax.dims.rules import FLAX as FLAX
 from muon_optax.dims.rules import Rule as Rule
+from muon_optax.dims.spec import SpecError as SpecError
 from muon_optax.dims.view import MatrixView as MatrixView
 from muon_optax.dims.view import Spec as Spec
+from muon_optax.dims.view import view_of as view_of

@@ -1,5 +1,6 @@
 """Knows what the leaves beside a kernel say against a guess of its axes."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -8,6 +9,7 @@ from muon_optax.dims.view import MatrixView
 Shapes = Mapping[str, tuple[int, ...] | None]  # by path; None where optax has masked a leaf
 
 _QUERY = ("query", "q", "query_proj", "q_proj")
+_GATE = "gating_einsum"
 _OUT = ("out", "o", "out_proj", "o_proj")
 
 
@@ -22,16 +24,17 @@ def contradiction(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     Returns:
       None where nothing does.
     """
-    doubts = (_of_bias, _of_heads, _of_stack)
+    doubts = (_of_gate,) if name.endswith(_GATE) else (_of_bias, _of_heads, _of_stack)
     return next(filter(None, (doubt(view, name, shapes) for doubt in doubts)), None)
 
 
 def _of_bias(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     """A layer's bias has the batch and the output axes of its kernel."""
-    module, _, kind = name.rpartition("kernel")
-    bias, shape = None if kind else shapes.get(f"{module}bias"), shapes[name] or ()
+    beside, found = re.subn(r"(kernel|weight)$", "bias", name)
+    bias, shape = shapes.get(beside) if found else None, shapes[name] or ()
     expected = tuple(shape[axis] for axis in view.batch + view.output)
-    if bias is None or bias == expected:
+    # Equinox's convolutions have a bias [out, 1, 1].
+    if bias is None or _without_ones(bias) == _without_ones(expected):
         return None
     return f"then its bias would have shape {expected}, not {bias}"
 
@@ -50,6 +53,15 @@ def _of_heads(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     return f"then its query has heads {query[-2:]}, and its output {out[-3:-1]}"
 
 
+def _of_gate(view: MatrixView, name: str, shapes: Shapes) -> str | None:
+    """Gemma's gate, a stack of two, ends where `linear` beside it begins."""
+    linear, shape = shapes.get(name.removesuffix(_GATE) + "linear"), shapes[name] or ()
+    output = math.prod(shape[axis] for axis in view.output)
+    if not linear or linear[-2] == output:
+        return None
+    return f"then 'linear' beside it would begin with {output}, not with {linear[-2]}"
+
+
 def _of_stack(view: MatrixView, name: str, shapes: Shapes) -> str | None:
     """Layers that are stacked all have the stack's axis in front, and no plain kernel."""
     module, others = name if view.batch else "", []
@@ -64,3 +76,7 @@ def _of_stack(view: MatrixView, name: str, shapes: Shapes) -> str | None:
         if shape is not None and (shape[:1] != (layers,) or plain):
             return f"then {other!r} beside it, {shape}, would be {layers} layers, too"
     return None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)

@@ -1,17 +1,31 @@
-"""Knows how `dims`, in any of its forms, becomes one spec per leaf."""
+"""Knows how `dims`, in any of its forms, becomes one view per leaf."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
 from muon_optax.checks import LeafError, check_float_array, path_name
-from muon_optax.dims.rules import Rule, find_spec
+from muon_optax.dims.rules import Rule, find_rule
 from muon_optax.dims.view import MatrixView, Spec, view_of
 
 Dims = Any  # None, rules, specs or a function to them: see `muon_optax.dims`
+
+
+class Assignment(NamedTuple):
+    """What `dims` says of one leaf.
+
+    Attributes:
+      path: The leaf's, such as `"layers/0/kernel"`.
+      view: None where it is no matrix.
+      rule: Which decided; None where a spec did.
+    """
+
+    path: str
+    view: MatrixView | None
+    rule: Rule | None
 
 
 def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
@@ -19,11 +33,34 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
 
     Args:
       dims: See `muon_optax.dims`.
+      params: See `assign`.
+
+    Returns:
+      Per leaf its view, or None where it is no matrix.
+
+    Raises:
+      ValueError: See `assign`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import FLAX
+      >>> query = {"kernel": jnp.ones((32, 4, 8)), "bias": jnp.ones((4, 8))}
+      >>> [view and view.sides for view in resolve(FLAX, {"query": query})]
+      [None, ((1, 32, 32),)]
+    """
+    return [assignment.view for assignment in assign(dims, params)]
+
+
+def assign(dims: Dims, params: Any) -> list[Assignment]:
+    """Path, view and rule of every leaf, in the order of `jax.tree.leaves(params)`.
+
+    Args:
+      dims: See `muon_optax.dims`.
       params: A tree of arrays or `jax.ShapeDtypeStruct`s. Nodes masked out by optax have no
         leaves.
 
     Returns:
-      Per leaf its view, or None where it is no matrix.
+      One `Assignment` for each leaf.
 
     Raises:
       LeafError: If a leaf is not of floats, has no spec or one that does not fit its axes,
@@ -34,9 +71,8 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
     Example:
       >>> import jax.numpy as jnp
       >>> from muon_optax import FLAX
-      >>> query = {"kernel": jnp.ones((32, 4, 8)), "bias": jnp.ones((4, 8))}
-      >>> resolve(FLAX, {"query": query})
-      [None, MatrixView(batch=(), reduction=(0,), output=(1, 2))]
+      >>> [(a.path, a.rule.role) for a in assign(FLAX, {"wte": jnp.ones((50, 8))})]
+      [('wte', 'token or position table')]
     """
     if callable(dims):
         dims = dims(params)
@@ -47,17 +83,25 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
         raise ValueError(f"two leaves have one path among {[name for name, _ in named]}")
     if isinstance(dims, Rule):
         dims = (dims,)
-    if dims is None:
-        specs = [_plain_matrix(name, leaf) for name, leaf in named]
-    elif isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
+    if isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
         everything = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
         shapes = {path_name(path): getattr(x, "shape", None) for path, x in everything}
-        specs = [find_spec(dims, name, leaf, shapes) for name, leaf in named]
+        rules = [find_rule(dims, name, leaf, shapes) for name, leaf in named]
+        specs = [rule.spec for rule in rules]
     else:
-        given = _given(dims)
-        _check_used(given, params)
-        specs = [given[_covering(given, name, leaf)] for name, leaf in named]
-    return [view_of(spec, name, leaf) for spec, (name, leaf) in zip(specs, named)]
+        specs, rules = _specs(dims, named, params), [None] * len(named)
+    return [
+        Assignment(name, view_of(spec, name, leaf), rule)
+        for (name, leaf), spec, rule in zip(named, specs, rules)
+    ]
+
+
+def _specs(dims: Any, named: list[tuple[str, Any]], params: Any) -> list[Spec]:
+    if dims is None:
+        return [_plain_matrix(name, leaf) for name, leaf in named]
+    given = _given(dims)
+    _check_used(given, params)
+    return [given[_covering(given, name, leaf)] for name, leaf in named]
 
 
 def _plain_matrix(name: str, leaf: Any) -> Spec:
@@ -80,8 +124,9 @@ def _given(specs: Any) -> dict[str, Spec]:
     for path, spec in jax.tree.leaves_with_path(specs, is_leaf=_is_spec):
         if not _is_spec(spec):
             raise ValueError(
-                f"dims has {spec!r} at {path_name(path)!r}; use MuonDimensionNumbers(in_axes, "
-                "out_axes) or None for a leaf, dims=(Rule(...), *FLAX) for rules"
+                f"dims has {spec!r} at {path_name(path)!r}; use a string such as 'in out', "
+                "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, dims=(Rule(...), "
+                "*FLAX) for rules"
             )
         given[path_name(path)] = spec
     return given
@@ -100,7 +145,7 @@ def _check_used(given: dict[str, Spec], params: Any) -> None:
 
 
 def _is_spec(x: Any) -> bool:
-    return x is None or isinstance(x, MuonDimensionNumbers)
+    return x is None or isinstance(x, str | MuonDimensionNumbers)
 
 
 def _is_hole(x: Any) -> bool:

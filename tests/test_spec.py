@@ -1,0 +1,164 @@
+"""Strings that name the axes of a logical matrix: what they see, and where they are wrong."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muon_optax import muon, scale_by_muon, scale_by_shape
+from muon_optax.checks import LeafError
+from muon_optax.dims import Rule, SpecError, resolve, view_of
+
+# Name → shape, spec, the matrices that Muon sees: (batch, fan_in, fan_out) of every stack.
+SPECS = {
+    "Dense": ((6, 8), "in out", [(1, 6, 8)]),
+    "torch or Equinox": ((8, 6), "out in", [(1, 6, 8)]),
+    "one axis for both": ((48,), "(in=6 out)", [(1, 6, 8)]),
+    "heads together": ((6, 4, 3), "in out out", [(1, 6, 12)]),
+    "per head": ((6, 4, 3), "in heads out", [(4, 6, 3)]),
+    "per head of a fused axis": ((6, 12), "in (heads=4 out)", [(4, 6, 3)]),
+    "output per head": ((4, 3, 6), "heads in out", [(4, 3, 6)]),
+    "several batch axes": ((2, 3, 6, 8), "layers experts in out", [(6, 6, 8)]),
+    "any batch axes": ((2, 3, 6, 8), "... in out", [(6, 6, 8)]),
+    "none of any": ((6, 8), "... in out", [(1, 6, 8)]),
+    "layers on the second axis": ((6, 5, 8), "in layers out", [(5, 6, 8)]),
+    "convolution HWIO": ((3, 3, 4, 8), "in in in out", [(1, 36, 8)]),
+    "convolution OIHW": ((8, 4, 3, 3), "out in in in", [(1, 36, 8)]),
+    "equal parts": ((6, 24), "in out[q k v]", [(1, 6, 8)] * 3),
+    "unequal parts": ((6, 16), "in out[q=8 k=4 v=4]", [(1, 6, 8), (1, 6, 4), (1, 6, 4)]),
+    "parts that are a stack": ((6, 24), "in (qkv=3 out)", [(3, 6, 8)]),
+    "interleaved groups": (
+        (6, 24),
+        "in (groups=2 out[q=8 k=2 v=2])",
+        [(2, 6, 8), (2, 6, 2), (2, 6, 2)],
+    ),
+    "parts of the rows": ((3, 10, 4), "layers in[a=6 b=4] out", [(3, 6, 4), (3, 4, 4)]),
+    "heads of unequal parts": (
+        (5, 6, 8, 2),
+        "layers in out[q=4 k=2 v=2] out",
+        [(5, 6, 8), (5, 6, 4), (5, 6, 4)],
+    ),
+    "sizes are checked": ((6, 8), "in=6 out=8", [(1, 6, 8)]),
+}
+
+
+@pytest.mark.parametrize("case", SPECS)
+def test_a_string_gives_the_matrices_that_it_names(case):
+    shape, spec, expected = SPECS[case]
+    assert list(view_of(spec, "x", jax.ShapeDtypeStruct(shape, float)).sides) == expected
+
+
+@pytest.mark.parametrize("case", SPECS)
+def test_matrices_and_back_is_the_identity(case):
+    shape, spec, expected = SPECS[case]
+    x = jnp.arange(float(np.prod(shape))).reshape(shape)
+    view = view_of(spec, "x", x)
+    stacks = view.to_matrices(x)
+    assert [stack.shape for stack in stacks] == expected
+    np.testing.assert_array_equal(view.from_matrices(stacks, shape), x)
+
+
+def test_parts_and_factors_are_cut_where_the_string_says():
+    x = np.arange(6 * 24.0).reshape(6, 24)
+    cases = {
+        "in out[q=16 k=4 v=4]": [x[None, :, :16], x[None, :, 16:20], x[None, :, 20:]],
+        "in (heads=4 out)": [x.reshape(6, 4, 6).transpose(1, 0, 2)],
+        "out[a b] in": [x[None, :3].mT, x[None, 3:].mT],
+        "in (out heads=4)": [x.reshape(6, 6, 4).transpose(2, 0, 1)],
+        "in (groups=2 out[q=8 k=4])": [
+            x.reshape(6, 2, 12)[..., :8].transpose(1, 0, 2),
+            x.reshape(6, 2, 12)[..., 8:].transpose(1, 0, 2),
+        ],
+    }
+    for spec, expected in cases.items():
+        found = view_of(spec, "x", x).to_matrices(jnp.asarray(x))
+        for stack, matrices in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(stack, matrices)
+
+
+@pytest.mark.parametrize("case", [c for c, (_, spec, _) in SPECS.items() if "[" in spec])
+def test_update_and_scale_are_those_of_each_matrix_alone(case):
+    """A fused leaf is trained as its matrices would be, were they leaves of their own."""
+    shape, spec, _ = SPECS[case]
+    g = jax.random.normal(jax.random.key(0), shape)
+    view = view_of(spec, "g", g)
+    alone = {str(i): x for i, x in enumerate(view.to_matrices(g))}
+
+    def step(grads, dims):
+        for tx in (scale_by_muon(dims=dims), scale_by_shape("rms_to_rms", dims=dims)):
+            grads, _ = tx.update(grads, tx.init(grads))
+        return grads
+
+    found, expected = step(g, spec), step(alone, "batch in out")
+    for stack, e in zip(view.to_matrices(found), expected.values(), strict=True):
+        # Rounding grows by Newton-Schulz' slope at 0, 485, and by the factor of the shape.
+        np.testing.assert_allclose(stack, e, atol=1e-3)
+    whole = re.sub(r"\[.*\]", "", spec)
+    assert whole == spec or not np.allclose(found, step(g, whole), atol=1e-2)
+
+
+def test_muon_trains_a_fused_leaf_by_a_rule_and_by_a_tree():
+    params = {"qkv": {"kernel": jnp.ones((6, 16))}, "bias": jnp.ones(16)}
+    spec = "in out[q=8 k=4 v=4]"
+    trees = ({"qkv": {"kernel": spec}, "bias": None}, {"qkv": spec, "bias": None})
+    rules = (Rule("qkv", "qkv/kernel", spec), Rule("rest", "", None))
+    updates = []
+    for dims in (*trees, rules):
+        tx = muon(0.1, dims=dims)
+        updates.append(jax.jit(tx.update)(params, tx.init(params), params)[0])
+    for other in updates[1:]:
+        np.testing.assert_array_equal(other["qkv"]["kernel"], updates[0]["qkv"]["kernel"])
+
+
+def test_a_string_says_how_many_axes_its_rule_is_for():
+    rules = (Rule("two", "w", "in out"), Rule("three", "w", "layers out in"))
+    three, two = resolve(rules, {"a/w": jnp.ones((2, 3, 4)), "b/w": jnp.ones((3, 4))})
+    assert (three.sides, two.sides) == (((2, 4, 3),), ((1, 3, 4),))
+
+
+@pytest.mark.parametrize(
+    ("spec", "position", "problem"),
+    [
+        ("in (heads=12 out", 16, "a name is due here, not the end"),
+        ("in (heads= out)", 11, "a size is due here"),
+        ("in out heads=0", 13, "a size is due here, a number ≥ 1"),
+        ("in, out", 2, "a name is due here, not ','"),
+        ("in 4 out", 3, "a name is due here, not '4'"),
+        ("in out[q k", 10, "a name is due here, not the end"),
+        ("in out) in", 6, "a name is due here, not '\\)'"),
+        ("in () out", 4, "a name is due here, not '\\)'"),
+        ("in ... out", 3, "a name is due here, not '...'"),
+        ("layers in", 9, "no axis is 'out'"),
+        ("", 0, "no axis is 'in'"),
+        ("in out[q=4 k]", 3, "give all its parts a size, or none"),
+        ("in heads[q k] out", 3, "a batch axis has a matrix at every index"),
+        ("in[a b] out[c d]", 8, "only one axis may have parts"),
+    ],
+)
+def test_a_wrong_string_is_told_where(spec, position, problem):
+    with pytest.raises(SpecError, match=problem) as caught:
+        view_of(spec, "w", jnp.ones((4, 4)))
+    lines = str(caught.value).splitlines()
+    assert lines[1] == f"  {spec}" and lines[2].index("^") == 2 + position
+    with pytest.raises(SpecError):
+        Rule("mine", "w", spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ("in out out", "is for 3 axes; write a word for each"),
+        ("... in out out", "is for at least 3 axes"),
+        ("in (heads=5 out)", r"the sizes of 'heads out' make 5, its axis has 12"),
+        ("in=7 out", "the sizes of 'in' make 7, its axis has 6"),
+        ("in (a=3 b=4 out=2)", "the sizes of 'a b out' make 24, its axis has 12"),
+        ("in (a b=4 out)", r"give all but one of \(a b out\) a size"),
+        ("in out[q=4 k=4]", "the parts of 'out' make 8, not 12"),
+        ("in out[a b c d e]", "12 cannot be 5 equal parts"),
+    ],
+)
+def test_a_string_that_does_not_fit_names_the_leaf(spec, problem):
+    with pytest.raises(LeafError, match=rf"leaf 'a/w' \(shape \(6, 12\).*{problem}"):
+        resolve({"a": {"w": spec}}, {"a": {"w": jnp.ones((6, 12))}})
