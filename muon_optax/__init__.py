@@ -24,6 +24,8 @@ from muon_optax.dims import FLAX as FLAX
 from muon_optax.dims import LAYOUTS as LAYOUTS
 from muon_optax.dims import MuonDimensionNumbers as MuonDimensionNumbers
 from muon_optax.dims import Rule as Rule
+from muon_optax.planning import Plan as Plan
+from muon_optax.planning import plan as plan
 from muon_optax.polar import METHODS as METHODS
 from muon_optax.polar import SVD as SVD
 from muon_optax.polar import DualNorm as DualNorm

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_schedulable, path_name
 from muon_optax.diagnostics import record_muon
-from muon_optax.dims import FLAX, Dims, resolve
+from muon_optax.dims import FLAX, Dims, check_trains, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.transform import scale_by_muon, scale_by_shape
 
@@ -143,11 +143,7 @@ def _partition(
 
     def on(tree: Any) -> optax.GradientTransformationExtraArgs:
         views = resolve(dims, tree)
-        if views and not any(views):
-            raise ValueError(
-                "muon has no matrix to train: dims gives every leaf to the fallback. Use "
-                "the fallback alone, or a dims that names the matrices"
-            )
+        check_trains(views)
         labels = ["muon" if view else "adam" for view in views]
         paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
         specs = {path: view.spec if view else None for path, view in zip(paths, views)}

@@ -1,6 +1,6 @@
 """Knows how `dims`, in any of its forms, becomes one view per leaf."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -94,6 +94,22 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
         Assignment(name, view_of(spec, name, leaf), rule)
         for (name, leaf), spec, rule in zip(named, specs, rules)
     ]
+
+
+def check_trains(views: Sequence[MatrixView | None]) -> None:
+    """Refuse a tree in which Muon has nothing to train.
+
+    Args:
+      views: Of all leaves.
+
+    Raises:
+      ValueError: If there are leaves, and none is a matrix.
+    """
+    if views and not any(views):
+        raise ValueError(
+            "muon has no matrix to train: dims gives every leaf to the fallback. Use "
+            "the fallback alone, or a dims that names the matrices"
+        )
 
 
 def _specs(dims: Any, named: list[tuple[str, Any]], params: Any) -> list[Spec]:

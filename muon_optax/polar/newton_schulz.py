@@ -17,7 +17,7 @@ from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
 from muon_optax.polar.arrays import check_matrix, product, scaled
 from muon_optax.polar.gram import gram_factor
 from muon_optax.polar.normalize import Normalization, norm_bound
-from muon_optax.polar.plan import Form, Plan, segments
+from muon_optax.polar.plan import Form, PolarPlan, segments
 from muon_optax.polynomials import power_products
 from muon_optax.stacking import call_once
 
@@ -146,7 +146,7 @@ class NewtonSchulz:
         plan = self.plan(shape, dtype)
         return plan.m, jnp.dtype(dtype), plan.segments
 
-    def plan(self, shape: Sequence[int], dtype: DTypeLike = "float32") -> Plan:
+    def plan(self, shape: Sequence[int], dtype: DTypeLike = "float32") -> PolarPlan:
         """How matrices of a shape are worked on, on JAX's default backend.
 
         Args:
@@ -155,7 +155,7 @@ class NewtonSchulz:
           dtype: Of the input.
 
         Returns:
-          A `Plan`; print it.
+          A `PolarPlan`; print it.
 
         Raises:
           ValueError: If the shape has fewer than two axes.
@@ -170,7 +170,7 @@ class NewtonSchulz:
         operands = self._operands(dtype)
         runs = segments(self.schedule, m, n, float(jnp.finfo(operands).eps), self.form)
         powers = sum(power_products(len(stage) - 1) for stage in self.schedule)
-        return Plan(m, n, operands.name, runs, powers)
+        return PolarPlan(m, n, operands.name, runs, powers)
 
     def _operands(self, dtype: DTypeLike) -> np.dtype:
         """The dtype that products take, given that of the input."""

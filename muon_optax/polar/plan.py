@@ -17,7 +17,7 @@ _CARRYING = 3  # q·h, and r·h·h: small products between two stages of a segme
 
 
 @dataclass(frozen=True)
-class Plan:
+class PolarPlan:
     """How `NewtonSchulz` works on an m × n matrix, m ≤ n; `print` it.
 
     A segment is a run of stages on one Gram matrix `r = x·xᴴ`: each stage multiplies q by

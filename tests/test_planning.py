@@ -1,0 +1,176 @@
+"""The plan: every leaf's treatment in a table, doubts named, equal to what `muon` does."""
+
+import jax
+import jax.numpy as jnp
+import layouts
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from models import LinenTransformer, NnxTransformer, linen_params
+
+from muon_optax import FLAX, METHODS, SVD, MuonDimensionNumbers, Rule, muon, plan
+from muon_optax.checks import path_name
+
+PARAMS = {
+    "Dense_0": {"kernel": jnp.ones((6, 8)), "bias": jnp.ones(8)},
+    "qkv": {"kernel": jnp.ones((6, 16))},
+    "experts": {"up": jnp.ones((3, 6, 24))},
+    "head": {"kernel": jnp.ones((8, 10))},
+}
+RULES = (Rule("fused attention", "qkv/kernel$", "in out[q=8 k=4 v=4]"), *FLAX)
+
+
+def by_path(made):
+    return {leaf.path: leaf for leaf in made.leaves}
+
+
+def test_a_leaf_has_role_view_scale_rate_optimizer_flops_and_reason():
+    leaves = by_path(plan(PARAMS, RULES, learning_rate=0.1, adam_learning_rate=0.01))
+    assert leaves.keys() == {path_name(path) for path, _ in jax.tree.leaves_with_path(PARAMS)}
+    fused = leaves["qkv/kernel"]
+    assert (fused.role, fused.optimizer, fused.size) == ("fused attention", "Muon", 96)
+    assert fused.why == "rule 1, qkv/kernel$ → in out[q=8 k=4 v=4]"
+    assert fused.matrices == ((1, 6, 8), (1, 6, 4), (1, 6, 4))
+    root = (8 / 6) ** 0.5
+    assert fused.scales == pytest.approx((root, 1, 1))
+    assert fused.rates == pytest.approx((0.1 * root, 0.1, 0.1))
+    polar = METHODS["jordan"]
+    assert fused.flops == polar.plan((6, 8)).flops + 2 * polar.plan((6, 4)).flops
+    experts = leaves["experts/up"]
+    assert experts.matrices == ((3, 6, 24),) and experts.scales == (2.0,)
+    assert experts.flops == 3 * polar.plan((6, 24)).flops
+    head = leaves["head/kernel"]
+    assert (head.optimizer, head.role, head.matrices) == ("fallback", "output head", ())
+    assert head.rates == (0.01,) and head.scales == () and head.flops == 0
+
+
+def test_without_rates_and_with_another_method_and_scale():
+    made = plan(PARAMS, RULES, method=SVD(), shape_scaling="adam_rms")
+    leaves = by_path(made)
+    assert leaves["experts/up"].scales == pytest.approx((0.2 * 24**0.5,))
+    assert leaves["experts/up"].flops is None
+    assert all(leaf.rates == () for leaf in made.leaves)
+    assert "GFLOP" in str(made)
+
+
+def test_the_fallback_has_muons_rate_where_it_has_none_of_its_own():
+    assert by_path(plan(PARAMS, RULES, learning_rate=0.1))["head/kernel"].rates == (0.1,)
+
+
+def test_specs_are_given_as_the_reason():
+    dims = {"a": "in out", "b": MuonDimensionNumbers(0, 1), "c": None}
+    leaves = by_path(plan({name: jnp.ones((2, 3)) for name in dims}, dims))
+    assert leaves["a"].why == "dims: a spec, 'in out'"
+    assert "MuonDimensionNumbers(reduction_axis=0" in leaves["b"].why
+    assert (leaves["c"].role, leaves["c"].why) == ("no matrix", "dims: a spec, None")
+    assert by_path(plan(jnp.ones((2, 3)), None))[""].why == "dims: every leaf is a matrix"
+
+
+TREES = {
+    "dict": (lambda: PARAMS, RULES),
+    "linen": (lambda: linen_params(LinenTransformer(), jnp.zeros((1, 8), jnp.int32)), FLAX),
+    "nnx": (lambda: nnx.state(NnxTransformer(nnx.Rngs(0)), nnx.Param), FLAX),
+}
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_the_plan_is_what_muon_does(tree):
+    """A step of plain polar factors has RMS rate·√(rank/size), of AdamW the rate."""
+    make, dims = TREES[tree]
+    params = make()
+    made = plan(params, dims, learning_rate=0.1, adam_learning_rate=0.01)
+    tx = muon(0.1, SVD(), nesterov=False, adam_learning_rate=0.01, dims=dims)
+    grads = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
+    updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+    for leaf, update in zip(made.leaves, jax.tree.leaves(updates), strict=True):
+        squares = [
+            rate**2 * count * min(sides)
+            for rate, (count, *sides) in zip(leaf.rates, leaf.matrices)
+        ] or [leaf.rates[0] ** 2 * leaf.size]
+        np.testing.assert_allclose(jnp.linalg.norm(update), sum(squares) ** 0.5, rtol=1e-3)
+
+
+def test_a_plan_needs_shapes_only():
+    shapes = jax.eval_shape(lambda: PARAMS)
+    assert plan(shapes, RULES) == plan(PARAMS, RULES)
+    assert plan(PARAMS, lambda params: RULES) == plan(PARAMS, RULES)
+
+
+def test_layers_that_are_treated_alike_share_a_line():
+    said = str(plan(layouts.params("hf_gpt2"), layouts.rules("hf_gpt2")))
+    (fused,) = [line for line in said.splitlines() if "c_attn/kernel  " in line]
+    cells = fused.split()
+    assert cells[0] == "transformer/h/{0..11}/attn/c_attn/kernel" and cells[1] == "2304×768"
+    assert "3 of 768 × 768" in fused
+    assert "Muon trains 84,934,656 of 124,439,808 parameters: 72 matrices." in said
+    assert len(said.splitlines()) < 30
+
+
+def test_numbers_in_a_path_stay_apart_where_their_leaves_differ():
+    params = {f"layer_{i}": {"kernel": jnp.ones((4, 4 + i // 2))} for i in (0, 1, 3, 7)}
+    lines = str(plan(params)).splitlines()[2:5]
+    assert [line.split()[0] for line in lines] == [
+        "layer_{0..1}/kernel",
+        "layer_3/kernel",
+        "layer_7/kernel",
+    ]
+    same = {f"layer_{i}": {"kernel": jnp.ones((4, 4))} for i in (0, 3, 7)}
+    assert str(plan(same)).splitlines()[2].startswith("layer_{0,3,7}/kernel")
+
+
+def test_a_notebook_gets_a_table():
+    rule = Rule("a<b", "Dense_0/kernel", "in out")
+    shown = plan(PARAMS, (rule, *RULES))._repr_html_()
+    assert shown.count("<tr>") == 1 + len(jax.tree.leaves(PARAMS))
+    assert "<td>a&lt;b</td>" in shown and "<p>Muon trains" in shown
+
+
+DOUBTFUL = {
+    "embedding": ({"codes": {"kernel": (4096, 64)}}, "4096 × 64: one side is over 20 times"),
+    "output layer": ({"Dense_9": {"kernel": (64, 4096)}}, "an embedding or an output layer"),
+    "depthwise": ({"Conv_0": {"kernel": (3, 3, 1, 64)}}, "or is it depthwise"),
+    "bias stack": ({"experts": {"up_bias_in": (3, 8, 16)}}, "sounds like a bias or a gain"),
+    "scalar stack": ({"experts": {"A_log": (3, 8, 16)}}, "sounds like a bias or a gain"),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTFUL)
+def test_a_doubtful_leaf_is_named_and_strictly_refused(case):
+    shapes, problem = DOUBTFUL[case]
+    is_shape = lambda x: isinstance(x, tuple)
+    params = jax.tree.map(layouts.struct, shapes, is_leaf=is_shape)
+    params["fine"] = {"kernel": layouts.struct((8, 8))}
+    (doubtful,) = (made := plan(params)).doubts
+    assert problem in doubtful.doubt
+    assert f"doubtful: {doubtful.path}: " in str(made) and " (?)" in str(made)
+    with pytest.raises(ValueError, match=rf"doubtful leaves:\n  {doubtful.path} .*{problem}"):
+        plan(params, strict=True)
+    spec = " ".join(["batch"] * (len(doubtful.shape) - 2) + ["in", "out"])
+    for mine in (spec, None):  # what the user has said is not doubted
+        rules = (Rule("mine", f"^{doubtful.path}$", mine), *FLAX)
+        assert plan(params, rules, strict=True).doubts == ()
+
+
+def test_adapters_may_be_lopsided():
+    params = {"lora_a": {"kernel": jnp.ones((4096, 8))}, "up": {"kernel": jnp.ones((20, 1))}}
+    assert plan(params, strict=True).doubts == ()
+
+
+@pytest.mark.parametrize("model", layouts.DATA)
+def test_no_leaf_of_a_public_model_is_doubtful(model):
+    made = plan(layouts.params(model), layouts.rules(model))
+    greyscale = {"layers/0/weight"} if model == "equinox_mnist_cnn" else set()
+    assert {leaf.path for leaf in made.doubts} == greyscale
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(ValueError, match="no matrix to train"):
+        plan({"bias": jnp.ones(3)})
+    with pytest.raises(ValueError, match=r"leaf 'a'.*no rule knows"):
+        plan({"a": jnp.ones((2, 3, 4, 5))})
+    with pytest.raises(ValueError, match="method='svd'"):
+        plan(PARAMS, RULES, method="svd")
+    with pytest.raises(ValueError, match="unknown shape scaling 'muon'"):
+        plan(PARAMS, RULES, shape_scaling="muon")
+    assert plan({"a": optax.MaskedNode()}).leaves == ()
