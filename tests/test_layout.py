@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "muon_optax.stacking": set(),
     "muon_optax.scaling": set(),
     "muon_optax.planning": {"dims", "planning", "polar", "scaling"},
+    "muon_optax.decay": {"checks"},
     "muon_optax.transform": {"checks", "dims", "polar", "scaling"},
     "muon_optax.diagnostics": {"checks", "diagnostics", "dims", "polar", "transform"},
     "muon_optax.alias": {"checks", "diagnostics", "dims", "polar", "transform"},
