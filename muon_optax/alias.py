@@ -8,9 +8,11 @@ import jax
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax.checks import check_schedulable, path_name
+from muon_optax.checks import check_schedulable
+from muon_optax.decay import add_decayed_weights
 from muon_optax.diagnostics import record_muon
-from muon_optax.dims import FLAX, Dims, check_trains, resolve
+from muon_optax.dims import FLAX, Dims
+from muon_optax.partition import partition_matrices
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.transform import scale_by_muon, scale_by_shape
 
@@ -131,39 +133,7 @@ def muon(
         )
 
     matrices(dims)  # what is out of its range raises here, not at init
-    return _partition(matrices, fallback, dims)
-
-
-def _partition(
-    matrices: Callable[[Dims], optax.GradientTransformation],
-    fallback: optax.GradientTransformation,
-    dims: Dims,
-) -> optax.GradientTransformationExtraArgs:
-    """`optax.partition`, with `dims` resolved on the whole tree, before parts are masked."""
-
-    def on(tree: Any) -> optax.GradientTransformationExtraArgs:
-        views = resolve(dims, tree)
-        check_trains(views)
-        labels = ["muon" if view else "adam" for view in views]
-        paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
-        specs = {path: view.spec if view else None for path, view in zip(paths, views)}
-        return optax.partition(
-            {"muon": matrices(specs), "adam": fallback},
-            jax.tree.structure(tree).unflatten(labels),
-        )
-
-    def init(params: optax.Params) -> Any:
-        return on(params).init(params)
-
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, Any]:
-        return on(updates).update(updates, state, params, **extra_args)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return partition_matrices(matrices, fallback, dims)
 
 
 def _adamw(
@@ -188,12 +158,12 @@ def _adamw(
 def _decay(
     name: str, weight_decay: optax.ScalarOrSchedule, mask: Any = None
 ) -> optax.GradientTransformation:
-    """`optax.add_decayed_weights`, but where the decay is 0: it asks for parameters."""
+    """None where the decay is 0 for ever, for it asks for parameters."""
     check_schedulable(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
     comes_later = callable(weight_decay) or isinstance(weight_decay, jax.Array)
     if not comes_later and weight_decay == 0:
         return optax.identity()
-    return optax.add_decayed_weights(weight_decay, mask)
+    return add_decayed_weights(weight_decay, mask)
 
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> None:

@@ -1,4 +1,4 @@
-"""Knows how weights decay beside a step: only along it, or free of its learning rate."""
+"""Knows how weights decay beside a step: with its rate, along it only, or by themselves."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +22,37 @@ class DecayState(NamedTuple):
     """
 
     count: Array
+
+
+def add_decayed_weights(
+    weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    """`u ← u + λ·W`: `optax.add_decayed_weights`, but for two cases.
+
+    In optax 0.2.6 its schedule stays at step 0, and a traced λ widens the updates of bfloat16
+    weights to float32. To stand before `optax.scale_by_learning_rate`, which then multiplies λ.
+
+    Args:
+      weight_decay: λ, a number ≥ 0 or a schedule of it by step.
+      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
+        in `optax.masked`; None for all. A function is named in the `static_args` of
+        `optax.inject_hyperparams`.
+
+    Returns:
+      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
+
+    Example:
+      >>> tx = add_decayed_weights(0.1)
+      >>> w, u = jnp.array([10.0, -10.0]), jnp.array([1.0, 1.0])
+      >>> tx.update(u, tx.init(w), w)[0].tolist()
+      [2.0, 0.0]
+
+    Source: Loshchilov & Hutter 2019, arXiv 1711.05101.
+    """
+    return _each(lambda u, w, decay: u + decay * w, weight_decay, mask)
 
 
 def add_cautious_weight_decay(
@@ -95,8 +126,6 @@ def add_independent_weight_decay(
     return _each(lambda u, w, decay: u - decay * w, weight_decay, mask)
 
 
-# Not optax.add_decayed_weights: in optax 0.2.6 its schedule stays at step 0, and a traced λ
-# widens the updates of bfloat16 weights to float32.
 def _each(
     decayed: Callable[[Array, Array, ArrayLike], Array],
     weight_decay: optax.ScalarOrSchedule,

@@ -12,7 +12,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import LeafError, check_number, check_schedulable, path_name
-from muon_optax.dims import Dims, MatrixView, resolve
+from muon_optax.dims import Dims, MatrixView, matrix_views
 from muon_optax.polar import NewtonSchulz, PolarMethod, check_method, polar_all
 from muon_optax.scaling import shape_factor
 
@@ -93,7 +93,7 @@ def scale_by_muon(
         check_number("max_stack_bytes", max_stack_bytes, allowed, lambda b: b >= 1)
 
     def init(params: optax.Params) -> MuonState:
-        _views(dims, params)
+        matrix_views(dims, params)
         mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
         return MuonState(count=jnp.zeros([], jnp.int32), mu=mu)
 
@@ -104,7 +104,7 @@ def scale_by_muon(
         **extra_args: Any,
     ) -> tuple[optax.Updates, MuonState]:
         del extra_args
-        views = _views(dims, updates)
+        views = matrix_views(dims, updates)
         decay = beta(state.count) if callable(beta) else beta
         count = jnp.asarray(optax.safe_increment(state.count))
         gain = 1.0 if heavy_ball else 1 - decay
@@ -147,7 +147,7 @@ def scale_by_shape(
     shape_factor(rule, 1, 1)
 
     def init(params: optax.Params) -> optax.EmptyState:
-        _views(dims, params)
+        matrix_views(dims, params)
         return optax.EmptyState()
 
     def update(
@@ -158,25 +158,12 @@ def scale_by_shape(
     ) -> tuple[optax.Updates, Any]:
         del params, extra_args
         leaves, treedef = jax.tree.flatten(updates)
-        scaled = [_scaled(rule, x, view) for x, view in zip(leaves, _views(dims, updates))]
+        scaled = [
+            _scaled(rule, x, view) for x, view in zip(leaves, matrix_views(dims, updates))
+        ]
         return treedef.unflatten(scaled), state
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _views(dims: Dims, tree: Any) -> list[MatrixView]:
-    """`resolve`, for trees in which every leaf has to be a matrix."""
-    views = []
-    for (path, leaf), view in zip(jax.tree.leaves_with_path(tree), resolve(dims, tree)):
-        if view is None:
-            raise LeafError(
-                path_name(path),
-                leaf,
-                "dims says it is no matrix; muon() gives such leaves to its fallback, "
-                "optax.masked(scale_by_muon(...), mask) leaves them out",
-            )
-        views.append(view)
-    return views
 
 
 def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:

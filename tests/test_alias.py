@@ -92,7 +92,7 @@ def test_parameters_are_not_needed_where_nothing_decays():
     tx = muon(0.1)
     updates, _ = tx.update(GRADS, tx.init(PARAMS))
     assert jax.tree.structure(updates) == jax.tree.structure(GRADS)
-    with pytest.raises(ValueError, match="requires the current value of"):
+    with pytest.raises(ValueError, match="params=None; weights decay by their values"):
         decayed = muon(0.1, weight_decay=0.1)
         decayed.update(GRADS, decayed.init(PARAMS))
 

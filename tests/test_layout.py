@@ -25,10 +25,20 @@ MAY_IMPORT = {
     "muon_optax.scaling": set(),
     "muon_optax.planning": {"dims", "planning", "polar", "scaling"},
     "muon_optax.decay": {"checks"},
-    "muon_optax.qk_clip": {"checks"},
+    "muon_optax.attention": {"checks"},
+    "muon_optax.neurons": {"checks", "dims"},
+    "muon_optax.partition": {"dims"},
     "muon_optax.transform": {"checks", "dims", "polar", "scaling"},
     "muon_optax.diagnostics": {"checks", "diagnostics", "dims", "polar", "transform"},
-    "muon_optax.alias": {"checks", "diagnostics", "dims", "polar", "transform"},
+    "muon_optax.alias": {
+        "checks",
+        "decay",
+        "diagnostics",
+        "dims",
+        "partition",
+        "polar",
+        "transform",
+    },
 }
 
 

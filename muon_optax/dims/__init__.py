@@ -22,6 +22,7 @@ from muon_optax.dims.resolve import Assignment as Assignment
 from muon_optax.dims.resolve import Dims as Dims
 from muon_optax.dims.resolve import assign as assign
 from muon_optax.dims.resolve import check_trains as check_trains
+from muon_optax.dims.resolve import matrix_views as matrix_views
 from muon_optax.dims.resolve import resolve as resolve
 from muon_optax.dims.rules import Rule as Rule
 from muon_optax.dims.spec import SpecError as SpecError

@@ -96,6 +96,32 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
     ]
 
 
+def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
+    """`resolve`, for trees in which every leaf has to be a matrix.
+
+    Args:
+      dims: See `muon_optax.dims`.
+      tree: See `assign`.
+
+    Returns:
+      Per leaf its view.
+
+    Raises:
+      LeafError: If a leaf is no matrix; and see `assign`.
+    """
+    views = []
+    for (path, view, _), leaf in zip(assign(dims, tree), jax.tree.leaves(tree)):
+        if view is None:
+            raise LeafError(
+                path,
+                leaf,
+                "dims says it is no matrix; muon() gives such leaves to its fallback, "
+                "optax.masked(scale_by_muon(...), mask) leaves them out",
+            )
+        views.append(view)
+    return views
+
+
 def check_trains(views: Sequence[MatrixView | None]) -> None:
     """Refuse a tree in which Muon has nothing to train.
 

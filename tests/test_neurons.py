@@ -1,0 +1,139 @@
+"""NorMuon's second moment: against its formula, on logical matrices, in every dtype."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from muon_optax import (
+    FLAX,
+    MuonDimensionNumbers,
+    muon,
+    partition_matrices,
+    scale_by_muon,
+    scale_by_neuron,
+    scale_by_shape,
+)
+
+
+def by_formula(updates, b2=0.95, eps=1e-10):
+    """Of a sequence of matrices `[fan_in, fan_out]`, in float64."""
+    v, scaled = 0.0, []
+    for o in np.asarray(updates, np.float64):
+        v = b2 * v + (1 - b2) * (o**2).mean(0)
+        each = o / (np.sqrt(v) + eps)
+        scaled.append(each * np.linalg.norm(o) / np.linalg.norm(each))
+    return scaled
+
+
+def run(tx, updates):
+    state, scaled, update = tx.init(updates[0]), [], jax.jit(tx.update)
+    for u in updates:
+        u, state = update(u, state)
+        scaled.append(u)
+    return scaled, state
+
+
+@pytest.mark.parametrize("b2", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4)], ids=str)
+def test_ten_steps_equal_the_formula(shape, b2):
+    updates = np.random.default_rng(0).standard_normal((10, *shape)).astype(np.float32)
+    found, _ = run(scale_by_neuron(b2), jnp.asarray(updates))
+    np.testing.assert_allclose(found, by_formula(updates, b2), rtol=1e-5, atol=1e-6)
+    inputs = np.stack(by_formula(updates.swapaxes(1, 2), b2)).swapaxes(1, 2)
+    for wrong in (by_formula(updates, b2 + 0.04), inputs, updates):
+        assert np.abs(np.subtract(found, wrong)).max() > 1e-2
+
+
+def test_eps_bounds_what_a_silent_neuron_gets():
+    o = jnp.array([[1.0, 1e-6], [1.0, 1e-6]])
+    found, _ = run(scale_by_neuron(0.0, eps=1e-3), [o])
+    np.testing.assert_allclose(found[0], by_formula([o], 0.0, 1e-3)[0], rtol=1e-5)
+
+
+def test_every_part_of_a_fused_leaf_has_its_own_moment_and_norm():
+    dims = "layers in out[q=4 kv=2]"
+    updates = np.random.default_rng(1).standard_normal((5, 3, 7, 6)).astype(np.float32)
+    found, state = run(scale_by_neuron(dims=dims), jnp.asarray(updates))
+    assert [v.shape for v in state.nu] == [(3, 1, 4), (3, 1, 2)]
+    for layer in range(3):
+        for part in (slice(0, 4), slice(4, 6)):
+            expected = by_formula(updates[:, layer, :, part])
+            np.testing.assert_allclose(
+                np.stack(found)[:, layer, :, part], expected, rtol=1e-5, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
+def test_updates_keep_their_dtype_and_norm_and_the_state_is_a_fixed_point(dtype):
+    o = {"w": jax.random.normal(jax.random.key(0), (5, 4)).astype(dtype)}
+    tx = scale_by_neuron()
+
+    def step(state, _):
+        updates, state = tx.update(o, state)
+        return state, updates
+
+    state, updates = jax.lax.scan(step, tx.init(o), None, length=3)
+    assert updates["w"].dtype == jnp.dtype(dtype)
+    assert jax.tree.leaves(state)[0].dtype == jnp.float32
+    norms = jnp.linalg.norm(updates["w"].astype("complex64"), axis=(1, 2))
+    expected = jnp.linalg.norm(o["w"].astype("complex64"))
+    rtol = 8 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(norms, [expected] * 3, rtol=rtol)
+
+
+def test_zero_stays_zero():
+    found, state = run(scale_by_neuron(), [jnp.zeros((3, 4))] * 2)
+    assert not np.any(found) and not np.any(state.nu)
+
+
+def test_it_chains_into_a_whole_model():
+    """Where every neuron gets the same, nothing changes but rounding."""
+    chain = lambda *between: partition_matrices(
+        lambda dims: optax.chain(
+            scale_by_muon(dims=dims),
+            *(make(dims=dims) for make in between),
+            scale_by_shape(dims=dims),
+            optax.scale_by_learning_rate(0.1),
+        ),
+        fallback=optax.adamw(1e-3, weight_decay=0.0),
+    )
+    params = {"up": {"kernel": jnp.eye(4), "bias": jnp.ones(4)}, "head": {"kernel": jnp.eye(4)}}
+    found = []
+    for tx in (chain(), chain(scale_by_neuron), muon(0.1, adam_learning_rate=1e-3)):
+        found.append(jax.jit(tx.update)(params, tx.init(params), params)[0])
+    for other in found[1:]:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found[0], other
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: scale_by_neuron(1.0), r"b2=1.0; use a number in \[0, 1\)"),
+        (lambda: scale_by_neuron(eps=0.0), "eps=0.0; use a number > 0"),
+        (
+            lambda: scale_by_neuron(dims=FLAX).init({"bias": jnp.ones(3)}),
+            "'bias'.*it is no matrix",
+        ),
+        (
+            lambda: partition_matrices(
+                lambda dims: scale_by_muon(dims=dims),
+                optax.sgd(0.1),
+                MuonDimensionNumbers(0, 2),
+            ).init(jnp.ones((2, 3))),
+            "axes that it lacks",
+        ),
+        (
+            lambda: partition_matrices(lambda dims: optax.identity(), optax.sgd(0.1)).init(
+                {"bias": jnp.ones(3)}
+            ),
+            "no matrix to train",
+        ),
+    ],
+)
+def test_bad_arguments_say_what_to_write(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
