@@ -46,10 +46,9 @@ def scale_by_neuron(
 
     Example:
       >>> tx = scale_by_neuron()
-      >>> o = {"w": jnp.array([[0.6, 0.1], [0.8, 0.1]])}
-      >>> updates, _ = tx.update(o, tx.init(o))  # columns of norms 1 and 0.14
-      >>> jnp.linalg.norm(updates["w"], axis=0).round(2).tolist() == [0.71, 0.71]
-      True
+      >>> o = {"w": jnp.diag(jnp.array([1.0, 7.0]))}
+      >>> tx.update(o, tx.init(o))[0]["w"].diagonal().round(3).tolist()
+      [5.0, 5.0]
 
     Source: Li et al. 2025, arXiv 2510.05491 (NorMuon). That the norm stays is the authors'
     code's; the paper multiplies by `0.2·√(fan_in·fan_out)/‖O'‖_F`.
