@@ -13,6 +13,7 @@
 from importlib.metadata import version as _version
 
 from muon_optax import coefficients as coefficients
+from muon_optax import compat as compat
 from muon_optax import diagnostics as diagnostics
 from muon_optax import dims as dims
 from muon_optax import theory as theory

@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_schedulable
-from muon_optax.decay import add_decayed_weights
+from muon_optax.decay import decay_unless_zero
 from muon_optax.diagnostics import record_muon
 from muon_optax.dims import FLAX, Dims
 from muon_optax.partition import partition_matrices
@@ -158,12 +158,8 @@ def _adamw(
 def _decay(
     name: str, weight_decay: optax.ScalarOrSchedule, mask: Any = None
 ) -> optax.GradientTransformation:
-    """None where the decay is 0 for ever, for it asks for parameters."""
     check_schedulable(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
-    comes_later = callable(weight_decay) or isinstance(weight_decay, jax.Array)
-    if not comes_later and weight_decay == 0:
-        return optax.identity()
-    return add_decayed_weights(weight_decay, mask)
+    return decay_unless_zero(weight_decay, mask)
 
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> None:

@@ -55,6 +55,15 @@ def add_decayed_weights(
     return _each(lambda u, w, decay: u + decay * w, weight_decay, mask)
 
 
+def decay_unless_zero(
+    weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
+) -> optax.GradientTransformation:
+    """`add_decayed_weights`, which asks for parameters; nothing where λ is the number 0."""
+    scheduled = callable(weight_decay) or isinstance(weight_decay, jax.Array)
+    zero = not scheduled and weight_decay == 0
+    return optax.identity() if zero else add_decayed_weights(weight_decay, mask)
+
+
 def add_cautious_weight_decay(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformationExtraArgs:

@@ -30,6 +30,17 @@ MAY_IMPORT = {
     "muon_optax.partition": {"dims"},
     "muon_optax.transform": {"checks", "dims", "polar", "scaling"},
     "muon_optax.diagnostics": {"checks", "diagnostics", "dims", "polar", "transform"},
+    "muon_optax.compat": {
+        "alias",
+        "checks",
+        "coefficients",
+        "compat",
+        "decay",
+        "dims",
+        "partition",
+        "polar",
+        "transform",
+    },
     "muon_optax.alias": {
         "checks",
         "decay",

@@ -52,6 +52,14 @@ class Plan:
 
     Attributes:
       leaves: One for each parameter, in the order of `jax.tree.leaves`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import plan
+      >>> for leaf in plan({"kernel": jnp.ones((64, 256)), "bias": jnp.ones(256)}).leaves:
+      ...     print(leaf.path, leaf.role, leaf.matrices, leaf.scales)
+      bias bias or gain () ()
+      kernel matrix ((1, 64, 256),) (2.0,)
     """
 
     leaves: tuple[LeafPlan, ...]

@@ -49,7 +49,8 @@ class NewtonSchulz:
       form: `"direct"`, `"gram"`, or `"auto"` for the cheaper. The Gram form makes a new Gram
         matrix where its rounding errors would otherwise show; see `polar.plan`.
       compute_dtype: Of the products' operands, which accumulate in float32 or wider:
-        `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`. None stands for
+        `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`; `"input"` for the
+        dtype of x, float32 at least. None stands for
         float32 where JAX's default backend is a CPU, for bfloat16 where it is an accelerator.
         With None float64 input keeps its precision, and complex input always does. float64
         needs `jax_enable_x64`.
@@ -177,6 +178,8 @@ class NewtonSchulz:
         wide = jnp.promote_types(dtype, jnp.float32)
         if jnp.issubdtype(wide, jnp.complexfloating):
             return jax.dtypes.canonicalize_dtype(wide)
+        if self.compute_dtype == "input":
+            return jax.dtypes.canonicalize_dtype(wide)
         fast = wide == jnp.float32 and jax.default_backend() != "cpu"
         # Without jax_enable_x64 there is no float64, whatever was asked for.
         return jax.dtypes.canonicalize_dtype(
@@ -186,11 +189,13 @@ class NewtonSchulz:
 
 def _float_name(dtype: DTypeLike) -> str:
     """The name of a real float dtype: hashable, and survives JSON."""
+    if isinstance(dtype, str) and dtype == "input":
+        return dtype
     try:
         name = jnp.dtype(dtype).name
     except TypeError:
         name = repr(dtype)
-    allowed = ("float16", "bfloat16", "float32", "float64")
+    allowed = ("input", "float16", "bfloat16", "float32", "float64")
     if name not in allowed:
         raise ValueError(f"compute_dtype={dtype!r}; use None or one of {allowed}")
     return name

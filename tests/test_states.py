@@ -1,0 +1,359 @@
+"""States that move: from Optax, AdamW and PyTorch to ours and back, through a checkpoint."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from models import NnxTransformer
+
+from muon_optax import (
+    FLAX,
+    Rule,
+    compat,
+    muon,
+    partition_matrices,
+    scale_by_muon,
+    scale_by_neuron,
+)
+
+SHAPES = {
+    "blocks": {"up": {"kernel": (6, 9), "bias": (9,)}, "down": {"kernel": (9, 6)}},
+    "table": {"embedding": (12, 6)},
+}
+RATES = {"learning_rate": 0.02, "weight_decay": 0.5}
+
+
+def draw(rng):
+    is_shape = lambda x: isinstance(x, tuple)
+    return jax.tree.map(
+        lambda s: jnp.asarray(rng.standard_normal(s), jnp.float32), SHAPES, is_leaf=is_shape
+    )
+
+
+def steps(tx, params, state, count, seed):
+    """The parameters after each step, and the last state."""
+    rng, trajectory, update = np.random.default_rng(seed), [], jax.jit(tx.update)
+    for _ in range(count):
+        updates, state = update(draw(rng), state, params)
+        params = optax.apply_updates(params, updates)
+        trajectory.append(params)
+    return trajectory, state
+
+
+def begun(tx, count=5):
+    """A job after some steps: parameters and state."""
+    params = draw(np.random.default_rng(0))
+    trajectory, state = steps(tx, params, tx.init(params), count, seed=1)
+    return trajectory[-1], state
+
+
+def assert_same(ours, theirs, atol):
+    for found, expected in zip(ours, theirs, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
+
+
+def restored(folder, tree, like):
+    """What Orbax reads back, by another process for all it knows."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "state", tree)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / "state", like and jax.eval_shape(lambda: like))
+
+
+def moments(state, label):
+    return state.inner_states[label].inner_state[0]
+
+
+OURS = {
+    "drop-in": lambda: compat.muon(**RATES),
+    "muon": lambda: partition_matrices(
+        lambda dims: optax.chain(
+            compat.scale_by_muon(weight_dimension_numbers=dims),
+            compat.scale_by_shape(dims),
+            optax.add_decayed_weights(RATES["weight_decay"]),
+            optax.scale_by_learning_rate(RATES["learning_rate"]),
+        ),
+        optax.nadamw(RATES["learning_rate"], weight_decay=0.0),
+        (Rule("all of rank two", "", "in out"), *FLAX),
+    ),
+}
+
+
+@pytest.mark.parametrize("ours", OURS)
+def test_a_job_of_optax_contrib_goes_on_with_ours_through_a_checkpoint(ours, tmp_path):
+    theirs, ours = optax.contrib.muon(**RATES), OURS[ours]()
+    params, state = begun(theirs)
+    expected, _ = steps(theirs, params, state, 10, seed=2)
+    like = {"params": params, "state": theirs.init(params)}
+    saved = restored(tmp_path, {"params": params, "state": state}, like)
+    state = compat.transfer(saved["state"], ours.init(saved["params"]))
+    found, _ = steps(ours, saved["params"], state, 10, seed=2)
+    assert_same(found, expected, atol=1e-6)
+    afresh, _ = steps(ours, params, ours.init(params), 10, seed=2)
+    assert (
+        np.abs(
+            afresh[-1]["blocks"]["up"]["kernel"] - expected[-1]["blocks"]["up"]["kernel"]
+        ).max()
+        > 1e-3
+    )
+
+
+def test_and_back():
+    theirs, ours = optax.contrib.muon(**RATES), compat.muon(**RATES)
+    params, state = begun(ours)
+    expected, _ = steps(ours, params, state, 10, seed=2)
+    back = compat.transfer(state, theirs.init(params))
+    assert jax.tree.structure(back) == jax.tree.structure(theirs.init(params))
+    np.testing.assert_array_equal(
+        moments(back, "muon").ns_coeffs, moments(theirs.init(params), "muon").ns_coeffs
+    )
+    assert_same(steps(theirs, params, back, 10, seed=2)[0], expected, atol=1e-6)
+
+
+def test_adamws_moments_become_ours():
+    adamw, ours = optax.adamw(1e-2), muon(0.02)
+    params, state = begun(adamw)
+    new = compat.transfer(state, ours.init(params))
+    assert jax.tree.structure(new) == jax.tree.structure(ours.init(params))
+    mu, adam = moments(new, "muon"), moments(new, "adam")
+    assert int(mu.count) == int(adam.count) == 5
+    for name in ("up", "down"):
+        kernel = mu.mu["blocks"][name]["kernel"]
+        np.testing.assert_array_equal(kernel, state[0].mu["blocks"][name]["kernel"])
+    for field in ("mu", "nu"):
+        for found, expected in (
+            (getattr(adam, field)["table"], getattr(state[0], field)["table"]),
+            (
+                getattr(adam, field)["blocks"]["up"]["bias"],
+                getattr(state[0], field)["blocks"]["up"]["bias"],
+            ),
+        ):
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_relabelling_keeps_what_stays_and_starts_what_moves_gently():
+    """A table that Muon trained by rank goes to Adam; nothing else notices."""
+    rules = (Rule("all of rank two", "", "in out", min_ndim=2, max_ndim=2), *FLAX)
+    settings = {"learning_rate": 0.02, "adam_learning_rate": 0.01}
+    old, new = muon(**settings, dims=rules), muon(**settings)
+    params, state = begun(old, count=40)
+    moved = compat.transfer(state, new.init(params))
+    for name in ("up", "down"):
+        before, after = (moments(s, "muon").mu["blocks"][name] for s in (state, moved))
+        jax.tree.map(np.testing.assert_array_equal, before["kernel"], after["kernel"])
+    bias = lambda s: [
+        getattr(moments(s, "adam"), f)["blocks"]["up"]["bias"] for f in ("mu", "nu")
+    ]
+    jax.tree.map(np.testing.assert_array_equal, bias(state), bias(moved))
+    table = moments(state, "muon").mu["table"]["embedding"]
+    adam = moments(moved, "adam")
+    np.testing.assert_array_equal(adam.mu["table"]["embedding"], table)
+    expected = np.full(table.shape, 39 * np.mean(np.square(table, dtype=np.float64)))
+    np.testing.assert_allclose(adam.nu["table"]["embedding"], expected, rtol=1e-5)
+    trajectory, _ = steps(new, params, moved, 10, seed=3)
+    first = trajectory[0]["table"]["embedding"] - params["table"]["embedding"]
+    largest = max(
+        np.sqrt(np.mean((b["table"]["embedding"] - a["table"]["embedding"]) ** 2))
+        for a, b in zip([params, *trajectory], trajectory)
+    )
+    # Adam's steps of noise have the RMS of its rate over √19; with a second moment of 0 they
+    # would be six times the rate.
+    assert np.sqrt(np.mean(first**2)) > 0 and largest < 0.01
+    assert_same(
+        [t["blocks"] for t in trajectory],
+        [t["blocks"] for t in steps(old, params, state, 10, seed=3)[0]],
+        atol=1e-6,
+    )
+    there = compat.transfer(moved, old.init(params))
+    np.testing.assert_array_equal(moments(there, "muon").mu["table"]["embedding"], table)
+
+
+def test_schedules_and_dtypes_go_on():
+    schedule = optax.linear_schedule(0.1, 0.0, 20)
+    old, new = (
+        muon(schedule),
+        muon(schedule, mu_dtype="bfloat16", adam_weight_decay=lambda t: 0.1),
+    )
+    params, state = begun(old)
+    moved = compat.transfer(state, new.init(params))
+    assert {int(x) for x in jax.tree.leaves(moved) if x.dtype == jnp.int32} == {5}
+    mu = moments(moved, "muon").mu["blocks"]["up"]["kernel"]
+    assert mu.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(
+        mu, moments(state, "muon").mu["blocks"]["up"]["kernel"].astype("bfloat16")
+    )
+
+
+def test_wrapped_states_and_neurons_are_found():
+    make = lambda rate: partition_matrices(
+        lambda dims: optax.chain(
+            scale_by_muon(dims=dims), scale_by_neuron(dims=dims), optax.scale(-rate)
+        ),
+        optax.adam(rate),
+    )
+    old = optax.MultiSteps(optax.chain(optax.clip_by_global_norm(9.0), make(0.1)), 2)
+    params, state = begun(old, count=6)
+    moved = compat.transfer(state, make(0.2).init(params))
+    inner = state.inner_opt_state[1]
+    jax.tree.map(np.testing.assert_array_equal, moved, inner)
+    assert int(moments(moved, "muon").count) == 3
+
+
+def test_an_nnx_optimizer_goes_on_with_muon():
+    model = NnxTransformer(nnx.Rngs(0))
+    old = nnx.Optimizer(model, optax.adamw(1e-3), wrt=nnx.Param)
+    grads = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
+    old.update(model, grads)
+    new = nnx.Optimizer(model, muon(0.02, adam_learning_rate=1e-3), wrt=nnx.Param)
+    structure = jax.tree.structure(new.opt_state)
+    new.opt_state = nnx.data(compat.transfer(old.opt_state, like=new.opt_state))
+    assert jax.tree.structure(new.opt_state) == structure
+    assert all(np.any(x) for x in jax.tree.leaves(new.opt_state))
+    new.update(model, grads)
+    counts = [x for x in jax.tree.leaves(new.opt_state) if x.dtype == jnp.int32]
+    assert [int(x) for x in counts] == [2, 2]
+
+
+def test_a_state_is_saved_with_a_version_and_read_without_a_template(tmp_path):
+    tx = muon(0.02)
+    params, state = begun(tx)
+    saved = restored(tmp_path, compat.to_checkpoint(state), None)
+    assert int(saved["version"]) == 1
+    found = compat.from_checkpoint(saved, like=jax.eval_shape(tx.init, params))
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
+
+
+def test_a_template_of_shapes_serves_orbax(tmp_path):
+    tx = muon(0.02)
+    params, state = begun(tx)
+    like = compat.to_checkpoint(jax.eval_shape(tx.init, params))
+    like["version"] = jax.ShapeDtypeStruct((), jnp.int32)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", compat.to_checkpoint(state))
+        checkpointer.wait_until_finished()
+        saved = checkpointer.restore(tmp_path / "state", like)
+    jax.tree.map(np.testing.assert_array_equal, compat.from_checkpoint(saved, state), state)
+
+
+def test_torchs_layout_becomes_flaxs():
+    rng = np.random.default_rng(0)
+    shapes = {"dense": (3, 2), "heads": (8, 4), "conv": (5, 4, 3, 2), "bias": (3,)}
+    ours = {"dense": (2, 3), "heads": (4, 2, 4), "conv": (3, 2, 4, 5), "bias": (3,)}
+    buffers = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    params = {name: jnp.zeros(shape) for name, shape in ours.items()}
+    state_dict = {
+        "state": {
+            0: {"momentum_buffer": buffers["dense"]},
+            1: {"momentum_buffer": buffers["heads"]},
+            2: {"momentum_buffer": buffers["conv"]},
+            3: {"exp_avg": buffers["bias"], "exp_avg_sq": buffers["bias"] ** 2, "step": 7},
+        },
+        "param_groups": [],
+    }
+    mu, adam = compat.from_torch(state_dict, list(shapes), params, count=7)
+    np.testing.assert_allclose(mu.mu["dense"], buffers["dense"].T, rtol=1e-6)
+    np.testing.assert_allclose(mu.mu["heads"].reshape(4, 8), buffers["heads"].T, rtol=1e-6)
+    np.testing.assert_allclose(mu.mu["conv"], buffers["conv"].transpose(2, 3, 1, 0), rtol=1e-6)
+    tx = muon(
+        0.02,
+        dims={"dense": "in out", "heads": "in out out", "conv": "in in in out", "bias": None},
+    )
+    state = compat.transfer((mu, adam), tx.init(params), momentum_scale=0.05)
+    assert int(moments(state, "muon").count) == int(moments(state, "adam").count) == 7
+    np.testing.assert_allclose(moments(state, "muon").mu["conv"], 0.05 * mu.mu["conv"])
+    np.testing.assert_allclose(
+        moments(state, "adam").nu["bias"], buffers["bias"] ** 2, rtol=1e-6
+    )
+    same = {"dense": jnp.zeros((3, 2))}
+    mu, _ = compat.from_torch(
+        {"state": {0: state_dict["state"][0]}}, ["dense"], same, 7, convert=lambda x: x
+    )
+    np.testing.assert_allclose(mu.mu["dense"], buffers["dense"], rtol=1e-6)
+
+
+def test_a_heavy_ball_goes_on_as_an_average():
+    """Over 1-β they are one, so the job does not notice."""
+    heavy = muon(0.02, bias_correction=False, heavy_ball=True)
+    average = muon(0.02, bias_correction=False)
+    params, state = begun(heavy)
+    expected, _ = steps(heavy, params, state, 10, seed=2)
+    moved = compat.transfer(state, average.init(params), momentum_scale=0.05)
+    assert_same(steps(average, params, moved, 10, seed=2)[0], expected, atol=2e-5)
+    unscaled, _ = steps(
+        average, params, compat.transfer(state, average.init(params)), 10, seed=2
+    )
+    change = unscaled[-1]["blocks"]["up"]["kernel"] - expected[-1]["blocks"]["up"]["kernel"]
+    assert np.abs(change).max() > 1e-3
+
+
+TX = muon(0.02)
+PARAMS = draw(np.random.default_rng(0))
+SAVED = compat.to_checkpoint(TX.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: compat.transfer(optax.sgd(0.1).init(PARAMS), TX.init(PARAMS)),
+            "no moments in this",
+        ),
+        (
+            lambda: compat.transfer(
+                optax.adam(0.1).init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}}),
+                TX.init(PARAMS),
+            ),
+            r"'table/embedding' \(shape \(12, 6\).*its mu in the old state has shape \(12, 7\)",
+        ),
+        (
+            lambda: compat.transfer(TX.init(PARAMS), TX.init(PARAMS), momentum_scale=0.0),
+            "momentum_scale=0.0; use a number > 0",
+        ),
+        (
+            lambda: compat.from_checkpoint({"a": 1}, TX.init(PARAMS)),
+            r"no version among \['a'\]",
+        ),
+        (
+            lambda: compat.from_checkpoint({**SAVED, "version": 2}, TX.init(PARAMS)),
+            "saved as version 2, this release reads 1. Restore it with the release",
+        ),
+        (
+            lambda: compat.from_checkpoint(SAVED, muon(lambda t: 0.1).init(PARAMS)),
+            r"\['inner_states.*count'.*\] are missing, \[\] unknown.*transfer\(state, tx.init",
+        ),
+        (
+            lambda: compat.from_checkpoint(
+                SAVED, scale_by_muon(dims="in out").init(PARAMS["table"])
+            ),
+            r"\['count', 'mu.embedding'\] are missing, \['inner_states",
+        ),
+        (
+            lambda: compat.from_checkpoint(
+                SAVED, TX.init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}})
+            ),
+            r"embedding' .*it was saved with shape \(12, 6\)",
+        ),
+        (lambda: compat.from_torch({"state": {}}, ["a"], {"b": 0}, 1), r"'a' is no parameter"),
+        (
+            lambda: compat.from_torch({"state": {1: {}}}, ["a"], {"a": jnp.ones(2)}, 1),
+            "parameter 1 of the state_dict has no name",
+        ),
+        (
+            lambda: compat.from_torch(
+                {"state": {0: {"momentum_buffer": np.ones((2, 3))}}},
+                ["a"],
+                {"a": jnp.ones(2)},
+                1,
+            ),
+            r"leaf 'a' .*its moment in the state_dict has shape \(3, 2\)",
+        ),
+        (lambda: compat.from_torch({"state": {}}, [], {}, -1), "count=-1; use a whole number"),
+    ],
+)
+def test_what_does_not_match_is_told_what_to_do(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
