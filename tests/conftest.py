@@ -1,7 +1,11 @@
 """Fixtures of the whole suite."""
 
+from importlib.util import find_spec
+
 import jax
 import pytest
+
+collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
 
 
 @pytest.fixture

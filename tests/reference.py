@@ -74,3 +74,40 @@ def matrix_products(jaxpr):
         elif "jaxpr" in equation.params:
             found += matrix_products(equation.params["jaxpr"])
     return found
+
+
+def other_muon(library, w, grads, schedule, lr, decay, nesterov=True, match_rms=False):
+    """Another library's Muon in its own words: its weights after every step, its last buffer.
+
+    Weights are `[out, ...]`, as PyTorch has them. A convolution gets the factor of its matrix.
+    """
+    w, buffer, weights = np.asarray(w, np.float64), np.zeros(w.shape), []
+    rows, columns = w.shape[0], w[0].size
+    for g in np.asarray(grads, np.float64):
+        if library == "moonlight":
+            buffer = 0.95 * buffer + g
+            u = g + 0.95 * buffer
+            factor = 0.2 * np.sqrt(max(rows, columns))
+        else:  # "torch" and "keller": lerp
+            buffer = buffer + (1 - 0.95) * (g - buffer)
+            u = g + 0.95 * (buffer - g) if nesterov else buffer
+            wide = 0.2 * np.sqrt(max(rows, columns))
+            factor = wide if match_rms else np.sqrt(max(1, rows / columns))
+        direction = newton_schulz(u.reshape(rows, columns), schedule).reshape(w.shape)
+        w = w * (1 - lr * decay) - lr * factor * direction
+        weights.append(w)
+    return weights, buffer
+
+
+def other_adam(library, grads, lr, b1, b2, eps):
+    """The updates of Keller Jordan's and Moonlight's Adam, without decay."""
+    m, v, updates = np.zeros_like(grads[0]), np.zeros_like(grads[0]), []
+    for t, g in enumerate(grads, start=1):
+        m, v = m + (1 - b1) * (g - m), v + (1 - b2) * (g**2 - v)
+        unbiased = m / (1 - b1**t), np.sqrt(v / (1 - b2**t))
+        scale = (1 - b1**t) / np.sqrt(1 - b2**t)
+        keller = unbiased[0] / (unbiased[1] + eps)
+        updates.append(
+            -lr * (keller if library == "keller" else m / (eps + np.sqrt(v)) / scale)
+        )
+    return updates
