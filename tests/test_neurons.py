@@ -1,5 +1,7 @@
 """NorMuon's second moment: against its formula, on logical matrices, in every dtype."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,9 @@ from muon_optax import (
     scale_by_neuron,
     scale_by_shape,
 )
+from muon_optax.compat import RoundedNewtonSchulz
+
+GOLDEN = dict(np.load(Path(__file__).parent / "data" / "parity_golden.npz"))
 
 
 def by_formula(updates, b2=0.95, eps=1e-10):
@@ -137,3 +142,31 @@ def test_it_chains_into_a_whole_model():
 def test_bad_arguments_say_what_to_write(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("layout", ["torch", "flax"])
+@pytest.mark.parametrize("shape", ["wide", "tall", "square"])
+def test_six_steps_equal_normuons_own(shape, layout):
+    """As many roundings of bfloat16 as Keller Jordan's Muon, see test_modes."""
+    turn = (lambda x: x.swapaxes(-2, -1)) if layout == "flax" else np.asarray
+    start, grads, expected = (turn(GOLDEN[f"{shape}/{key}"]) for key in ("W0", "G", "normuon"))
+    dims = "in out" if layout == "flax" else "out in"
+
+    def deviation(b2=0.95, decay=0.1, axes=dims):
+        tx = optax.chain(
+            scale_by_muon(RoundedNewtonSchulz("keller"), bias_correction=False, dims=dims),
+            scale_by_neuron(b2, dims=axes),
+            scale_by_shape(dims=dims),
+            optax.add_decayed_weights(decay),
+            optax.scale_by_learning_rate(0.02),
+        )
+        w, state, worst = jnp.asarray(start), tx.init(jnp.asarray(start)), 0.0
+        for g, e in zip(grads, expected):
+            updates, state = tx.update(jnp.asarray(g), state, w)
+            w = optax.apply_updates(w, updates)
+            worst = max(worst, np.abs(w - e).max())
+        return worst
+
+    assert deviation() < 3.2e-4
+    other = {"in out": "out in", "out in": "in out"}[dims]
+    assert min(deviation(b2=0.0), deviation(decay=0.0), deviation(axes=other)) > 1e-3

@@ -5,8 +5,8 @@ from muon_optax.compat.checkpoint import to_checkpoint as to_checkpoint
 from muon_optax.compat.contrib import muon as muon
 from muon_optax.compat.contrib import scale_by_muon as scale_by_muon
 from muon_optax.compat.contrib import scale_by_shape as scale_by_shape
+from muon_optax.compat.modes import MODES as MODES
+from muon_optax.compat.rounded import RoundedNewtonSchulz as RoundedNewtonSchulz
 from muon_optax.compat.states import transfer as transfer
 from muon_optax.compat.torch_state import from_torch as from_torch
 from muon_optax.compat.torch_state import kernel_layout as kernel_layout
-from muon_optax.compat.modes import MODES as MODES
-from muon_optax.compat.rounded import RoundedNewtonSchulz as RoundedNewtonSchulz
