@@ -12,7 +12,7 @@ from contextlib import suppress
 from curves import Curve
 from train_gpt import draw
 
-from benchmarks import tables
+from benchmarks import switch, tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
@@ -20,7 +20,7 @@ from benchmarks.polar import tables as polar_tables
 from benchmarks.record import RESULTS, ROOT, folder
 
 TABLES: dict[str, Callable[[str], str]] = (
-    tables.TABLES | polar_tables.TABLES | convergence_tables.TABLES
+    tables.TABLES | polar_tables.TABLES | convergence_tables.TABLES | {"switch": switch.table}
 )
 
 
@@ -56,6 +56,8 @@ def main(smoke: bool = False) -> None:
         draw(path.with_suffix("") / "curves.png", curves)
     for path in [] if smoke else RESULTS.glob("*/polar.json"):
         polar_figures.draw(path.with_suffix(""), json.loads(path.read_text()))
+    for path in [] if smoke else RESULTS.glob("*/switch.json"):
+        switch.draw(path.parent.name)
     if not smoke:
         figures.draw(RESULTS / "convergence")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:

@@ -101,6 +101,14 @@ def test_a_job_of_optax_contrib_goes_on_with_ours_through_a_checkpoint(ours, tmp
     )
 
 
+def test_a_moved_state_can_be_donated():
+    params, state = begun(optax.adamw(1e-2))
+    tx = muon(0.02)
+    moved = compat.transfer(state, tx.init(params))
+    jax.jit(tx.update, donate_argnums=1)(params, moved, params)
+    assert all(x.is_deleted() for x in jax.tree.leaves(moved))
+
+
 def test_and_back():
     theirs, ours = optax.contrib.muon(**RATES), compat.muon(**RATES)
     params, state = begun(ours)

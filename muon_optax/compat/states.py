@@ -70,7 +70,7 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
 
     def filled(path: KeyPath, leaf: Array) -> Array:
         if _counts(path) and known.count is not None:
-            return jnp.asarray(known.count, leaf.dtype)
+            return jnp.array(known.count, leaf.dtype)  # a copy each, for donation
         if (where := _locate(path)) is None:
             return leaf
         node, field, name = where

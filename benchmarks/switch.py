@@ -1,0 +1,150 @@
+"""A running job changes its optimizer: the byte GPT, AdamW at first, Muon from the middle on.
+
+Three continuations of one run of AdamW, on the same windows and the same schedule of learning
+rates: AdamW itself; Muon with AdamW's moments, by `compat.transfer`; Muon with none.
+"""
+
+import copy
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from curves import COLORS, Curve
+from train_gpt import Config, Run, data, make_optimizer, schedule
+
+from benchmarks.gpt import SMALL
+from benchmarks.pictures import keep
+from benchmarks.record import RESULTS, folder, load, provenance, save
+from benchmarks.text import mean, written
+from muon_optax import METHODS, compat, muon
+
+ARMS = {
+    "adamw": "AdamW to the end",
+    "carried": "Muon, moments carried over",
+    "afresh": "Muon, moments afresh",
+}
+_COLORS = {"adamw": COLORS["adamw"], "carried": COLORS["muon"], "afresh": "#4c6ef5"}
+JUST_AFTER = 40  # steps, in which a spike would show
+
+
+def continued(run: Run, name: str, middle: int) -> Run:
+    """A copy of AdamW's run that goes on under one of `ARMS`."""
+    config, tx = run.config, make_optimizer(run.config, "muon", run.config.muon_lr)
+    if name == "afresh":
+        tx = shifted(config, middle)
+    other = copy.copy(run) if name == "adamw" else Run(config, tx, run.curve, run.text)
+    other.curve = replace(run.curve, optimizer=name, step=[], seconds=[], loss=[])
+    other.rng = copy.deepcopy(run.rng)
+    other.params, state = jax.tree.map(jnp.copy, (run.params, run.state))
+    if name == "adamw":
+        other.state = state
+    elif name == "carried":
+        other.state = compat.transfer(state, like=tx.init(other.params))
+    return other
+
+
+def shifted(config: Config, middle: int) -> optax.GradientTransformation:
+    """Muon as `make_optimizer` has it, from its own step 0 at the schedule's middle."""
+    rate, rest = (
+        lambda t, peak=peak: schedule(config, peak)(t + middle)
+        for peak in (config.muon_lr, config.rest_lr)
+    )
+    method, rest = METHODS[config.method], optax.adam(rest, b2=0.95)
+    tx = muon(rate, method, weight_decay=0.05, fallback=rest)
+    return optax.chain(optax.clip_by_global_norm(1.0), tx)
+
+
+def train(config: Config, seed: int, text: np.ndarray, held_out: jax.Array) -> dict:
+    """The first half under AdamW, the second under every arm in turn."""
+    middle = config.steps // 2
+    tx = make_optimizer(config, "adamw", config.adamw_lr)
+    run = Run(config, tx, Curve("adamw", config.adamw_lr, seed), text)
+    for _ in range(middle // config.eval_every):
+        run.advance(held_out)
+    arms = {name: continued(run, name, middle) for name in ARMS}
+    for _ in range(middle // config.eval_every):
+        for arm in arms.values():
+            arm.advance(held_out)
+    losses = {name: arm.curve.as_json()["loss"] for name, arm in arms.items()}
+    return {"seed": seed, "before": run.curve.as_json()["loss"], **losses}
+
+
+def main(smoke: bool = False) -> None:
+    """Three seeds; keep the losses and their picture."""
+    made_by = provenance()
+    config = Config(eval_every=2)
+    if smoke:
+        config = replace(config, **SMALL)
+    text, held_out = data(config)
+    seeds = [train(config, seed, text, held_out) for seed in ((0,) if smoke else (0, 1, 2))]
+    measured = {"steps": config.steps, "eval_every": config.eval_every, "seeds": seeds}
+    if not smoke:
+        save("switch", made_by, measured)
+        draw(folder().name)
+
+
+def rise(seed: dict, name: str, every: int) -> float:
+    """The largest loss just after the switch, over that at the switch."""
+    return max(seed[name][: JUST_AFTER // every]) - seed["before"][-1]
+
+
+def table(machine: str) -> str:
+    """What the switch costs at once, and what it brings."""
+    record = load(machine, "switch")
+    seeds, every = record["seeds"], record["eval_every"]
+    rows = [
+        [
+            label,
+            mean([rise(seed, name, every) for seed in seeds], 3),
+            mean([seed[name][-1] for seed in seeds], 3),
+        ]
+        for name, label in ARMS.items()
+    ]
+    middle = record["steps"] // 2
+    columns = [
+        f"from step {middle} on, 3 seeds: mean (range)",
+        f"highest loss within {JUST_AFTER} steps, over that at the switch",
+        f"loss after {record['steps']} steps",
+    ]
+    return written(record, columns, rows)
+
+
+def draw(machine: str) -> None:
+    """Every seed, whole and around the switch."""
+    record = load(machine, "switch")
+    every, middle = record["eval_every"], record["steps"] // 2
+    figure, (whole, near) = plt.subplots(1, 2, figsize=(11, 4.2))
+    for seed in record["seeds"]:
+        before = np.arange(every, middle + 1, every)
+        for axes in (whole, near):
+            axes.plot(before, seed["before"], color=_COLORS["adamw"], lw=1.2)
+            for name in ARMS:
+                losses = [seed["before"][-1], *seed[name]]
+                steps = middle + every * np.arange(len(losses))
+                axes.plot(steps, losses, color=_COLORS[name], lw=1.2)
+    for axes in (whole, near):
+        axes.axvline(middle, color="black", lw=0.8, ls=":")
+        axes.set_xlabel("step")
+    whole.set_ylabel("held-out loss (nats per byte)")
+    whole.set_title("Byte GPT: AdamW, then Muon", loc="left", fontsize=11)
+    near.set_title("around the switch", loc="left", fontsize=11)
+    near.set_xlim(middle - JUST_AFTER, middle + 2 * JUST_AFTER)
+    of_all = partial(np.concatenate, axis=None)
+    shown = of_all(
+        [
+            of_all(
+                [seed["before"][-JUST_AFTER // every :], *(seed[n][:JUST_AFTER] for n in ARMS)]
+            )
+            for seed in record["seeds"]
+        ]
+    )
+    near.set_ylim(shown.min() - 0.03, shown.max() + 0.03)
+    whole.set_ylim(top=np.percentile(of_all([s["before"] for s in record["seeds"]]), 97))
+    for number, (name, label) in enumerate(ARMS.items()):
+        style = {"color": _COLORS[name], "fontweight": "bold", "ha": "right"}
+        whole.text(0.98, 0.93 - 0.07 * number, label, transform=whole.transAxes, **style)
+    keep(figure, RESULTS / machine, "switch")
