@@ -1,4 +1,4 @@
-"""Two decays: against loops in NumPy, beside wrong loops that have to be seen."""
+"""Three decays: against loops in NumPy, beside wrong loops that have to be seen."""
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from muon_optax import METHODS, scale_by_muon
 from muon_optax.decay import (
     DecayState,
     add_cautious_weight_decay,
+    add_decayed_weights,
     add_independent_weight_decay,
 )
 
@@ -18,8 +19,8 @@ RATE, DECAY, STEPS, SHAPE = 0.1, 0.5, 10, (4, 6)
 RNG = np.random.default_rng(0)
 GRADS = RNG.standard_normal((STEPS, *SHAPE)).astype(np.float32)
 START = RNG.standard_normal(SHAPE).astype(np.float32)
-BOTH = [add_cautious_weight_decay, add_independent_weight_decay]
-both = pytest.mark.parametrize("decay", BOTH, ids=lambda f: f.__name__)
+DECAYS = [add_decayed_weights, add_cautious_weight_decay, add_independent_weight_decay]
+each = pytest.mark.parametrize("decay", DECAYS, ids=lambda f: f.__name__)
 
 
 def cautious(t, w, u):
@@ -83,6 +84,11 @@ def test_ten_steps_of_independent_decay_equal_numpy_and_no_other_rule():
     assert all(np.abs(found - looped(rule)).max() > 0.01 for rule in wrong)
 
 
+def test_ten_steps_of_plain_decay_equal_numpy():
+    found = chained(add_decayed_weights(DECAY), optax.scale_by_learning_rate(RATE))
+    np.testing.assert_allclose(found, looped(coupled), atol=1e-5)
+
+
 def test_independent_decay_does_not_know_the_learning_rate():
     """At η = 0 weights go down by 1 - λ a step; a coupled decay would leave them."""
     found = chained(optax.scale_by_learning_rate(0.0), add_independent_weight_decay(DECAY))
@@ -98,6 +104,9 @@ def test_a_schedule_gives_every_step_its_decay():
     rate = optax.scale_by_learning_rate(RATE)
     found = chained(rate, add_independent_weight_decay(schedule))
     expected = looped(lambda t, w, u: w - RATE * u - share(t) * DECAY * w)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = chained(add_decayed_weights(schedule), rate)
+    expected = looped(lambda t, w, u: w - RATE * (u + share(t) * DECAY * w))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     found = chained(add_cautious_weight_decay(schedule), rate)
     expected = looped(
@@ -136,7 +145,7 @@ def test_a_cautious_step_along_every_weight_is_the_ordinary_decay():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@both
+@each
 @pytest.mark.parametrize("as_function", [False, True])
 def test_a_mask_says_which_leaves_decay(decay, as_function):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
@@ -150,7 +159,7 @@ def test_a_mask_says_which_leaves_decay(decay, as_function):
     assert not np.array_equal(found["kernel"], params["kernel"])
 
 
-@both
+@each
 @pytest.mark.parametrize("kind", ["number", "schedule", "traced"])
 def test_bfloat16_stays_bfloat16_and_is_rounded_once(decay, kind):
     # 1/3 and 0.7 are no bfloat16: rounding λ·W before the sum would show.
@@ -163,21 +172,21 @@ def test_bfloat16_stays_bfloat16_and_is_rounded_once(decay, kind):
     np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
 
 
-@both
+@each
 def test_updates_keep_their_dtype_beside_other_parameters(decay):
     u, w = jnp.asarray(GRADS[0], jnp.float32), jnp.asarray(START, jnp.bfloat16)
     assert one_step(decay(DECAY), u, w).dtype == jnp.float32
 
 
-@both
+@each
 def test_float64_decays_by_the_whole_number(decay, x64):
     w = jnp.asarray(START, jnp.float64)
     found = one_step(decay(0.1), w, w)
-    sign = 1 if decay is add_cautious_weight_decay else -1
+    sign = -1 if decay is add_independent_weight_decay else 1
     np.testing.assert_allclose(found, (1 + sign * 0.1) * START.astype(float), rtol=1e-15)
 
 
-@both
+@each
 @pytest.mark.parametrize(
     "amount", [DECAY, lambda t: DECAY / (t + 1)], ids=["number", "schedule"]
 )
@@ -198,7 +207,7 @@ def test_a_scan_over_steps_equals_steps_one_by_one(decay, amount):
     assert jax.tree.map(int, state) == jax.tree.map(int, alone)
 
 
-@both
+@each
 def test_the_state_is_a_count_under_a_schedule_and_nothing_under_a_number(decay):
     assert decay(DECAY).init(START) == optax.EmptyState()
     tx = decay(lambda t: DECAY)
@@ -208,7 +217,7 @@ def test_the_state_is_a_count_under_a_schedule_and_nothing_under_a_number(decay)
     assert (int(state.count), int(after.count)) == (0, 1)
 
 
-@both
+@each
 def test_the_decay_may_be_an_injected_hyperparameter(decay):
     tx = optax.inject_hyperparams(decay)(weight_decay=DECAY)
     state = tx.init(START)
@@ -219,7 +228,7 @@ def test_the_decay_may_be_an_injected_hyperparameter(decay):
         np.testing.assert_allclose(found, one_step(decay(amount), GRADS[0], START), rtol=1e-6)
 
 
-@both
+@each
 def test_a_mask_function_goes_through_injection_if_named_static(decay):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
     mask = lambda p: jax.tree.map(lambda x: getattr(x, "ndim", 0) == 2, p)
@@ -230,14 +239,14 @@ def test_a_mask_function_goes_through_injection_if_named_static(decay):
         optax.inject_hyperparams(decay)(weight_decay=DECAY, mask=mask).init(params)
 
 
-@both
+@each
 @pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf"), None, "0.1", True])
 def test_a_decay_out_of_range_says_what_to_write(decay, bad):
     with pytest.raises(ValueError, match=r"weight_decay=.*; use a number ≥ 0, or a schedule"):
         decay(bad)
 
 
-@both
+@each
 @pytest.mark.parametrize("mask", [None, {"w": True}])
 def test_an_update_without_parameters_says_what_to_pass(decay, mask):
     tx, params = decay(DECAY, mask), {"w": jnp.ones(3)}
@@ -245,13 +254,13 @@ def test_an_update_without_parameters_says_what_to_pass(decay, mask):
         tx.update(params, tx.init(params))
 
 
-@both
+@each
 def test_a_bare_boolean_is_no_mask(decay):
     with pytest.raises(ValueError, match="mask=True; use None, a tree of booleans"):
         decay(DECAY, True)
 
 
-@both
+@each
 def test_unknown_keyword_arguments_of_update_are_ignored(decay):
     tx = decay(DECAY, {"w": True})
     params = {"w": jnp.ones(3)}

@@ -38,6 +38,27 @@ def test_an_nnx_optimizer_trains_a_transformer(dtype):
     assert {x.dtype for x in jax.tree.leaves(nnx.state(model, nnx.Param))} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.parametrize("kind", ["nnx.State", "plain dict"])
+def test_nnx_trains_by_a_static_tree_of_specs(kind):
+    model = NnxTransformer(nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    dims = jax.tree.map(
+        lambda x: "in out" if x.ndim == 2 and min(x.shape) > 6 else None, params
+    )
+    if kind == "plain dict":
+        dims = nnx.to_pure_dict(dims)
+    optimizer = nnx.Optimizer(model, muon(0.02, dims=dims), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        value, grads = nnx.value_and_grad(lambda m: cross_entropy(m(TOKENS)))(model)
+        optimizer.update(model, grads)
+        return value
+
+    losses = [float(step(model, optimizer)) for _ in range(12)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
 @pytest.mark.device
 def test_a_linen_train_state_trains_a_scanned_transformer():
     model = LinenTransformer(scanned=True)

@@ -1,16 +1,15 @@
 """Every leaf of public models gets the intended role; what a rule by rank makes of them."""
 
+import gallery
+import jax
 import layouts
+import optax
 import pytest
 
 from muon_optax import LAYOUTS, dims
+from muon_optax.checks import path_name
 
 MODELS = list(layouts.DATA)
-
-
-def matrices(view):
-    """What Muon sees: the axes of every stack, whatever their names."""
-    return view and (view.shape, view.batch, view.reduction, view.output, view.parts)
 
 
 def wrong(model, found):
@@ -18,7 +17,8 @@ def wrong(model, found):
     return [
         path
         for path, (shape, reading) in layouts.leaves(model).items()
-        if matrices(found[path]) != matrices(dims.view_of(reading, path, layouts.struct(shape)))
+        if gallery.matrices(found[path])
+        != gallery.matrices(dims.view_of(reading, path, layouts.struct(shape)))
     ]
 
 
@@ -32,3 +32,19 @@ def test_every_leaf_of_a_public_model_has_its_intended_role(model):
 
 def test_the_models_use_every_rule_set():
     assert {layouts.DATA[model]["rules"] for model in MODELS} == {*LAYOUTS}
+
+
+def test_the_gallery_is_of_today():
+    text = gallery.PAGE.read_text()
+    assert gallery.filled(text) == text, "run `python tests/gallery.py`"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_rule_by_rank_treats_no_public_model_as_intended(model):
+    """Optax's default, counted over all leaves; the gallery has the table."""
+    right, *mistakes = gallery.rank_two(model)
+    assert right + sum(mistakes) == len(layouts.leaves(model)) and any(mistakes)
+    state = jax.eval_shape(optax.contrib.muon(0.1).init, layouts.params(model))
+    mu = state.inner_states["muon"].inner_state[0].mu
+    rank_two = {path for path, (shape, _) in layouts.leaves(model).items() if len(shape) == 2}
+    assert {path_name(path) for path, _ in jax.tree.leaves_with_path(mu)} == rank_two
