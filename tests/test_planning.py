@@ -171,6 +171,8 @@ def test_nothing_to_train_is_an_error():
         plan({"a": jnp.ones((2, 3, 4, 5))})
     with pytest.raises(ValueError, match="method='svd'"):
         plan(PARAMS, RULES, method="svd")
+    with pytest.raises(ValueError, match=r"learning_rate=.*; use a number ≥ 0; of a schedule"):
+        plan(PARAMS, RULES, learning_rate=lambda step: 0.1)
     with pytest.raises(ValueError, match="unknown shape scaling 'muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")
     assert plan({"a": optax.MaskedNode()}).leaves == ()

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from jax.typing import DTypeLike
 
+from muon_optax.checks import check_number
 from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_trains
 from muon_optax.planning.doubts import find_doubt
 from muon_optax.planning.table import LeafPlan as LeafPlan
@@ -30,7 +31,7 @@ def plan(
       dims: See `muon_optax.dims`.
       method: Whose operations are counted.
       shape_scaling: A rule of `scale_by_shape`.
-      learning_rate: Muon's; with it the table has every matrix's own.
+      learning_rate: Muon's, a number; with it the table has every matrix's own.
       adam_learning_rate: The fallback's; None for `learning_rate`.
       strict: Whether a doubtful leaf is an error. Only what a rule of `LAYOUTS` has decided is
         doubted: a matrix with one side over 20 times the other, a convolution of one channel, a
@@ -53,32 +54,30 @@ def plan(
       Muon trains 16,384 of 16,640 parameters: 1 matrix.
     """
     check_method(method)
+    _check_rates(learning_rate=learning_rate, adam_learning_rate=adam_learning_rate)
     if callable(dims):
         dims = dims(params)
-    rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+    rest = learning_rate if adam_learning_rate is None else adam_learning_rate
+    assignments = assign(dims, params)
+    check_trains([assignment.view for assignment in assignments])
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
-        view = assignment.view
-        sides = view.sides if view else ()
+        sides = assignment.view.sides if assignment.view else ()
         scales = tuple(shape_factor(shape_scaling, i, o) for _, i, o in sides)
-        rates = (
-            [learning_rate and learning_rate * scale for scale in scales] if view else [rate]
-        )
+        rate, factors = (learning_rate, scales) if sides else (rest, (1.0,))
         return LeafPlan(
             path=assignment.path,
             shape=tuple(leaf.shape),
-            optimizer="Muon" if view else "fallback",
+            optimizer="Muon" if sides else "fallback",
             **_reason(assignment, dims),
             matrices=sides,
             scales=scales,
-            rates=tuple(r for r in rates if r is not None),
+            rates=() if rate is None else tuple(rate * factor for factor in factors),
             flops=_flops(method, sides, leaf.dtype),
             doubt=find_doubt(assignment),
         )
 
-    assignments = assign(dims, params)
     made = Plan(tuple(map(leaf_plan, assignments, jax.tree.leaves(params))))
-    check_trains([assignment.view for assignment in assignments])
     if strict and made.doubts:
         said = "\n".join(f"  {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in made.doubts)
         raise ValueError(
@@ -86,6 +85,13 @@ def plan(
             "r'path$', 'in out'), *FLAX), with None in place of 'in out' for the fallback"
         )
     return made
+
+
+def _check_rates(**rates: float | None) -> None:
+    for name, rate in rates.items():
+        if rate is not None:
+            allowed = "a number ≥ 0; of a schedule, its value at a step"
+            check_number(name, rate, allowed, lambda r: r >= 0)
 
 
 def _reason(assignment: Assignment, dims: Dims) -> dict[str, str]:
