@@ -24,11 +24,15 @@ def rank_two(model):
     `(rightly treated, Muon's by mistake, Adam's by mistake, matrices seen wrongly)`
     """
     right = to_muon = to_adam = seen_wrongly = 0
+    by_rank = {
+        path: view for path, view, _ in dims.assign(dims.RANK_TWO, layouts.params(model))
+    }
     for path, (shape, reading) in layouts.leaves(model).items():
-        leaf, by_rank = layouts.struct(shape), "in out" if len(shape) == 2 else None
         # Sides, not axes: a square matrix may be seen as its transpose.
-        views = (dims.view_of(spec, path, leaf) for spec in (reading, by_rank))
-        intended, found = (view and view.sides for view in views)
+        intended, found = (
+            view and view.sides
+            for view in (dims.view_of(reading, path, layouts.struct(shape)), by_rank[path])
+        )
         right += found == intended
         to_muon += bool(found and not intended)
         to_adam += bool(intended and not found)

@@ -1,5 +1,7 @@
 """Who is a matrix: the rules on real Flax models, specs in every form, views and errors."""
 
+import time
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 from flax import nnx
 from models import LinenConvNet, LinenTransformer, NnxStack, NnxTransformer, linen_params
 
-from muon_optax import FLAX, MuonDimensionNumbers, Rule
+from muon_optax import EQUINOX, FLAX, MuonDimensionNumbers, Rule
 from muon_optax.dims import assign, resolve, view_of
 
 SPEC_2D = MuonDimensionNumbers(0, 1)
@@ -158,6 +160,16 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
         ("w1", (16, 8), (1, 16, 8)),
         ("layers/LayerNorm_0/scale", (12, 32), None),
         ("temperature", (), None),
+        ("experts_0/gate/kernel", (768, 2048), (1, 768, 2048)),
+        ("experts/gate", (8, 768, 2048), (8, 768, 2048)),
+        ("Head_0/key/kernel", (32, 8), (1, 32, 8)),
+        ("attention_head_1/q/kernel", (32, 8), (1, 32, 8)),
+        ("token_embedding/weight", (50, 8), None),
+        ("wte/weight", (50, 8), None),
+        ("ensemble/weight", (6, 8), (1, 6, 8)),
+        ("norm_mod/weight", (12, 8), (1, 12, 8)),
+        ("ln_proj/weight", (12, 8), (1, 12, 8)),
+        ("MoeBlock_0/wi_0", (8, 4, 6), (8, 4, 6)),
     ],
 )
 def test_single_leaves_have_their_role(path, shape, expected):
@@ -208,12 +220,101 @@ def test_heads_and_stacks_of_plain_layers_are_told_apart_by_query_and_output(nam
         assert [found[f"a/{name}/kernel"] for name in (q, k, v, o)] == expected
 
 
+@pytest.mark.parametrize("fused", ["qkv", "c_attn", "query_key_value"])
+def test_an_output_among_layers_of_fused_attention_is_a_stack(fused):
+    """Nothing but the axis in front of all tells it from an output of heads."""
+    attn = {fused: {"kernel": (6, 64, 96)}, "o": {"kernel": (6, 64, 64)}}
+    rules = (Rule("fused", f"{fused}/kernel$", "layers in out[q=64 k=16 v=16]"), *FLAX)
+    for beside in ({}, {"norm": {"scale": (6, 64)}}):
+        for tree in ({"attn": attn | beside}, {"attn": {"o": attn["o"]}, "mlp": attn | beside}):
+            params = jax.tree.map(jnp.ones, tree, is_leaf=lambda x: isinstance(x, tuple))
+            assert sides(params, rules)["attn/o/kernel"] == (6, 64, 64)
+    heads = {"qkv": {"kernel": jnp.ones((64, 12, 8))}, "o": {"kernel": jnp.ones((4, 16, 64))}}
+    rules = (Rule("fused", "qkv/kernel$", "in out out"), *FLAX)
+    assert sides(heads, rules)["o/kernel"] == (1, 64, 64)
+
+
+@pytest.mark.parametrize("beside", ["bias", "norm"])
+@pytest.mark.parametrize(
+    ("rules", "shape", "expected"),
+    [
+        (FLAX, (12, 3, 3, 4, 8), (12, 36, 8)),
+        (FLAX, (12, 3, 4, 8), (12, 12, 8)),
+        (EQUINOX, (12, 8, 4, 3), (12, 12, 8)),
+        (EQUINOX, (12, 8, 4, 3, 3), (12, 36, 8)),
+    ],
+    ids=str,
+)
+def test_scanned_convolutions_are_a_stack(rules, shape, expected, beside):
+    kind = "kernel" if rules is FLAX else "weight"
+    gain = {"conv": {"bias": jnp.ones((12, 8))}, "norm": {}}
+    if beside == "norm":
+        gain = {"conv": {}, "norm": {"scale": jnp.ones((12, 8))}}
+    params = {"conv": {kind: jnp.ones(shape)} | gain["conv"], "norm": gain["norm"]}
+    assert sides({"blocks": params}, rules)[f"blocks/conv/{kind}"] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "leading"),
+    [
+        (("query", "key", "value", "proj"), 12),
+        (("in_proj", "out_proj"), 24),
+        (("in", "out"), 6),
+    ],
+    ids=str,
+)
+def test_a_stack_of_plain_layers_with_names_of_attention_is_a_stack(names, leading):
+    params = {name: {"kernel": jnp.ones((leading, 32, 32))} for name in names}
+    params = {"block": params, "norm": {"scale": jnp.ones((leading, 32))}}
+    found = sides(params)
+    assert {found[f"block/{name}/kernel"] for name in names} == {(leading, 32, 32)}
+
+
 def test_an_output_of_flattened_heads_is_no_contradiction():
     params = {"query": {"kernel": jnp.ones((32, 4, 8))}, "out": {"kernel": jnp.ones((32, 16))}}
     assert sides(params) == {"query/kernel": (1, 32, 32), "out/kernel": (1, 32, 16)}
     unknown = {"wx": {"kernel": jnp.ones((32, 4, 8))}, "wy": {"kernel": jnp.ones((32, 16))}}
     with pytest.raises(ValueError, match=r"'wx/kernel'.*'stack of matrices', but.*'wy/kernel'"):
         sides(unknown)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("MoeBlock_0/DenseGeneral_0/kernel", (768, 12, 64)),
+        ("moe_layers/self_attention/qkv_proj/kernel", (64, 12, 3, 4, 8)),
+        ("moe_layers/mlp/wi/kernel", (64, 12, 2, 32)),
+    ],
+)
+def test_what_only_sounds_like_experts_is_an_error(path, shape):
+    *nodes, leaf = path.split("/")
+    params = {leaf: jax.ShapeDtypeStruct(shape, jnp.float32)}
+    for node in reversed(nodes):
+        params = {node: params}
+    with pytest.raises(ValueError, match="no rule knows its role"):
+        sides(params)
+
+
+def test_equinox_keeps_patches_and_members_apart_from_embeddings():
+    shapes = {"patch_embed": (768, 3, 16, 16), "member": (6, 8), "embedding": (50, 8)}
+    found = sides(
+        {name: {"weight": jnp.ones(shape)} for name, shape in shapes.items()}, EQUINOX
+    )
+    assert found == {
+        "patch_embed/weight": (1, 768, 768),
+        "member/weight": (1, 8, 6),
+        "embedding/weight": None,
+    }
+
+
+def test_six_thousand_layers_take_their_time_once():
+    """Linear in the leaves: each is checked against its own module alone."""
+    layer = {"conv": {"kernel": jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)}}
+    layer["out"] = {"kernel": jax.ShapeDtypeStruct((4, 8, 32), jnp.float32)}
+    params = {f"layer_{i}": layer for i in range(3000)}
+    start = time.perf_counter()
+    assert len(sides(params)) == 6000
+    assert time.perf_counter() - start < 4
 
 
 def test_a_lone_rule_serves():
@@ -324,7 +425,7 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             {"u": jnp.ones((2, 3))},
             FLAX,
-            r"leaf 'u' \(shape \(2, 3\), float32\): no rule.*Rule\('mine', r'\(\^\|/\)u\$'",
+            r"leaf 'u' \(shape \(2, 3\), float32\): no rule.*'mine', r'\(\^\|/\)u\$', '\? \?'",
         ),
         (
             {"a": {"kernel": jnp.ones((2, 3, 4, 5))}},
@@ -332,6 +433,18 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
             r"'a/kernel'.*no rule knows its role",
         ),
         (MATRIX, {"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use a string"),
+        (
+            {"layers": {"wi": {"kernel": jnp.ones((8, 3, 16))}, "n": jnp.ones((4, 3))}},
+            EQUINOX,
+            r"\*LAYOUTS\['equinox'\]",
+        ),
+        (
+            {"layers": {"wi_0": {"kernel": jnp.ones((8, 3, 16))}, "scale": jnp.ones((4, 3))}},
+            (Rule("mine", "z", None), *FLAX),
+            r"LAYOUTS\['maxtext'\] know every leaf of this tree; or put a rule.*\*FLAX\)",
+        ),
+        (MATRIX, "maxtext", r"dims='maxtext'; use dims=LAYOUTS\['maxtext'\]"),
+        (MATRIX, {"a": {"w": "in"}}, r"the spec of leaf 'a/w' is wrong"),
         (MATRIX, (Rule("mine", "z", None), FLAX), r"dims has Rule.* at '0'; .*\*FLAX"),
         ({"x_einsum": {"w": jnp.ones((8, 32, 16))}}, FLAX, "'x_einsum/w'.*no rule"),
         (
@@ -346,9 +459,9 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
             "'wo/kernel'.*'stack of matrices', but then 'wq/kernel' beside it, .* 4 layers",
         ),
         (
-            {"Conv_0": {"kernel": jnp.ones((5, 3, 3, 4, 8)), "bias": jnp.ones((5, 8))}},
+            {"Conv_0": {"kernel": jnp.ones((5, 3, 3, 4, 8)), "bias": jnp.ones((5, 4))}},
             FLAX,
-            r"'Conv_0/kernel'.*bias would have shape \(8,\), not \(5, 8\)",
+            r"'Conv_0/kernel'.*bias would have shape \(5, 8\), not \(5, 4\)",
         ),
         (
             {"DenseGeneral_0": {"kernel": jnp.ones((2, 3, 4))}},
@@ -402,3 +515,16 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
 def test_a_misfit_is_an_error_that_names_the_leaf(params, dims, message):
     with pytest.raises(ValueError, match=message):
         resolve(dims, params)
+
+
+@pytest.mark.parametrize(
+    ("spec", "pattern", "message"),
+    [
+        (("in", "out"), "w", r"rule 'mine' has spec=\('in', 'out'\); use a string such as"),
+        (3, "w", "rule 'mine' has spec=3"),
+        (None, "w(", r"rule 'mine' has pattern='w\(': missing \)"),
+    ],
+)
+def test_a_wrong_rule_is_told_when_it_is_made(spec, pattern, message):
+    with pytest.raises(ValueError, match=message):
+        Rule("mine", pattern, spec)

@@ -121,15 +121,18 @@ def test_a_string_says_how_many_axes_its_rule_is_for():
 @pytest.mark.parametrize(
     ("spec", "position", "problem"),
     [
-        ("in (heads=12 out", 16, "a name is due here, not the end"),
+        ("in (heads=12 out", 16, "'\\)' is missing"),
         ("in (heads= out)", 11, "a size is due here"),
         ("in out heads=0", 13, "a size is due here, a number ≥ 1"),
         ("in, out", 2, "a name is due here, not ','"),
         ("in 4 out", 3, "a name is due here, not '4'"),
-        ("in out[q k", 10, "a name is due here, not the end"),
+        ("in out[q k", 10, "'\\]' is missing"),
+        ("in out[] out", 7, "a name is due here, not ']'"),
         ("in out) in", 6, "a name is due here, not '\\)'"),
         ("in () out", 4, "a name is due here, not '\\)'"),
         ("in ... out", 3, "a name is due here, not '...'"),
+        ("in (heads=", 10, "a size is due here"),
+        ("inn out", 7, "no axis is 'in'; batch axes are inn"),
         ("layers in", 9, "no axis is 'out'"),
         ("", 0, "no axis is 'in'"),
         ("in out[q=4 k]", 3, "give all its parts a size, or none"),
@@ -141,8 +144,9 @@ def test_a_wrong_string_is_told_where(spec, position, problem):
     with pytest.raises(SpecError, match=problem) as caught:
         view_of(spec, "w", jnp.ones((4, 4)))
     lines = str(caught.value).splitlines()
+    assert lines[0] == "the spec of leaf 'w' is wrong:"
     assert lines[1] == f"  {spec}" and lines[2].index("^") == 2 + position
-    with pytest.raises(SpecError):
+    with pytest.raises(SpecError, match="the spec of rule 'mine' is wrong"):
         Rule("mine", "w", spec)
 
 

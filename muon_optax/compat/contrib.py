@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 from muon_optax.checks import check_schedulable
 from muon_optax.coefficients import JORDAN, YOU, Coefficients
 from muon_optax.decay import decay_unless_zero
-from muon_optax.dims import Dims
+from muon_optax.dims import RANK_TWO, Dims
 from muon_optax.partition import partition_matrices
 from muon_optax.polar import DualNorm, NewtonSchulz, PolarMethod
 from muon_optax.polar.normalize import Normalization
@@ -145,8 +145,9 @@ def muon(
     """`optax.contrib.muon`, argument for argument: the same labels, state order and numbers.
 
     Without `muon_weight_dimension_numbers` every leaf of rank 2 goes to Muon, embeddings and
-    stacked biases too, and all others to Adam, as there; `muon_optax.plan` shows what that
-    means. `nesterov`, `eps` and `mu_dtype` are Adam's as well, so that it is NAdam by default.
+    stacked biases too, and all others to Adam, as there; `plan(params, dims.RANK_TWO)` shows
+    what that means. `nesterov`, `eps` and `mu_dtype` are Adam's as well, so that it is NAdam
+    by default.
 
     What is not taken over, see docs/migrating.md: a spec of a rank-2 leaf is heeded; one dual
     norm for each matrix, not for each leaf; tiny, huge and zero gradients in every dtype; a
@@ -208,11 +209,7 @@ def muon(
     decay = decay_unless_zero(adam_weight_decay)
     fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
     matrices(dims)  # what is out of its range raises here, not at init
-    return partition_matrices(matrices, fallback, _rank_two if dims is None else dims)
-
-
-def _rank_two(params: optax.Params) -> Any:
-    return jax.tree.map(lambda x: "in out" if x.ndim == 2 else None, params)
+    return partition_matrices(matrices, fallback, RANK_TWO if dims is None else dims)
 
 
 def _method(

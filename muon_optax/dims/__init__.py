@@ -18,6 +18,7 @@ from muon_optax.dims.layouts import FLAX as FLAX
 from muon_optax.dims.layouts import HALIAX as HALIAX
 from muon_optax.dims.layouts import LAYOUTS as LAYOUTS
 from muon_optax.dims.layouts import MAXTEXT as MAXTEXT
+from muon_optax.dims.layouts import RANK_TWO as RANK_TWO
 from muon_optax.dims.resolve import Assignment as Assignment
 from muon_optax.dims.resolve import Dims as Dims
 from muon_optax.dims.resolve import assign as assign

@@ -8,19 +8,30 @@ from muon_optax.dims.rules import Rule
 
 _WEIGHT = r"(kernel|weights?|w\d*)$"
 
+_ATTENTION = r"(q|k|v|o|query|key|value|out|attn|attention)[^/]*/"
+
 _NO_MATRIX: tuple[Rule, ...] = (
-    Rule("norm", r"(norm|(^|/)ln)[^/]*/(weight|w)$", None),
+    Rule(
+        "embedding",
+        r"(^|/)(?!.*patch)(\w+_)?(emb(ed(s|der|ding|dings)?)?|wte|wpe)(_\w+)?/weight$",
+        None,
+        max_ndim=2,
+    ),
+    Rule("norm", r"(norm(_?\d+)?|(^|/)ln(_?(\d+|f|final))?)/(weight|w)$", None),
     Rule("bias or gain", r"(^|[/_])(bias|scale|gamma|beta)$", None),
     Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
     Rule("token or position table", r"(^|/)(wte|wpe|cls|probe)$|_token$", None),
     Rule("position table", r"(^|[/_])pos(ition)?s?(_?enc(oding)?)?$", None),
     Rule(
-        "output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)(_\d+)?/(.*/)?" + _WEIGHT, None
+        "output head",
+        # Not a single head of attention, which holds a query or a key.
+        rf"(^|/)(?!multi_)(\w+_)?(head|classifier)(_\d+)?/(?!{_ATTENTION})(.*/)?{_WEIGHT}",
+        None,
     ),
     Rule("output head", r"(?<!pre_)logit[^/]*/" + _WEIGHT, None),
     Rule("output head", r"(^|/)(unembed\w*|readout|output_layer|vocab_proj)/" + _WEIGHT, None),
     Rule("output head", r"(^|/)seq_relationship/" + _WEIGHT, None),
-    Rule("router", r"router|gate_logits|(moe|expert)[^/]*/gate/" + _WEIGHT, None),
+    Rule("router", r"router|gate_logits|moe[^/]*/gate/" + _WEIGHT, None),
     Rule("depthwise convolution", r"(depthwise|dw_?conv|conv_dw).*/(kernel|weight)$", None),
 )
 
@@ -39,7 +50,13 @@ FLAX: tuple[Rule, ...] = (
             axes,
             guess=True,
         )
-        for axes in ("in in out", "in in in out", "in in in in out")
+        for axes in (
+            "in in out",
+            "in in in out",
+            "in in in in out",
+            "layers in in out",
+            "layers in in in out",
+        )
     ),
     Rule("attention query", r"(^|/)q_einsum/(w|kernel)$", "... out in out"),
     Rule("attention key and value", r"(^|/)q?kv_einsum/(w|kernel)$", "... parts out in out"),
@@ -54,7 +71,12 @@ FLAX: tuple[Rule, ...] = (
         guess=True,
     ),
     Rule("attention output", r"(^|/)(out|o)(_proj)?/kernel$", "... in in out", guess=True),
-    Rule("experts", r"expert|moe", "... experts in out"),
+    # Not the decoder layers that MaxText calls moe_layers, nor attention inside a block.
+    Rule(
+        "experts",
+        r"(expert|moe)(?!\w*layers)[^/]*(/(?!\w*(general|einsum|qkv|attn|attention))[^/]+){0,2}$",
+        "... experts in out",
+    ),
     Rule("matrix", r"^$|(^|/)" + _WEIGHT, "in out", guess=True),
     # Not the layers whose kernel has several input or output axes in an unknown order.
     Rule(
@@ -68,11 +90,16 @@ FLAX: tuple[Rule, ...] = (
 
 # Every weight is [out, in], every convolution [out, in, ...]; stacks are made by filter_vmap.
 EQUINOX: tuple[Rule, ...] = (
-    Rule("embedding", r"(^|/)\w*(emb(ed(ding)?s?)?|wte|wpe)\w*/weight$", None),
     *_NO_MATRIX,
     *(
         Rule("convolution", r"(^|/)\w*(conv|stem|patch)[^/]*/weight$", axes, guess=True)
-        for axes in ("out in in", "out in in in", "out in in in in")
+        for axes in (
+            "out in in",
+            "out in in in",
+            "out in in in in",
+            "layers out in in",
+            "layers out in in in",
+        )
     ),
     Rule("convolution", r"(^|/)weight$", "out in in in", guess=True),
     Rule("matrix", r"^$|(^|/)weight(_ih|_hh)?$", "out in", guess=True),
@@ -80,7 +107,7 @@ EQUINOX: tuple[Rule, ...] = (
     _VECTOR,
 )
 
-# Levanter's trees of Haliax modules: [out, in], heads as axes of their own, layers in front.
+# Levanter's Llama, of Haliax modules: [out, in], heads as axes of their own, layers in front.
 # A NamedArray's array is its first child, hence the 0.
 HALIAX: tuple[Rule, ...] = (
     Rule("embedding", r"(^|/)\w*embeddings?/weight/0$", None),
@@ -91,7 +118,8 @@ HALIAX: tuple[Rule, ...] = (
     Rule("attention query", r"(^|/)q_proj/weight/0$", "... out out out in"),
     Rule("attention key or value", r"(^|/)[kv]_proj/weight/0$", "... out out in"),
     Rule("attention output", r"(^|/)o_proj/weight/0$", "... out in in"),
-    Rule("matrix", r"(^|/)weight/0$", "... out in"),
+    Rule("matrix", r"(^|/)weight/0$", "out in"),
+    Rule("stack of matrices", r"(^|/)stacked/(.*/)?weight/0$", "layers out in"),
     Rule("vector or scalar", r"", None, max_ndim=1),
 )
 
@@ -107,7 +135,7 @@ MAXTEXT: tuple[Rule, ...] = (
     ),
     Rule("attention output", _SCANNED + r"out/kernel$", "in layers in out"),
     Rule("experts", _SCANNED + r"MoeBlock_\d+/w[io]\w*$", "experts layers in out"),
-    Rule("matrix", _SCANNED + r"w\w+/kernel$", "in layers out"),
+    Rule("matrix", _SCANNED + r"kernel$", "in layers out"),
     *FLAX,
 )
 
@@ -120,6 +148,12 @@ HF_GPT2: tuple[Rule, ...] = (
 
 # Flax's own ImageNet example leaves its classifier, at the root, without a name.
 FLAX_RESNET: tuple[Rule, ...] = (Rule("output head", r"^Dense_0/kernel$", None), *FLAX)
+
+# Optax's default: no layout of any library, and wrong on most (docs/gallery.md).
+RANK_TWO: tuple[Rule, ...] = (
+    Rule("two axes", r"", "in out", min_ndim=2, max_ndim=2),
+    Rule("not two axes", r"", None),
+)
 
 LAYOUTS: dict[str, tuple[Rule, ...]] = {
     "flax": FLAX,

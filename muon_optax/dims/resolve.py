@@ -8,6 +8,9 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from muon_optax.checks import LeafError, check_float_array, path_name
+from muon_optax.dims.advice import advice
+from muon_optax.dims.layouts import LAYOUTS
+from muon_optax.dims.neighbours import Neighbours
 from muon_optax.dims.rules import Rule, find_rule
 from muon_optax.dims.view import MatrixView, Spec, view_of
 
@@ -86,7 +89,8 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
     if isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
         everything = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
         shapes = {path_name(path): getattr(x, "shape", None) for path, x in everything}
-        rules = [find_rule(dims, name, leaf, shapes) for name, leaf in named]
+        leaves, neighbours = dict(named), Neighbours(shapes)
+        rules = [_rule(dims, name, leaves, neighbours) for name in leaves]
         specs = [rule.spec for rule in rules]
     else:
         specs, rules = _specs(dims, named, params), [None] * len(named)
@@ -94,6 +98,16 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
         Assignment(name, view_of(spec, name, leaf), rule)
         for (name, leaf), spec, rule in zip(named, specs, rules)
     ]
+
+
+def _rule(
+    rules: Sequence[Rule], name: str, leaves: dict[str, Any], neighbours: Neighbours
+) -> Rule:
+    rule, problem = find_rule(rules, name, leaves[name], neighbours)
+    if rule is None:
+        problem = f"{problem}; {advice(rules, name, leaves, neighbours)}"
+        raise LeafError(name, leaves[name], problem)
+    return rule
 
 
 def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
@@ -162,6 +176,8 @@ def _covering(given: dict[str, Spec], name: str, leaf: Any) -> str:
 
 def _given(specs: Any) -> dict[str, Spec]:
     """The specs of a tree by path."""
+    if isinstance(specs, str) and specs in LAYOUTS:
+        raise ValueError(f"dims={specs!r}; use dims=LAYOUTS[{specs!r}]")
     given = {}
     for path, spec in jax.tree.leaves_with_path(specs, is_leaf=_is_spec):
         if not _is_spec(spec):

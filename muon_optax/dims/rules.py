@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muon_optax.checks import LeafError
-from muon_optax.dims.neighbours import Shapes, contradiction
+from optax.contrib import MuonDimensionNumbers
+
+from muon_optax.dims.neighbours import Neighbours, contradiction
 from muon_optax.dims.spec import parse
 from muon_optax.dims.view import Spec, view_of
 
@@ -29,7 +30,8 @@ class Rule:
         to the next: a kernel's bias, the rest of an attention layer, of a stack.
 
     Raises:
-      ValueError: If the spec is a string that cannot be read.
+      ValueError: If the spec is none or a string that cannot be read, or the pattern is no
+        regular expression.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,51 +51,49 @@ class Rule:
 
     def __post_init__(self):
         if isinstance(self.spec, str):
-            parse(self.spec)
+            parse(self.spec, f"rule {self.role!r}")
+        elif self.spec is not None and not isinstance(self.spec, MuonDimensionNumbers):
+            raise ValueError(
+                f"rule {self.role!r} has spec={self.spec!r}; use a string such as 'in out', "
+                "MuonDimensionNumbers(in_axes, out_axes), or None for the fallback"
+            )
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            problem = f"rule {self.role!r} has pattern={self.pattern!r}: {error}"
+            raise ValueError(problem) from error
 
     def matches(self, name: str, leaf: Any) -> bool:
         """Whether path and number of axes are the rule's."""
         ndim = len(leaf.shape)
         if not self.min_ndim <= ndim <= self.max_ndim:
             return False
-        if isinstance(self.spec, str) and not parse(self.spec).fits(ndim):
+        if isinstance(self.spec, str) and not parse(self.spec, "").fits(ndim):
             return False
         return re.search(self.pattern, name, re.IGNORECASE) is not None
 
 
-def find_rule(rules: Sequence[Rule], name: str, leaf: Any, shapes: Shapes) -> Rule:
+def find_rule(
+    rules: Sequence[Rule], name: str, leaf: Any, neighbours: Neighbours
+) -> tuple[Rule | None, str]:
     """The first rule that matches a leaf and that no neighbour contradicts.
 
     Args:
       rules: In order of precedence.
       name: The leaf's path.
       leaf: The leaf.
-      shapes: The shapes of all leaves, against which a guess is checked.
+      neighbours: All leaves, against which a guess is checked.
 
     Returns:
-      The rule.
-
-    Raises:
-      LeafError: If there is none.
+      The rule, and what spoke against those before it; None if there is no rule.
     """
     problem = "no rule knows its role"
     for rule in rules:
         if not rule.matches(name, leaf):
             continue
         view = view_of(rule.spec, name, leaf)
-        doubt = contradiction(view, name, shapes) if rule.guess and view else None
+        doubt = contradiction(view, name, neighbours) if rule.guess and view else None
         if not doubt:
-            return rule
+            return rule, problem
         problem = f"it looks like {rule.role!r}, but {doubt}"
-    raise LeafError(
-        name,
-        leaf,
-        f"{problem}; put a rule in front, dims=(Rule('mine', r'(^|/){re.escape(name)}$', "
-        f"{_words(leaf)!r}), *FLAX), with a word for each axis (in, out, or the name of a "
-        "batch axis), or None to give it to the fallback. LAYOUTS has rules for other trees",
-    )
-
-
-def _words(leaf: Any) -> str:
-    """A spec for the leaf's number of axes, to be corrected by whoever knows it."""
-    return " ".join([*["batch"] * (len(leaf.shape) - 2), "in", "out"])
+    return None, problem

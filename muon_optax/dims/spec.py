@@ -19,12 +19,12 @@ _TOKEN = re.compile(r"\s*(?:(\.\.\.)|([A-Za-z_]\w*)|(\d+)|(.))")
 class SpecError(ValueError):
     """What is wrong with a string, and where."""
 
-    def __init__(self, text: str, position: int, problem: str):
+    def __init__(self, owner: str, text: str, position: int, problem: str):
         super().__init__(
-            f"this spec is wrong:\n  {text}\n  {' ' * position}^ {problem}\n"
+            f"the spec of {owner} is wrong:\n  {text}\n  {' ' * position}^ {problem}\n"
             "write one word for each axis: in, out, or a name for a batch axis; (heads=12 out) "
             "for an axis that is a product, out[q=64 k=16 v=16] or out[q k v] for parts, "
-            "... in front for any leading batch axes"
+            "... in front for any leading batch axes; spaces between them"
         )
 
 
@@ -64,11 +64,12 @@ class AxisNames:
 
 
 @functools.lru_cache
-def parse(text: str) -> AxisNames:
+def parse(text: str, owner: str) -> AxisNames:
     """Read a string.
 
     Args:
       text: See the module.
+      owner: Whose spec it is, for the error.
 
     Returns:
       What it says of each axis.
@@ -77,29 +78,29 @@ def parse(text: str) -> AxisNames:
       SpecError: If it cannot be read, lacks `in` or `out`, or has parts twice or elsewhere.
 
     Example:
-      >>> [[factor.name for factor in axis] for axis in parse("in (heads=12 out)").axes]
+      >>> [[factor.name for factor in axis] for axis in parse("in (heads=12 out)", "x").axes]
       [['in'], ['heads', 'out']]
     """
-    reader = _Reader(text)
+    reader = _Reader(text, owner)
     leading = reader.take("...") is not None
     axes = []
     while reader.token:
         if reader.take("("):
             factors = [reader.factor()]
-            while not reader.take(")"):
+            while not reader.close(")"):
                 factors.append(reader.factor())
             axes.append(tuple(factors))
         else:
             axes.append((reader.factor(),))
-    _check(text, [factor for axis in axes for factor in axis])
+    _check(text, owner, [factor for axis in axes for factor in axis])
     return AxisNames(tuple(axes), leading)
 
 
 class _Reader:
     """The tokens of a string, one after another."""
 
-    def __init__(self, text: str):
-        self.text, self.end = text.rstrip(), 0
+    def __init__(self, text: str, owner: str):
+        self.text, self.owner, self.end = text.rstrip(), owner, 0
         self.advance()
 
     def advance(self) -> None:
@@ -117,41 +118,52 @@ class _Reader:
         self.advance()
         return token
 
+    def error(self, problem: str) -> SpecError:
+        return SpecError(self.owner, self.text, self.position, problem)
+
+    def close(self, bracket: str) -> bool:
+        """Whether the bracket ends here; it has to end somewhere."""
+        if not self.token:
+            raise self.error(f"{bracket!r} is missing")
+        return self.take(bracket) is not None
+
     def name(self) -> str:
         if not self.token.isidentifier():
             found = repr(self.token) if self.token else "the end"
-            raise SpecError(self.text, self.position, f"a name is due here, not {found}")
+            raise self.error(f"a name is due here, not {found}")
         return self.pop()
 
     def size(self) -> int | None:
         if not self.take("="):
             return None
         if not self.token.isdigit() or not int(self.token):
-            raise SpecError(self.text, self.position, "a size is due here, a number ≥ 1")
+            raise self.error("a size is due here, a number ≥ 1")
         return int(self.pop())
 
     def factor(self) -> Factor:
         position, name, size, parts = self.position, self.name(), self.size(), []
         if self.take("["):
-            while not self.take("]"):
+            while not parts or not self.close("]"):
                 self.name()
                 parts.append(self.size())
         return Factor(name, size, tuple(parts), position)
 
 
-def _check(text: str, factors: list[Factor]) -> None:
+def _check(text: str, owner: str, factors: list[Factor]) -> None:
     for side in ("in", "out"):
         if all(factor.name != side for factor in factors):
-            raise SpecError(text, len(text), f"no axis is {side!r}")
+            others = [factor.name for factor in factors if factor.name not in ("in", "out")]
+            batch = f"; batch axes are {', '.join(others)}" if others else ""
+            raise SpecError(owner, text, len(text), f"no axis is {side!r}{batch}")
     divided = [factor for factor in factors if factor.parts]
     for factor in divided:
         if factor.name not in ("in", "out"):
             problem = (
                 "a batch axis has a matrix at every index already; parts are for in or out"
             )
-            raise SpecError(text, factor.position, problem)
+            raise SpecError(owner, text, factor.position, problem)
         known = [part is not None for part in factor.parts]
         if any(known) and not all(known):
-            raise SpecError(text, factor.position, "give all its parts a size, or none")
+            raise SpecError(owner, text, factor.position, "give all its parts a size, or none")
     if len(divided) > 1:
-        raise SpecError(text, divided[1].position, "only one axis may have parts")
+        raise SpecError(owner, text, divided[1].position, "only one axis may have parts")

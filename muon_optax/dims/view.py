@@ -122,7 +122,7 @@ def view_of(spec: Spec, name: str, leaf: Any) -> MatrixView | None:
 
 
 def _view_of_names(spec: str, name: str, leaf: Any) -> MatrixView:
-    names = parse(spec)
+    names = parse(spec, f"leaf {name!r}")
     if not names.fits(len(leaf.shape)):
         several = "at least " * names.leading
         problem = f"{spec!r} is for {several}{len(names.axes)} axes; write a word for each"
