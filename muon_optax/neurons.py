@@ -90,6 +90,8 @@ def _leaf(
 
 
 def _stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:
+    if o.size == 0:
+        return o, v
     wide = o.astype(jnp.promote_types(o.dtype, jnp.float32))
     v = jnp.asarray(b2 * v + (1 - b2) * jnp.mean(jnp.abs(wide) ** 2, -2, keepdims=True))
     scaled = wide / (jnp.sqrt(v) + eps)

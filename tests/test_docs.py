@@ -14,11 +14,14 @@ from benchmarks.record import RESULTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+# A block of text right behind a snippet is what it prints.
 SNIPPETS = [
-    (page.name, number, code)
+    (page.name, number, code, printed)
     for page in PAGES
-    for number, code in enumerate(
-        re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for number, (code, printed) in enumerate(
+        re.findall(
+            r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", page.read_text(), re.DOTALL
+        )
     )
 ]
 PUBLIC = {
@@ -31,12 +34,14 @@ RECORDS = {"PolarMethod", "MuonState", "MuonDimensionNumbers", "Certificate", "R
 
 
 @pytest.mark.parametrize(
-    ("page", "number", "code"),
+    ("page", "number", "code", "printed"),
     SNIPPETS,
-    ids=[f"{page}-{number}" for page, number, _ in SNIPPETS],
+    ids=[f"{page}-{number}" for page, number, *_ in SNIPPETS],
 )
-def test_a_snippet_runs(page, number, code):
+def test_a_snippet_runs(page, number, code, printed, capsys):
     exec(compile(code, f"{page}:{number}", "exec"), {"__name__": "__main__"})
+    if printed:
+        assert capsys.readouterr().out == printed
 
 
 def test_a_page_is_told_what_it_asks_for_in_vain():
@@ -57,7 +62,7 @@ def test_show_prints_the_tables_of_one_measurement(capsys, monkeypatch):
 
 
 def test_the_pages_have_snippets():
-    assert {page for page, _, _ in SNIPPETS} >= {"README.md"}
+    assert {page for page, *_ in SNIPPETS} >= {"README.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "muon_optax.dims": {"checks", "dims"},
     "muon_optax.stacking": set(),
     "muon_optax.scaling": set(),
-    "muon_optax.planning": {"checks", "dims", "planning", "polar", "scaling"},
+    "muon_optax.planning": {"alias", "checks", "dims", "planning", "polar", "scaling"},
     "muon_optax.decay": {"checks"},
     "muon_optax.attention": {"checks"},
     "muon_optax.neurons": {"checks", "dims"},

@@ -88,6 +88,12 @@ def test_updates_keep_their_dtype_and_norm_and_the_state_is_a_fixed_point(dtype)
     np.testing.assert_allclose(norms, [expected] * 3, rtol=rtol)
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)], ids=str)
+def test_an_empty_leaf_comes_back(shape):
+    found, state = run(scale_by_neuron(), [jnp.zeros(shape)] * 2)
+    assert found[0].shape == shape and np.all(np.isfinite(jax.tree.leaves(state)[0]))
+
+
 def test_zero_stays_zero():
     found, state = run(scale_by_neuron(), [jnp.zeros((3, 4))] * 2)
     assert not np.any(found) and not np.any(state.nu)

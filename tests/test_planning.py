@@ -1,5 +1,7 @@
 """The plan: every leaf's treatment in a table, doubts named, equal to what `muon` does."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import layouts
@@ -9,7 +11,19 @@ import pytest
 from flax import nnx
 from models import LinenTransformer, NnxTransformer, linen_params
 
-from muon_optax import FLAX, METHODS, SVD, MuonDimensionNumbers, Rule, muon, plan
+from muon_optax import (
+    FLAX,
+    METHODS,
+    SVD,
+    DualNorm,
+    MuonDimensionNumbers,
+    NewtonSchulz,
+    Rule,
+    compat,
+    dims,
+    muon,
+    plan,
+)
 from muon_optax.checks import path_name
 
 PARAMS = {
@@ -59,8 +73,8 @@ def test_the_fallback_has_muons_rate_where_it_has_none_of_its_own():
 
 
 def test_specs_are_given_as_the_reason():
-    dims = {"a": "in out", "b": MuonDimensionNumbers(0, 1), "c": None}
-    leaves = by_path(plan({name: jnp.ones((2, 3)) for name in dims}, dims))
+    specs = {"a": "in out", "b": MuonDimensionNumbers(0, 1), "c": None}
+    leaves = by_path(plan({name: jnp.ones((2, 3)) for name in specs}, specs))
     assert leaves["a"].why == "dims: a spec, 'in out'"
     assert "MuonDimensionNumbers(reduction_axis=0" in leaves["b"].why
     assert (leaves["c"].role, leaves["c"].why) == ("no matrix", "dims: a spec, None")
@@ -77,10 +91,10 @@ TREES = {
 @pytest.mark.parametrize("tree", TREES)
 def test_the_plan_is_what_muon_does(tree):
     """A step of plain polar factors has RMS rate·√(rank/size), of AdamW the rate."""
-    make, dims = TREES[tree]
+    make, rules = TREES[tree]
     params = make()
-    made = plan(params, dims, learning_rate=0.1, adam_learning_rate=0.01)
-    tx = muon(0.1, SVD(), nesterov=False, adam_learning_rate=0.01, dims=dims)
+    made = plan(params, rules, learning_rate=0.1, adam_learning_rate=0.01)
+    tx = muon(0.1, SVD(), nesterov=False, adam_learning_rate=0.01, dims=rules)
     grads = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
     updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
     for leaf, update in zip(made.leaves, jax.tree.leaves(updates), strict=True):
@@ -119,6 +133,61 @@ def test_numbers_in_a_path_stay_apart_where_their_leaves_differ():
     assert str(plan(same)).splitlines()[2].startswith("layer_{0,3,7}/kernel")
 
 
+def test_ranges_stand_for_no_more_than_there_is():
+    kernel = {"kernel": jnp.ones((4, 4))}
+    params = {"a0": {"b1": kernel}, "a1": {"b0": kernel}}
+    lines = str(plan(params)).splitlines()[2:4]
+    assert [line.split()[0] for line in lines] == ["a0/b1/kernel", "a1/b0/kernel"]
+    padded = str(plan({f"block_{i:02}": kernel for i in range(3)}))
+    assert padded.splitlines()[2].startswith("block_{00..02}/kernel")
+
+
+def test_one_dict_of_settings_serves_muon_and_its_plan():
+    schedule = optax.linear_schedule(0.1, 0.0, 10)
+    settings = compat.MODES["moonlight"] | {"learning_rate": schedule, "dims": RULES}
+    muon(**settings)
+    made = plan(PARAMS, **settings)
+    assert by_path(made)["experts/up"].scales == pytest.approx((0.2 * 24**0.5,))
+    assert all(leaf.rates == () for leaf in made.leaves)
+    rest = plan(PARAMS, **settings | {"adam_learning_rate": 0.01})
+    assert by_path(rest)["head/kernel"].rates == (0.01,)
+    assert by_path(rest)["experts/up"].rates == ()
+
+
+def test_a_dual_norm_takes_the_operations_of_its_method():
+    of_it, plain = (plan(PARAMS, RULES, method=m) for m in (DualNorm(), NewtonSchulz()))
+    assert [leaf.flops for leaf in of_it.leaves] == [leaf.flops for leaf in plain.leaves]
+    assert by_path(plan(PARAMS, RULES, method=DualNorm(SVD())))["qkv/kernel"].flops is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (Rule("typo", "qvk/kernel$", "in out[q k v]"), "no path matches 'qvk/kernel\\$'"),
+        (
+            Rule("ranks", "qkv/kernel$", "layers in out"),
+            "'qkv/kernel' matches, but has another",
+        ),
+    ],
+)
+def test_a_rule_that_decides_nothing_is_named_and_strictly_refused(rule, why):
+    made = plan(PARAMS, (rule, *RULES))
+    (said,) = made.unused
+    assert re.search(f"unused: rule 1, '{rule.role}': {why}", said) and said in str(made)
+    with pytest.raises(ValueError, match="unused: rule 1"):
+        plan(PARAMS, (rule, *RULES), strict=True)
+    assert plan(PARAMS, RULES, strict=True).unused == ()
+
+
+def test_optaxs_default_can_be_planned():
+    leaves = by_path(plan(PARAMS, dims.RANK_TWO))
+    assert {path for path, leaf in leaves.items() if leaf.matrices} == {
+        "Dense_0/kernel",
+        "qkv/kernel",
+        "head/kernel",
+    }
+
+
 def test_a_notebook_gets_a_table():
     rule = Rule("a<b", "Dense_0/kernel", "in out")
     shown = plan(PARAMS, (rule, *RULES))._repr_html_()
@@ -128,9 +197,16 @@ def test_a_notebook_gets_a_table():
 
 DOUBTFUL = {
     "embedding": ({"codes": {"kernel": (4096, 64)}}, "4096 × 64: one side is over 20 times"),
-    "output layer": ({"Dense_9": {"kernel": (64, 4096)}}, "an embedding or an output layer"),
+    "output layer": ({"Dense_9": {"kernel": (64, 4096)}}, "an embedding, an output layer"),
     "depthwise": ({"Conv_0": {"kernel": (3, 3, 1, 64)}}, "or is it depthwise"),
     "bias stack": ({"experts": {"up_bias_in": (3, 8, 16)}}, "sounds like a bias or a gain"),
+    "fused": (
+        {"attn": {"qkv": {"kernel": (64, 96)}}},
+        "the name says that it is several in one",
+    ),
+    "fused, of GPT-2": ({"c_attn": {"kernel": (64, 192)}}, "a rule may say 'in out.q k v.'"),
+    "transposed": ({"fc": {"weight": (64, 96)}}, r"as .in, out. = 64 × 96; is it .out, in."),
+    "stack": ({"query": {"kernel": (12, 768, 768)}}, "12 × 589824: one side is over 200 times"),
     "scalar stack": ({"experts": {"A_log": (3, 8, 16)}}, "sounds like a bias or a gain"),
 }
 
@@ -142,9 +218,9 @@ def test_a_doubtful_leaf_is_named_and_strictly_refused(case):
     params = jax.tree.map(layouts.struct, shapes, is_leaf=is_shape)
     params["fine"] = {"kernel": layouts.struct((8, 8))}
     (doubtful,) = (made := plan(params)).doubts
-    assert problem in doubtful.doubt
+    assert re.search(problem, doubtful.doubt)
     assert f"doubtful: {doubtful.path}: " in str(made) and " (?)" in str(made)
-    with pytest.raises(ValueError, match=rf"doubtful leaves:\n  {doubtful.path} .*{problem}"):
+    with pytest.raises(ValueError, match=rf"doubtful: {doubtful.path} .*{problem}"):
         plan(params, strict=True)
     spec = " ".join(["batch"] * (len(doubtful.shape) - 2) + ["in", "out"])
     for mine in (spec, None):  # what the user has said is not doubted
@@ -171,8 +247,10 @@ def test_nothing_to_train_is_an_error():
         plan({"a": jnp.ones((2, 3, 4, 5))})
     with pytest.raises(ValueError, match="method='svd'"):
         plan(PARAMS, RULES, method="svd")
-    with pytest.raises(ValueError, match=r"learning_rate=.*; use a number ≥ 0; of a schedule"):
-        plan(PARAMS, RULES, learning_rate=lambda step: 0.1)
+    with pytest.raises(ValueError, match=r"learning_rate=-0.1; use a number ≥ 0, or a sched"):
+        plan(PARAMS, RULES, learning_rate=-0.1)
+    with pytest.raises(ValueError, match=r"\['strct'\] are no arguments of muon; there are"):
+        plan(PARAMS, RULES, strct=True)
     with pytest.raises(ValueError, match="unknown shape scaling 'muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")
     assert plan({"a": optax.MaskedNode()}).leaves == ()

@@ -159,7 +159,8 @@ def test_relabelling_keeps_what_stays_and_starts_what_moves_gently():
     table = moments(state, "muon").mu["table"]["embedding"]
     adam = moments(moved, "adam")
     np.testing.assert_array_equal(adam.mu["table"]["embedding"], table)
-    expected = np.full(table.shape, 39 * np.mean(np.square(table, dtype=np.float64)))
+    square = np.square(table, dtype=np.float64)
+    expected = 39 * np.maximum(square.mean(1, keepdims=True), square.mean()) + 0 * square
     np.testing.assert_allclose(adam.nu["table"]["embedding"], expected, rtol=1e-5)
     trajectory, _ = steps(new, params, moved, 10, seed=3)
     first = trajectory[0]["table"]["embedding"] - params["table"]["embedding"]
@@ -177,6 +178,35 @@ def test_relabelling_keeps_what_stays_and_starts_what_moves_gently():
     )
     there = compat.transfer(moved, old.init(params))
     np.testing.assert_array_equal(moments(there, "muon").mu["table"]["embedding"], table)
+
+
+def test_rows_that_are_seldom_seen_start_gently_too():
+    """Steps over the rate in the rows of a table of which one in fifty is seen at a time."""
+    settings = {"learning_rate": 0.02, "adam_learning_rate": 0.01}
+    dims = {"table": "in out", "w": "in out"}
+    old, new = (
+        muon(**settings, dims=dims),
+        muon(**settings, dims={"table": None, "w": "in out"}),
+    )
+    rng = np.random.default_rng(0)
+
+    def grads():
+        g = np.zeros((50, 4), np.float32)
+        g[rng.integers(50)] = rng.standard_normal(4)
+        return {
+            "table": jnp.asarray(g),
+            "w": jnp.asarray(rng.standard_normal((4, 4)), jnp.float32),
+        }
+
+    params = jax.tree.map(jnp.zeros_like, grads())
+    state, update, moved_update = old.init(params), jax.jit(old.update), jax.jit(new.update)
+    for _ in range(200):
+        _, state = update(grads(), state, params)
+    state, largest = compat.transfer(state, new.init(params)), 0.0
+    for _ in range(30):
+        updates, state = moved_update(grads(), state, params)
+        largest = max(largest, float(jnp.abs(updates["table"]).max()))
+    assert 0 < largest < 1.5 * 0.01
 
 
 def test_schedules_and_dtypes_go_on():
@@ -208,6 +238,58 @@ def test_wrapped_states_and_neurons_are_found():
     inner = state.inner_opt_state[1]
     jax.tree.map(np.testing.assert_array_equal, moved, inner)
     assert int(moments(moved, "muon").count) == 3
+
+
+def test_multi_steps_keep_their_place():
+    old = optax.MultiSteps(optax.adamw(0.1), 4)
+    params, state = begun(old, count=6)
+    moved = compat.transfer(state, optax.MultiSteps(muon(0.1), 4).init(params))
+    assert (int(moved.mini_step), int(moved.gradient_step)) == (2, 1)
+    jax.tree.map(np.testing.assert_array_equal, moved.acc_grads, state.acc_grads)
+    assert int(moments(moved.inner_opt_state, "muon").count) == 1
+
+
+def test_a_state_restored_without_a_template_is_read(tmp_path):
+    params, state = begun(optax.contrib.muon(**RATES))
+    raw = restored(tmp_path, state, None)
+    ours = compat.muon(**RATES)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        compat.transfer(raw, ours.init(params)),
+        compat.transfer(state, ours.init(params)),
+    )
+
+
+def test_a_parameter_may_be_called_mu():
+    params = {"encoder": {"mu": {"kernel": jnp.eye(3)}, "nu": {"bias": jnp.ones(3)}}}
+    adamw, tx = optax.adamw(0.1), muon(0.1)
+    _, state = adamw.update(params, adamw.init(params), params)
+    moved = compat.transfer(state, tx.init(params))
+    found = moments(moved, "muon").mu["encoder"]["mu"]["kernel"]
+    np.testing.assert_array_equal(found, state[0].mu["encoder"]["mu"]["kernel"])
+
+
+def test_adamws_average_becomes_a_heavy_ball():
+    params, state = begun(optax.adamw(1e-2))
+    tx = muon(0.02, heavy_ball=True)
+    moved = compat.transfer(state, tx.init(params), momentum_scale=20.0)
+    kernel = moments(moved, "muon").mu["blocks"]["up"]["kernel"]
+    np.testing.assert_allclose(kernel, 20 * state[0].mu["blocks"]["up"]["kernel"], rtol=1e-6)
+    table = moments(moved, "adam").mu["table"]["embedding"]
+    np.testing.assert_array_equal(table, state[0].mu["table"]["embedding"])
+
+
+def test_adam_counts_anew_where_nothing_is_known_of_its_parameters():
+    """As beside torch.optim.Muon: zero moments under a large count would take long steps."""
+    params = draw(np.random.default_rng(0))
+    known = compat.from_torch(
+        {"state": {0: {"momentum_buffer": np.ones((9, 6))}}}, ["blocks/up/kernel"], params, 1000
+    )
+    moved = compat.transfer(known, muon(optax.constant_schedule(0.1)).init(params))
+    assert int(moments(moved, "muon").count) == 1000
+    assert int(moments(moved, "adam").count) == 0
+    schedules = [moved.inner_states[label].inner_state[-1].count for label in ("muon", "adam")]
+    assert [int(count) for count in schedules] == [1000, 1000]
 
 
 def test_an_nnx_optimizer_goes_on_with_muon():
@@ -278,9 +360,21 @@ def test_torchs_layout_becomes_flaxs():
     )
     same = {"dense": jnp.zeros((3, 2))}
     mu, _ = compat.from_torch(
-        {"state": {0: state_dict["state"][0]}}, ["dense"], same, 7, convert=lambda x: x
+        {"state": {0: state_dict["state"][0]}}, ["dense"], same, 7, convert=lambda name, x: x
     )
     np.testing.assert_allclose(mu.mu["dense"], buffers["dense"], rtol=1e-6)
+
+
+def test_moonlights_names_and_tables_are_known():
+    table, bias = np.arange(12.0).reshape(4, 3), np.arange(3.0)
+    entries = {
+        0: {"moment1": table, "moment2": table**2, "step": 5},
+        1: {"moment1": bias, "moment2": bias},
+    }
+    params = {"wte": {"embedding": jnp.zeros((4, 3))}, "bias": jnp.zeros(3)}
+    _, adam = compat.from_torch({"state": entries}, ["wte/embedding", "bias"], params, 5)
+    np.testing.assert_array_equal(adam.mu["wte/embedding"], table)
+    np.testing.assert_array_equal(adam.nu["wte/embedding"], table**2)
 
 
 def test_a_heavy_ball_goes_on_as_an_average():
@@ -308,14 +402,14 @@ SAVED = compat.to_checkpoint(TX.init(PARAMS))
     [
         (
             lambda: compat.transfer(optax.sgd(0.1).init(PARAMS), TX.init(PARAMS)),
-            "no moments in this",
+            r"no moment of the old state, of \[\] and others, has a place in the new one, of",
         ),
         (
             lambda: compat.transfer(
                 optax.adam(0.1).init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}}),
                 TX.init(PARAMS),
             ),
-            r"'table/embedding' \(shape \(12, 6\).*its mu in the old state has shape \(12, 7\)",
+            r"'table/embedding' \(shape \(12, 6\).*in the old state it has shape \(12, 7\)",
         ),
         (
             lambda: compat.transfer(TX.init(PARAMS), TX.init(PARAMS), momentum_scale=0.0),
@@ -357,7 +451,44 @@ SAVED = compat.to_checkpoint(TX.init(PARAMS))
                 {"a": jnp.ones(2)},
                 1,
             ),
-            r"leaf 'a' .*its moment in the state_dict has shape \(3, 2\)",
+            r"leaf 'a' .*its moment, converted, has shape \(3, 2\)",
+        ),
+        (
+            lambda: compat.from_torch(
+                {"state": {0: {"momentum_buffer": np.ones((4, 3))}}},
+                ["a/kernel"],
+                {"a": {"kernel": jnp.ones((4, 3))}},
+                1,
+            ),
+            r"leaf 'a/kernel' \(shape \(4, 3\).*its moment, converted, has shape \(3, 4\)",
+        ),
+        (
+            lambda: compat.from_torch(
+                {"state": {0: {"square": 1}}}, ["a"], {"a": jnp.ones(2)}, 1
+            ),
+            r"'a' has \['square'\]; known are \['exp_avg'",
+        ),
+        (
+            lambda: compat.transfer(TX.init(PARAMS), TX),
+            "like is a transformation; use its state",
+        ),
+        (
+            lambda: compat.transfer(TX.init(PARAMS), TX.init({"model": PARAMS})),
+            r"of \['blocks/down/kernel', .* has a place in .*, of \['model/blocks/down",
+        ),
+        (
+            lambda: compat.transfer((TX.init(PARAMS), TX.init(PARAMS)), TX.init(PARAMS)),
+            "two moments of 'blocks/.*' in this state",
+        ),
+        (
+            lambda: compat.transfer(TX.init(PARAMS), TX.init(PARAMS | {"bias": jnp.ones(3)})),
+            r"leaf 'bias' .*the old state knows nothing of it, but of others in Adam's count",
+        ),
+        (
+            lambda: compat.transfer(
+                TX.init(PARAMS), jax.eval_shape(TX.init, PARAMS | {"w1": jnp.ones((3, 3))})
+            ),
+            r"leaf 'w1' .*nothing is known of it; use like=tx.init\(params\)",
         ),
         (lambda: compat.from_torch({"state": {}}, [], {}, -1), "count=-1; use a whole number"),
     ],

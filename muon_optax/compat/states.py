@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jax.tree_util import GetAttrKey, KeyPath
 
@@ -12,16 +13,23 @@ from muon_optax.checks import LeafError, check_number, path_name
 
 # How much larger the mean square of white noise is than that of its average with β = 0.95.
 _NOISE = (1 + 0.95) / (1 - 0.95)
+_OF_MULTI_STEPS = ("mini_step", "gradient_step", "acc_grads")
+
+
+class _Place(NamedTuple):
+    """Where a moment stands: in which node, `mu` or `nu`, of which parameter."""
+
+    node: KeyPath
+    field: str
+    name: str
 
 
 class _Known(NamedTuple):
-    """What a state knows: its step, and (kind, field, parameter) → array.
+    """What a state knows: (kind, field, parameter) → moment, the step, the rest by path."""
 
-    A node with `mu` alone is Muon's, one with `mu` and `nu` Adam's.
-    """
-
-    count: Array | None
     moments: Mapping[tuple[str, str, str], Array]
+    count: Array | None
+    others: Mapping[str, Array]
 
 
 def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
@@ -31,25 +39,27 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     with other `dims`), moments are found by their parameters' paths. What stays with Muon or
     with Adam keeps its moments bit for bit. What goes from Adam to Muon takes its first moment,
     an average too, for its momentum. What goes from Muon to Adam keeps its momentum; its second
-    moment starts as 39 times the momentum's mean square over the leaf, which is right where
-    gradients are noise, and makes for shorter steps elsewhere. Steps are counted on. What the
-    old state does not know begins as `like` has it.
+    moment starts as 39 times the momentum's mean square, of the row or of the leaf, whichever
+    is larger: right where gradients are noise, shorter steps elsewhere. Steps are counted on,
+    those of `optax.MultiSteps` too. What the old state does not know begins as `like` has it.
 
     Args:
-      state: Of the old optimizer; of `flax.nnx`, `optimizer.opt_state`.
+      state: Of the old optimizer, or as Orbax restores it without a template; of `flax.nnx`,
+        `optimizer.opt_state`.
       like: Of the new optimizer at its start, `tx.init(params)`.
-      momentum_scale: What Muon's momenta are multiplied by: 1-β on the way from a heavy ball to
-        an average, 1/(1-β) on the way back.
+      momentum_scale: What a momentum that leaves or enters Muon is multiplied by: 1-β on the
+        way from a heavy ball to an average, 1/(1-β) on the way back, from AdamW too.
 
     Returns:
       A state of the structure and dtypes of `like`.
 
     Raises:
-      ValueError: If the old state has no moments at all, or `momentum_scale` is not positive.
-      LeafError: If a moment's shape is not its parameter's; a `ValueError` too.
+      ValueError: If no moment of the old state has a place in the new one, two have one
+        path, `like` is no state, or `momentum_scale` is not positive.
+      LeafError: If a moment's shape is not its parameter's, or Adam would begin with a
+        parameter in the middle of its count; a `ValueError` too.
 
     Example:
-      >>> import optax
       >>> from muon_optax import muon
       >>> params = {"kernel": jnp.eye(3), "bias": jnp.ones(3)}
       >>> adamw = optax.adamw(1e-3)
@@ -61,82 +71,119 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     """
     allowed = "a number > 0, such as 1 - β"
     check_number("momentum_scale", momentum_scale, allowed, lambda s: s > 0)
+    if isinstance(like, optax.GradientTransformation):
+        raise ValueError("like is a transformation; use its state, tx.init(params)")
     known, kinds = _known(state), _kinds(like)
-    if not known.moments:
-        raise ValueError(
-            "no moments in this state: there is no node with mu. Pass the state of "
-            "optax.contrib.muon, optax.adamw, muon, or what from_torch returns"
-        )
+    places = [_locate(path) for path, _ in jax.tree.leaves_with_path(like)]
+    moments = {p: _moment(known, kinds[p.node], p, momentum_scale) for p in places if p}
+    _check_found(moments, known)
+    begun = {place.node for place, moment in moments.items() if moment is not None}
 
     def filled(path: KeyPath, leaf: Array) -> Array:
-        if _counts(path) and known.count is not None:
-            return jnp.array(known.count, leaf.dtype)  # a copy each, for donation
-        if (where := _locate(path)) is None:
-            return leaf
-        node, field, name = where
-        found = _moment(known.moments, kinds[node], field, name, momentum_scale)
-        if found is None:
-            return leaf
-        if found.shape != leaf.shape:
-            raise LeafError(name, leaf, f"its {field} in the old state has shape {found.shape}")
-        return jnp.asarray(found, leaf.dtype)
+        if place := _locate(path):
+            new, name = moments[place], place.name
+            if new is None and kinds[place.node] == "adam" and place.node in begun:
+                problem = "the old state knows nothing of it, but of others in Adam's count"
+                raise LeafError(name, leaf, f"{problem}; give it an optimizer of its own")
+        else:
+            new, name = _other(path, known, kinds, begun), path_name(path)
+        if new is None and isinstance(leaf, jax.ShapeDtypeStruct):
+            raise LeafError(name, leaf, "nothing is known of it; use like=tx.init(params)")
+        if new is not None and new.shape != leaf.shape:
+            raise LeafError(name, leaf, f"in the old state it has shape {new.shape}")
+        return leaf if new is None else jnp.array(new, leaf.dtype)  # a copy, for donation
 
     return jax.tree.map_with_path(filled, like)
 
 
-def _moment(
-    moments: Mapping[tuple[str, str, str], Array],
-    kind: str,
-    field: str,
-    name: str,
-    scale: float,
-) -> Array | None:
+def _moment(known: _Known, kind: str, place: _Place, scale: float) -> Array | None:
     """What the new state holds there, by what the old one knows."""
+    name, moments = place.name, known.moments
     if kind == "neuron":
-        return moments.get((kind, field, name))
+        return moments.get((kind, "nu", name))
     muon, adam = (moments.get((old, "mu", name)) for old in ("muon", "adam"))
-    scaled = None if muon is None else scale * muon
-    if field == "mu":
-        own, other = (scaled, adam) if kind == "muon" else (adam, scaled)
-        return other if own is None else own
-    if adam is not None or scaled is None:
+    if place.field == "mu":
+        if kind == "adam" and adam is not None:
+            return adam
+        entering = adam if muon is None else muon
+        return None if entering is None else scale * entering
+    if adam is not None or muon is None:
         return moments.get(("adam", "nu", name))
-    wide = jnp.abs(jnp.asarray(scaled, jnp.promote_types(scaled.dtype, jnp.float32)))
-    return jnp.full(scaled.shape, _NOISE * jnp.mean(wide**2))
+    square = jnp.abs(scale * muon.astype(jnp.promote_types(muon.dtype, jnp.float32))) ** 2
+    row = square.mean(-1, keepdims=True) if square.ndim else square
+    return jnp.broadcast_to(_NOISE * jnp.maximum(row, square.mean()), square.shape)
+
+
+def _other(path: KeyPath, known: _Known, kinds: dict, begun: set[KeyPath]) -> Array | None:
+    """What is no moment: a count, unless its node begins anew; or of `optax.MultiSteps`."""
+    path = _without_value(path)
+    if path and _key(path[-1]) == "count":
+        anew = path[:-1] in kinds and path[:-1] not in begun
+        return None if anew else known.count
+    if any(_key(key) in _OF_MULTI_STEPS for key in path):
+        return known.others.get(_plain(path))
+    return None
+
+
+def _check_found(moments: Mapping[_Place, Array | None], known: _Known) -> None:
+    if any(moment is not None for moment in moments.values()):
+        return
+    theirs = sorted({name for _, _, name in known.moments})
+    ours = sorted({place.name for place in moments})
+    raise ValueError(
+        f"no moment of the old state, of {theirs[:3]} and others, has a place in the new one, "
+        f"of {ours[:3]} and others. Pass transfer(old_state, like=tx.init(params)), with "
+        "parameters of the same paths; moments are those of optax.contrib.muon, optax.adamw, "
+        "muon, and what from_torch returns"
+    )
 
 
 def _known(state: Any) -> _Known:
-    moments, counts, kinds = {}, {}, _kinds(state)
+    moments, counts, others, kinds = {}, {}, {}, _kinds(state)
     for path, leaf in jax.tree.leaves_with_path(state):
-        if where := _locate(path):
-            node, field, name = where
-            moments[kinds[node], field, name] = leaf
-        elif node := _counts(path):
-            counts[node[0]] = leaf
+        plain = _without_value(path)
+        if place := _locate(path):
+            where = kinds[place.node], place.field, place.name
+            if where in moments:
+                raise ValueError(
+                    f"two moments of {place.name!r} in this state; pass one's node"
+                )
+            moments[where] = leaf
+        elif plain and _key(plain[-1]) == "count":
+            counts[plain[:-1]] = leaf
+        else:
+            others[_plain(path)] = leaf
     beside = [count for node, count in counts.items() if kinds.get(node) in ("muon", "adam")]
-    return _Known(beside[0] if beside else None, moments)
-
-
-def _counts(path: KeyPath) -> tuple[KeyPath] | None:
-    """The node whose `count` a leaf is; nnx keeps it in a variable, with a `value`."""
-    if path and path[-1] == GetAttrKey("value"):
-        path = path[:-1]
-    return (path[:-1],) if path and path[-1] == GetAttrKey("count") else None
+    return _Known(moments, beside[0] if beside else None, others)
 
 
 def _kinds(state: Any) -> dict[KeyPath, str]:
     """Of every node with moments: Muon's, Adam's, or one of neurons, with `nu` alone."""
     fields: dict[KeyPath, set[str]] = {}
     for path, _ in jax.tree.leaves_with_path(state):
-        if where := _locate(path):
-            fields.setdefault(where[0], set()).add(where[1])
+        if place := _locate(path):
+            fields.setdefault(place.node, set()).add(place.field)
     kinds = {("mu",): "muon", ("mu", "nu"): "adam", ("nu",): "neuron"}
     return {node: kinds[tuple(sorted(names))] for node, names in fields.items()}
 
 
-def _locate(path: KeyPath) -> tuple[KeyPath, str, str] | None:
-    """The node, the field and the parameter of a leaf among moments."""
+def _locate(path: KeyPath) -> _Place | None:
+    """The place of a leaf, if it is a moment: the first key of that name is the field."""
     for position, key in enumerate(path):
-        if isinstance(key, GetAttrKey) and key.name in ("mu", "nu"):
-            return path[:position], key.name, path_name(path[position + 1 :])
+        if (field := _key(key)) in ("mu", "nu"):
+            return _Place(path[:position], field, path_name(path[position + 1 :]))
     return None
+
+
+def _key(key: Any) -> Any:
+    """Of a named tuple, or of the dict that it is once restored without a template."""
+    return key.name if isinstance(key, GetAttrKey) else getattr(key, "key", None)
+
+
+def _without_value(path: KeyPath) -> KeyPath:
+    """Nnx keeps a leaf in a variable, with a `value`."""
+    return path[:-1] if path and path[-1] == GetAttrKey("value") else path
+
+
+def _plain(path: KeyPath) -> str:
+    return jax.tree_util.keystr(_without_value(path), simple=True, separator="/")

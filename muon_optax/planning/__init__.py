@@ -1,13 +1,17 @@
 """Knows who is trained how, before the first step."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import optax
 from jax.typing import DTypeLike
 
+from muon_optax.alias import muon
 from muon_optax.checks import check_number
 from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_trains
-from muon_optax.planning.doubts import find_doubt
+from muon_optax.planning.doubts import find_doubt, unused_rules
 from muon_optax.planning.table import LeafPlan as LeafPlan
 from muon_optax.planning.table import Plan as Plan
 from muon_optax.polar import NewtonSchulz, PolarMethod, check_method
@@ -20,9 +24,10 @@ def plan(
     *,
     method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
     shape_scaling: str = "jordan",
-    learning_rate: float | None = None,
-    adam_learning_rate: float | None = None,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    adam_learning_rate: optax.ScalarOrSchedule | None = None,
     strict: bool = False,
+    **settings: Any,
 ) -> Plan:
     """Who would be trained how by `muon` with the same arguments, leaf by leaf.
 
@@ -31,11 +36,15 @@ def plan(
       dims: See `muon_optax.dims`.
       method: Whose operations are counted.
       shape_scaling: A rule of `scale_by_shape`.
-      learning_rate: Muon's, a number; with it the table has every matrix's own.
+      learning_rate: Muon's; with a number the table has every matrix's own. What a schedule
+        gives is not shown.
       adam_learning_rate: The fallback's; None for `learning_rate`.
       strict: Whether a doubtful leaf is an error. Only what a rule of `LAYOUTS` has decided is
         doubted: a matrix with one side over 20 times the other, a convolution of one channel, a
-        bias or a gain among the matrices.
+        bias or a gain among the matrices, a fused kernel, a `weight` that may be `[out, in]`.
+        So are rules of your own that decide nothing.
+      **settings: What else `muon` takes, so that one dict serves for both; it changes nothing
+        here.
 
     Returns:
       A `Plan`.
@@ -54,17 +63,18 @@ def plan(
       Muon trains 16,384 of 16,640 parameters: 1 matrix.
     """
     check_method(method)
-    _check_rates(learning_rate=learning_rate, adam_learning_rate=adam_learning_rate)
+    _check_known(settings)
     if callable(dims):
         dims = dims(params)
-    rest = learning_rate if adam_learning_rate is None else adam_learning_rate
+    rates = learning_rate, learning_rate if adam_learning_rate is None else adam_learning_rate
+    muon_rate, rest = map(_number, ("learning_rate", "adam_learning_rate"), rates)
     assignments = assign(dims, params)
     check_trains([assignment.view for assignment in assignments])
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
         scales = tuple(shape_factor(shape_scaling, i, o) for _, i, o in sides)
-        rate, factors = (learning_rate, scales) if sides else (rest, (1.0,))
+        rate, factors = (muon_rate, scales) if sides else (rest, (1.0,))
         return LeafPlan(
             path=assignment.path,
             shape=tuple(leaf.shape),
@@ -77,21 +87,32 @@ def plan(
             doubt=find_doubt(assignment),
         )
 
-    made = Plan(tuple(map(leaf_plan, assignments, jax.tree.leaves(params))))
-    if strict and made.doubts:
-        said = "\n".join(f"  {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in made.doubts)
+    leaves = tuple(map(leaf_plan, assignments, jax.tree.leaves(params)))
+    rules = dims if isinstance(dims, tuple | list) else ()
+    made = Plan(leaves, tuple(unused_rules(rules, assignments)))
+    if strict and (made.doubts or made.unused):
+        doubts = [f"doubtful: {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in made.doubts]
         raise ValueError(
-            f"doubtful leaves:\n{said}\nput a rule for each in front, dims=(Rule('mine', "
-            "r'path$', 'in out'), *FLAX), with None in place of 'in out' for the fallback"
+            "\n".join([*doubts, *made.unused])
+            + "\nput a rule for each doubtful leaf in front, dims=(Rule('mine', r'path$', 'in "
+            "out'), *FLAX), with None in place of 'in out' for the fallback"
         )
     return made
 
 
-def _check_rates(**rates: float | None) -> None:
-    for name, rate in rates.items():
-        if rate is not None:
-            allowed = "a number ≥ 0; of a schedule, its value at a step"
-            check_number(name, rate, allowed, lambda r: r >= 0)
+def _number(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
+    """A rate that can be shown."""
+    if rate is None or callable(rate):
+        return None
+    check_number(name, rate, "a number ≥ 0, or a schedule", lambda r: r >= 0)
+    return float(rate)
+
+
+def _check_known(settings: Mapping[str, Any]) -> None:
+    """Refuse what `muon` would not take."""
+    known = {*inspect.signature(muon).parameters}
+    if unknown := sorted({*settings} - known):
+        raise ValueError(f"{unknown} are no arguments of muon; there are {sorted(known)}")
 
 
 def _reason(assignment: Assignment, dims: Dims) -> dict[str, str]:
@@ -112,4 +133,5 @@ def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> int | None:
     planned = getattr(method, "plan", None)
     if planned is None:
         return None
-    return sum(batch * planned(matrix, dtype).flops for batch, *matrix in sides)
+    plans = [planned(matrix, dtype) for _, *matrix in sides]
+    return None if None in plans else sum(n * p.flops for (n, *_), p in zip(sides, plans))

@@ -50,8 +50,12 @@ class Plan:
 
     Layers that are treated alike share a line.
 
+    A line is that of one leaf, `{0..11}` stands for as many; GFLOP are those of all of them in
+    a step. `rate` has the factor `scale` in it; `(?)` marks a doubt.
+
     Attributes:
       leaves: One for each parameter, in the order of `jax.tree.leaves`.
+      unused: What is to be said of rules that decide no leaf.
 
     Example:
       >>> import jax.numpy as jnp
@@ -63,6 +67,7 @@ class Plan:
     """
 
     leaves: tuple[LeafPlan, ...]
+    unused: tuple[str, ...] = ()
 
     @property
     def doubts(self) -> tuple[LeafPlan, ...]:
@@ -101,7 +106,7 @@ class Plan:
         for leaf in self.leaves:
             alike = re.sub(r"\d+", "#", leaf.path), leaf.shape, leaf.role, leaf.why, leaf.doubt
             groups.setdefault(alike, []).append(leaf)
-        return columns, [_row(leaves) for leaves in groups.values()]
+        return columns, [_row(some) for of in groups.values() for some in _complete(of)]
 
     def _remarks(self) -> list[str]:
         whys = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
@@ -111,7 +116,7 @@ class Plan:
         noun = "matrix" if count == 1 else "matrices"
         said = f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}."
         doubts = [f"doubtful: {leaf.path}: {leaf.doubt}" for leaf in self.doubts]
-        return [said, *doubts, "", "Why, rule by rule:", *whys]
+        return [said, *doubts, *self.unused, "", "Why, rule by rule:", *whys]
 
 
 def _row(leaves: Sequence[LeafPlan]) -> list[str]:
@@ -137,17 +142,28 @@ def _row(leaves: Sequence[LeafPlan]) -> list[str]:
 
 def _span(paths: Sequence[str]) -> str:
     """`layers/{0..3}/kernel` for paths that differ in their numbers only."""
-    numbers = [list(map(int, re.findall(r"\d+", path))) for path in paths]
-    spans = iter(_range(sorted(set(column))) for column in zip(*numbers))
+    columns = [sorted({*column}, key=int) for column in zip(*_numbers_of(paths))]
+    spans = map(_range, columns)
     return re.sub(r"\d+", lambda _: next(spans), paths[0])
 
 
-def _range(numbers: Sequence[int]) -> str:
+def _range(numbers: Sequence[str]) -> str:
     if len(numbers) == 1:
-        return str(numbers[0])
-    consecutive = numbers[-1] - numbers[0] + 1 == len(numbers)
-    span = f"{numbers[0]}..{numbers[-1]}" if consecutive else ",".join(map(str, numbers))
+        return numbers[0]
+    consecutive = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
+    span = f"{numbers[0]}..{numbers[-1]}" if consecutive else ",".join(numbers)
     return f"{{{span}}}"
+
+
+def _numbers_of(paths: Sequence[str]) -> list[list[str]]:
+    return [re.findall(r"\d+", path) for path in paths]
+
+
+def _complete(leaves: Sequence[LeafPlan]) -> list[Sequence[LeafPlan]]:
+    """The leaves as one group, if a path with ranges stands for them all and no other."""
+    columns = [{*column} for column in zip(*_numbers_of([leaf.path for leaf in leaves]))]
+    every = math.prod(map(len, columns)) == len(leaves)
+    return [leaves] if every else [[leaf] for leaf in leaves]
 
 
 def _thousands(value: float) -> str:

@@ -1,9 +1,12 @@
 """Knows the polar factor times its inner product with the matrix: steepest descent's length."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from muon_optax.polar.arrays import check_matrix
 from muon_optax.polar.method import PolarMethod, check_method
@@ -38,6 +41,11 @@ class DualNorm:
 
     def __post_init__(self):
         check_method(self.method)
+
+    def plan(self, shape: Sequence[int], dtype: DTypeLike = "float32") -> Any:
+        """How the method works on matrices of a shape, None where it does not say."""
+        planned = getattr(self.method, "plan", None)
+        return planned and planned(shape, dtype)
 
     def polar(self, x: Array) -> Array:
         """Scale every matrix's polar factor.
