@@ -12,7 +12,7 @@ python=${PYTHON:-.venv/bin/python}
 [[ -n ${PYTHON:-} || -x $python ]] || python=python3
 smoke=${SMOKE:+--smoke}
 mkdir -p "$out"
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 JAX_DISABLE_MOST_OPTIMIZATIONS=0
 export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch takes part too
 
 if ! backend=$("$python" -c 'import flax, optax, pytest, jax; print(jax.default_backend())'); then

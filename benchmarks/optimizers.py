@@ -16,9 +16,12 @@ def of_optax(params: Any) -> optax.GradientTransformation:
 
     Its products have XLA's default precision: TF32 on an NVIDIA GPU, where ours have float32.
     """
-    views = dims.resolve(FLAX, params)
-    specs = jax.tree.structure(params).unflatten([view and view.spec for view in views])
-    return optax.contrib.muon(RATE, muon_weight_dimension_numbers=specs)
+    specs = [
+        view and dims.MuonDimensionNumbers(view.reduction, view.output)
+        for view in dims.resolve(FLAX, params)
+    ]
+    tree = jax.tree.structure(params).unflatten(specs)
+    return optax.contrib.muon(RATE, muon_weight_dimension_numbers=tree)
 
 
 def optimizers(params: Any) -> dict[str, optax.GradientTransformation]:

@@ -1,6 +1,11 @@
 """Fixtures of the whole suite."""
 
+import os
 from importlib.util import find_spec
+
+# Most of the suite's time is XLA's, compiling; what it then runs takes milliseconds. With 0 in
+# the environment the machine code is what users get.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
