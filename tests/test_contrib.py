@@ -84,9 +84,11 @@ def test_ten_steps_equal_optax_contrib(setting):
     settings |= SETTINGS[setting]
     ours, _ = ten_steps(compat.muon(**settings))
     theirs, _ = ten_steps(optax.contrib.muon(**settings))
+    # With a dual norm steps are some six times as long, and so are errors.
+    atol = 6e-6 if setting == "adaptive" else 1e-6
     for found, expected in zip(ours, theirs):
         for name in PARAMS:
-            np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(found[name], expected[name], atol=atol, err_msg=name)
     settings = {k: v for k, v in settings.items() if k not in SETTINGS[setting]}
     settings |= {"learning_rate": 0.02} if SETTINGS[setting] else {"weight_decay": 0.5}
     if setting == "rank two":

@@ -18,7 +18,7 @@ from muon_optax import (
     scale_by_muon,
     theory,
 )
-from muon_optax.diagnostics import MEASURES, latest, record_muon
+from muon_optax.diagnostics import MEASURES, latest, record_muon, stable_rank
 
 PARAMS = {"wide": jnp.zeros((4, 6)), "stack": jnp.zeros((3, 5, 5)), "bias": jnp.zeros(6)}
 MATRICES = {name: PARAMS[name] for name in ("wide", "stack")}
@@ -233,6 +233,27 @@ def test_what_was_read_stays_when_the_state_goes_on():
     (first, before), (second, after) = history
     assert (first, second) == (0, 1)
     assert before["wide"]["update_rms"][0] == 0 < after["wide"]["update_rms"][0]
+
+
+def test_a_fused_leaf_is_recorded_matrix_by_matrix_with_a_heavy_ball():
+    """One number for each of three layers' query, key and value; the updates as without."""
+    params = {"qkv": jax.random.normal(jax.random.key(0), (3, 4, 8))}
+    options = {"dims": "layers in out[q=4 k=2 v=2]", "heavy_ball": True, "beta": 0.5}
+    recorded, plain = record_muon(1, SVD(), **options), scale_by_muon(SVD(), **options)
+    states = [tx.init(params) for tx in (recorded, plain)]
+    assert states[0].measured["qkv"]["momentum_stable_rank"].shape == (9,)
+    for _ in range(2):
+        (found, states[0]), (expected, states[1]) = (
+            tx.update(params, state) for tx, state in zip((recorded, plain), states)
+        )
+        np.testing.assert_array_equal(found["qkv"], expected["qkv"])
+    np.testing.assert_array_equal(states[0].muon.mu["qkv"], 1.5 * params["qkv"])
+    _, measured = latest(states[0])
+    ranks = [stable_rank(part) for part in jnp.split(params["qkv"], [4, 6], axis=2)]
+    np.testing.assert_allclose(measured["qkv"]["alignment"], np.ones(9), atol=1e-5)
+    np.testing.assert_allclose(
+        measured["qkv"]["momentum_stable_rank"], jnp.concatenate(ranks), rtol=1e-4
+    )
 
 
 def test_recording_goes_through_inject_hyperparams():

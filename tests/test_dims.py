@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from models import LinenConvNet, LinenTransformer, NnxStack, NnxTransformer, linen_params
 
-from muon_optax import EQUINOX, FLAX, MuonDimensionNumbers, Rule
+from muon_optax import EQUINOX, FLAX, LAYOUTS, MuonDimensionNumbers, Rule
 from muon_optax.dims import assign, resolve, view_of
 
 SPEC_2D = MuonDimensionNumbers(0, 1)
@@ -167,6 +167,14 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
         ("token_embedding/weight", (50, 8), None),
         ("wte/weight", (50, 8), None),
         ("ensemble/weight", (6, 8), (1, 6, 8)),
+        ("classifier/dense/kernel", (64, 64), None),
+        ("classifier/out_proj/kernel", (64, 10), None),
+        ("lm_head/vocab/kernel", (64, 256), None),
+        ("policy_head/out/kernel", (64, 6), None),
+        ("ln_attn/weight", (12, 64), None),
+        ("blocks/norm_ff/weight", (12, 64), None),
+        ("layernorm_before/weight", (12, 64), None),
+        ("DepthwiseSeparableConv_0/Conv_1/kernel", (1, 1, 32, 64), (1, 32, 64)),
         ("norm_mod/weight", (12, 8), (1, 12, 8)),
         ("ln_proj/weight", (12, 8), (1, 12, 8)),
         ("MoeBlock_0/wi_0", (8, 4, 6), (8, 4, 6)),
@@ -268,6 +276,45 @@ def test_a_stack_of_plain_layers_with_names_of_attention_is_a_stack(names, leadi
     params = {"block": params, "norm": {"scale": jnp.ones((leading, 32))}}
     found = sides(params)
     assert {found[f"block/{name}/kernel"] for name in names} == {(leading, 32, 32)}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"out": {"kernel": (64, 64)}},
+        {"proj": {"kernel": (64, 64)}},
+        {"ln": {"scale": (64,)}},
+    ],
+    ids=str,
+)
+def test_inputs_of_attention_that_begin_with_the_width_are_no_stack(beside):
+    heads = {"query": (64, 4, 16), "key": (64, 2, 16), "value": (64, 2, 16)}
+    tree = {"attn": {name: {"kernel": shape} for name, shape in heads.items()} | beside}
+    found = sides(jax.tree.map(jnp.ones, tree, is_leaf=lambda x: isinstance(x, tuple)))
+    assert [found[f"attn/{name}/kernel"] for name in heads] == [
+        (1, 64, 64),
+        (1, 64, 32),
+        (1, 64, 32),
+    ]
+
+
+def test_a_norm_over_channels_and_pixels_is_no_stacks():
+    params = {
+        "conv1": {"weight": jnp.ones((16, 8, 3, 3))},
+        "norm": {"weight": jnp.ones((16, 8, 8)), "bias": jnp.ones((16, 8, 8))},
+    }
+    assert sides(params, EQUINOX)["conv1/weight"] == (1, 72, 16)
+
+
+def test_layers_along_the_second_axis_are_as_many_beside():
+    params = {
+        "layers": {"mlp": {"kernel": jnp.ones((4, 64, 64))}},
+        "up": {"kernel": jnp.ones((64, 9))},
+    }
+    for rules in (FLAX, LAYOUTS["maxtext"]):
+        with pytest.raises(ValueError, match="would be 4 layers, too; put a rule in front"):
+            sides(params, rules)
 
 
 def test_an_output_of_flattened_heads_is_no_contradiction():
@@ -441,7 +488,7 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             {"layers": {"wi_0": {"kernel": jnp.ones((8, 3, 16))}, "scale": jnp.ones((4, 3))}},
             (Rule("mine", "z", None), *FLAX),
-            r"LAYOUTS\['maxtext'\] know every leaf of this tree; or put a rule.*\*FLAX\)",
+            r"LAYOUTS\['maxtext'\] knows every leaf of this tree; or put a rule.*\*FLAX\)",
         ),
         (MATRIX, "maxtext", r"dims='maxtext'; use dims=LAYOUTS\['maxtext'\]"),
         (MATRIX, {"a": {"w": "in"}}, r"the spec of leaf 'a/w' is wrong"),

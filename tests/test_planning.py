@@ -154,6 +154,19 @@ def test_one_dict_of_settings_serves_muon_and_its_plan():
     assert by_path(rest)["experts/up"].rates == ()
 
 
+def test_a_fallback_of_ones_own_has_its_own_rate():
+    leaves = by_path(
+        plan(PARAMS, RULES, learning_rate=jnp.float32(0.5), fallback=optax.sgd(1.0))
+    )
+    assert leaves["head/kernel"].rates == () and leaves["experts/up"].rates == (1.0,)
+
+
+def test_a_bias_that_fits_leaves_no_doubt_of_the_order():
+    fitting = {"l": {"weight": jnp.ones((64, 128)), "bias": jnp.ones(128)}}
+    assert plan(fitting, strict=True).doubts == ()
+    assert plan({"l": {"weight": jnp.ones((64, 128))}}).doubts
+
+
 def test_a_dual_norm_takes_the_operations_of_its_method():
     of_it, plain = (plan(PARAMS, RULES, method=m) for m in (DualNorm(), NewtonSchulz()))
     assert [leaf.flops for leaf in of_it.leaves] == [leaf.flops for leaf in plain.leaves]

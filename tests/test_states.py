@@ -279,6 +279,41 @@ def test_adamws_average_becomes_a_heavy_ball():
     np.testing.assert_array_equal(table, state[0].mu["table"]["embedding"])
 
 
+def test_counts_that_differ_stay_apart():
+    """As after a move from torch.optim.Muon, whose Adam began anew."""
+    tx = muon(optax.constant_schedule(0.1))
+    params = draw(np.random.default_rng(0))
+    state = tx.init(params)
+    counts = {"muon": 1010, "adam": 10}
+    inner = {
+        label: masked._replace(
+            inner_state=(
+                masked.inner_state[0]._replace(count=jnp.asarray(counts[label])),
+                *masked.inner_state[1:],
+            )
+        )
+        for label, masked in state.inner_states.items()
+    }
+    moved = compat.transfer(state._replace(inner_states=inner), tx.init(params))
+    assert {label: int(moments(moved, label).count) for label in counts} == counts
+    assert int(moved.inner_states["muon"].inner_state[-1].count) == 1010
+
+
+def test_modules_called_mu_are_no_moments_elsewhere():
+    params = {"kernel": jnp.eye(3), "mu": {"kernel": 2 * jnp.eye(3)}}
+    make = lambda tx: optax.MultiSteps(tx, 4)
+    old, new = make(optax.adamw(0.1)), make(muon(0.1))
+    _, state = old.update(params, old.init(params), params)
+    moved = compat.transfer(state, new.init(params))
+    np.testing.assert_array_equal(
+        moved.acc_grads["mu"]["kernel"], state.acc_grads["mu"]["kernel"]
+    )
+    adamw = optax.adamw(0.1)
+    _, plain = adamw.update(params, adamw.init(params), params)
+    moved = compat.transfer(plain, new.init(params))
+    assert not np.any(moved.acc_grads["mu"]["kernel"])
+
+
 def test_adam_counts_anew_where_nothing_is_known_of_its_parameters():
     """As beside torch.optim.Muon: zero moments under a large count would take long steps."""
     params = draw(np.random.default_rng(0))

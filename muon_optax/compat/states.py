@@ -1,6 +1,7 @@
 """Knows how the state of one optimizer becomes that of another, parameter by parameter."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,10 +26,10 @@ class _Place(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What a state knows: (kind, field, parameter) → moment, the step, the rest by path."""
+    """What a state knows: (kind, field, parameter) → moment, kind → step, the rest by path."""
 
     moments: Mapping[tuple[str, str, str], Array]
-    count: Array | None
+    counts: Mapping[str, Array]
     others: Mapping[str, Array]
 
 
@@ -73,14 +74,14 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     check_number("momentum_scale", momentum_scale, allowed, lambda s: s > 0)
     if isinstance(like, optax.GradientTransformation):
         raise ValueError("like is a transformation; use its state, tx.init(params)")
-    known, kinds = _known(state), _kinds(like)
-    places = [_locate(path) for path, _ in jax.tree.leaves_with_path(like)]
-    moments = {p: _moment(known, kinds[p.node], p, momentum_scale) for p in places if p}
+    known, places = _known(state), _places(like)
+    kinds = _kinds(places.values())
+    moments = {p: _moment(known, kinds[p.node], p, momentum_scale) for p in places.values()}
     _check_found(moments, known)
     begun = {place.node for place, moment in moments.items() if moment is not None}
 
     def filled(path: KeyPath, leaf: Array) -> Array:
-        if place := _locate(path):
+        if place := places.get(path):
             new, name = moments[place], place.name
             if new is None and kinds[place.node] == "adam" and place.node in begun:
                 problem = "the old state knows nothing of it, but of others in Adam's count"
@@ -118,8 +119,12 @@ def _other(path: KeyPath, known: _Known, kinds: dict, begun: set[KeyPath]) -> Ar
     """What is no moment: a count, unless its node begins anew; or of `optax.MultiSteps`."""
     path = _without_value(path)
     if path and _key(path[-1]) == "count":
-        anew = path[:-1] in kinds and path[:-1] not in begun
-        return None if anew else known.count
+        kind = kinds.get(path[:-1])
+        if not known.counts or (kind and path[:-1] not in begun):
+            return None
+        return known.counts.get(
+            kind or "", functools.reduce(jnp.maximum, known.counts.values())
+        )
     if any(_key(key) in _OF_MULTI_STEPS for key in path):
         return known.others.get(_plain(path))
     return None
@@ -139,40 +144,48 @@ def _check_found(moments: Mapping[_Place, Array | None], known: _Known) -> None:
 
 
 def _known(state: Any) -> _Known:
-    moments, counts, others, kinds = {}, {}, {}, _kinds(state)
+    places, moments, counts, others = _places(state), {}, {}, {}
+    kinds = _kinds(places.values())
     for path, leaf in jax.tree.leaves_with_path(state):
         plain = _without_value(path)
-        if place := _locate(path):
+        if place := places.get(path):
             where = kinds[place.node], place.field, place.name
             if where in moments:
                 raise ValueError(
                     f"two moments of {place.name!r} in this state; pass one's node"
                 )
             moments[where] = leaf
-        elif plain and _key(plain[-1]) == "count":
-            counts[plain[:-1]] = leaf
+        elif kind := plain and _key(plain[-1]) == "count" and kinds.get(plain[:-1]):
+            counts[kind] = leaf
         else:
             others[_plain(path)] = leaf
-    beside = [count for node, count in counts.items() if kinds.get(node) in ("muon", "adam")]
-    return _Known(moments, beside[0] if beside else None, others)
+    return _Known(moments, counts, others)
 
 
-def _kinds(state: Any) -> dict[KeyPath, str]:
+def _kinds(places: Iterable[_Place]) -> dict[KeyPath, str]:
     """Of every node with moments: Muon's, Adam's, or one of neurons, with `nu` alone."""
     fields: dict[KeyPath, set[str]] = {}
-    for path, _ in jax.tree.leaves_with_path(state):
-        if place := _locate(path):
-            fields.setdefault(place.node, set()).add(place.field)
+    for node, field, _ in places:
+        fields.setdefault(node, set()).add(field)
     kinds = {("mu",): "muon", ("mu", "nu"): "adam", ("nu",): "neuron"}
     return {node: kinds[tuple(sorted(names))] for node, names in fields.items()}
 
 
-def _locate(path: KeyPath) -> _Place | None:
-    """The place of a leaf, if it is a moment: the first key of that name is the field."""
-    for position, key in enumerate(path):
-        if (field := _key(key)) in ("mu", "nu"):
-            return _Place(path[:position], field, path_name(path[position + 1 :]))
-    return None
+def _places(state: Any) -> dict[KeyPath, _Place]:
+    """Of every leaf that is a moment."""
+    # In a state restored without a template `mu` is a key of a dict, as it may be in a tree
+    # of parameters: there it needs a count beside it.
+    paths = [path for path, _ in jax.tree.leaves_with_path(state)]
+    plain = map(_without_value, paths)
+    counted = {path[:-1] for path in plain if path and _key(path[-1]) == "count"}
+    places = {}
+    for path in paths:
+        for position, key in enumerate(path):
+            node, field = path[:position], _key(key)
+            if field in ("mu", "nu") and (isinstance(key, GetAttrKey) or node in counted):
+                places[path] = _Place(node, field, path_name(path[position + 1 :]))
+                break
+    return places
 
 
 def _key(key: Any) -> Any:

@@ -1,5 +1,6 @@
 """Knows how a `state_dict` of PyTorch's optimizers names and lays out its moments."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -112,6 +113,6 @@ def _converted(
         tensor = tensor.detach().float().cpu().numpy()
     x = convert(name, np.asarray(tensor))
     ours, theirs = ({*np.cumprod(shape).tolist()} for shape in (leaf.shape, x.shape))
-    if not (ours <= theirs or theirs <= ours):
+    if x.size != math.prod(leaf.shape) or not (ours <= theirs or theirs <= ours):
         raise LeafError(name, leaf, f"its moment, converted, has shape {x.shape}")
     return jnp.asarray(x.reshape(leaf.shape), leaf.dtype)

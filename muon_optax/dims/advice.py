@@ -28,7 +28,8 @@ def advice(
         for layout, others in LAYOUTS.items()
         if all(find_rule(others, n, leaf, neighbours)[0] for n, leaf in leaves.items())
     ]
-    known = f"{' and '.join(fitting)} know every leaf of this tree; or " if fitting else ""
+    verb = "knows" if len(fitting) == 1 else "know"
+    known = f"{' and '.join(fitting)} {verb} every leaf of this tree; or " if fitting else ""
     words = " ".join("?" * len(leaves[name].shape))
     return (
         f"{known}put a rule in front, dims=(Rule('mine', r'(^|/){re.escape(name)}$', "

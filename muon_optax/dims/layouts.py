@@ -8,7 +8,7 @@ from muon_optax.dims.rules import Rule
 
 _WEIGHT = r"(kernel|weights?|w\d*)$"
 
-_ATTENTION = r"(q|k|v|o|query|key|value|out|attn|attention)[^/]*/"
+_ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
 
 _NO_MATRIX: tuple[Rule, ...] = (
     Rule(
@@ -17,7 +17,12 @@ _NO_MATRIX: tuple[Rule, ...] = (
         None,
         max_ndim=2,
     ),
-    Rule("norm", r"(norm(_?\d+)?|(^|/)ln(_?(\d+|f|final))?)/(weight|w)$", None),
+    # By whole words, but for what projects: norm_mod, ln_proj.
+    Rule(
+        "norm",
+        r"(norm|(^|/)ln)(?!\w*(proj|mod|dense|linear|fc|mlp))\w*/(weight|w)$",
+        None,
+    ),
     Rule("bias or gain", r"(^|[/_])(bias|scale|gamma|beta)$", None),
     Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
     Rule("token or position table", r"(^|/)(wte|wpe|cls|probe)$|_token$", None),
@@ -32,7 +37,11 @@ _NO_MATRIX: tuple[Rule, ...] = (
     Rule("output head", r"(^|/)(unembed\w*|readout|output_layer|vocab_proj)/" + _WEIGHT, None),
     Rule("output head", r"(^|/)seq_relationship/" + _WEIGHT, None),
     Rule("router", r"router|gate_logits|moe[^/]*/gate/" + _WEIGHT, None),
-    Rule("depthwise convolution", r"(depthwise|dw_?conv|conv_dw).*/(kernel|weight)$", None),
+    Rule(
+        "depthwise convolution",
+        r"(depthwise(?!\w*separable)|dw_?conv|conv_dw).*/(kernel|weight)$",
+        None,
+    ),
 )
 
 _VECTOR = Rule("vector or scalar", r"", None, max_ndim=1)
@@ -132,10 +141,11 @@ MAXTEXT: tuple[Rule, ...] = (
         "attention query, key or value",
         _SCANNED + r"(query|key|value|wq_b|wkv_b)/kernel$",
         "in layers out out",
+        guess=True,
     ),
-    Rule("attention output", _SCANNED + r"out/kernel$", "in layers in out"),
+    Rule("attention output", _SCANNED + r"out/kernel$", "in layers in out", guess=True),
     Rule("experts", _SCANNED + r"MoeBlock_\d+/w[io]\w*$", "experts layers in out"),
-    Rule("matrix", _SCANNED + r"kernel$", "in layers out"),
+    Rule("matrix", _SCANNED + r"kernel$", "in layers out", guess=True),
     *FLAX,
 )
 

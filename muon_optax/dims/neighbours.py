@@ -9,9 +9,11 @@ from muon_optax.dims.view import Axes, MatrixView
 
 _QUERY = ("query", "q", "query_proj", "q_proj")
 _OUT = ("out", "o", "out_proj", "o_proj")
-_ATTENTION = (*_QUERY, *_OUT, "key", "k", "key_proj", "k_proj", "value", "v", "v_proj")
+_OF_INPUTS = (*_QUERY, "key", "k", "key_proj", "k_proj", "value", "v", "value_proj", "v_proj")
 _GATE = "gating_einsum"
-_GAIN = re.compile(r"(^|[/_])(bias|scale|gamma|beta)$|norm[^/]*/weight$", re.IGNORECASE)
+_GAIN = re.compile(
+    r"(^|[/_])(bias|scale|gamma|beta)$|(norm|(^|/)ln)[^/]*/weight$", re.IGNORECASE
+)
 
 
 class Neighbours:
@@ -54,7 +56,10 @@ def contradiction(view: MatrixView, name: str, neighbours: Neighbours) -> str | 
     if neighbours.shapes[name] is None:
         return None
     doubts = (_of_bias, _of_heads, _of_layers, _of_stack)
-    doubts = (_of_gate,) if name.endswith(_GATE) else doubts
+    if name.endswith(_GATE):
+        doubts = (_of_gate,)
+    elif view.batch == (1,):
+        doubts = (_of_second_axis,)
     return next(filter(None, (doubt(view, name, neighbours) for doubt in doubts)), None)
 
 
@@ -84,19 +89,28 @@ def _of_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | None
 
 
 def _of_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Where all begin with one length, gains of two axes too, that is the stack's."""
+    """Where all begin with one length, and not by chance, that is the stack's."""
     if view.batch or len(view.reduction + view.output) < 3:
         return None
-    first, attention = view.shape[:1], name.split("/")[-2:-1] in [[r] for r in _ATTENTION]
     others = {other: neighbours.shapes[other] for other in neighbours.beside(name)}
     shapes = {other: shape for other, shape in others.items() if shape is not None}
-    if any(shape[:1] != first for shape in shapes.values()):
+    plain = any(len(s) == 2 and o.endswith("kernel") for o, s in shapes.items())
+    if plain or any(shape[:1] != view.shape[:1] for shape in shapes.values()):
         return None
     for other, shape in shapes.items():
-        gain = bool(_GAIN.search(other)) and len(_without_ones(shape)) > 1
-        if gain or (attention and len(shape) > 2):
-            return f"{other!r} beside it begins with {first[0]} as well, like a stack of layers"
+        gain = bool(_GAIN.search(other)) and len(_without_ones(shape)) == 2
+        if gain or (len(shape) > 2 and _differ_in_front(name, other)):
+            beginning = f"{other!r} beside it begins with {shape[0]} as well"
+            return f"{beginning}, like a stack of layers"
     return None
+
+
+def _differ_in_front(name: str, other: str) -> bool:
+    """Whether two kernels of one attention layer begin with axes of different meaning."""
+    ours, theirs = (path.split("/")[-2:][0] for path in (name, other))
+    if ours in _OF_INPUTS:  # a query's model width, as a key's, but not an output's heads
+        return theirs not in _OF_INPUTS
+    return ours in _OUT
 
 
 def _of_gate(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
@@ -114,8 +128,17 @@ def _of_stack(view: MatrixView, name: str, neighbours: Neighbours) -> str | None
     for other in neighbours.beside(name) if view.batch else []:
         shape = neighbours.shapes[other]
         plain = shape and len(shape) == 2 and other.endswith("kernel")
-        if shape is not None and (shape[:1] != (layers,) or plain):
+        if shape and (shape[0] != layers or plain):
             return f"then {other!r} beside it, {shape}, would be {layers} layers, too"
+    return None
+
+
+def _of_second_axis(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
+    """Layers along the second axis are as many in all that stands beside."""
+    for other in neighbours.beside(name):
+        shape = neighbours.shapes[other]
+        if shape and len(shape) > 1 and shape[1] != view.shape[1]:
+            return f"then {other!r} beside it, {shape}, would be {view.shape[1]} layers, too"
     return None
 
 

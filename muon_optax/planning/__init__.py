@@ -38,7 +38,8 @@ def plan(
       shape_scaling: A rule of `scale_by_shape`.
       learning_rate: Muon's; with a number the table has every matrix's own. What a schedule
         gives is not shown.
-      adam_learning_rate: The fallback's; None for `learning_rate`.
+      adam_learning_rate: The fallback's; None for `learning_rate`. A `fallback` of one's own
+        has its own, which is not shown.
       strict: Whether a doubtful leaf is an error. Only what a rule of `LAYOUTS` has decided is
         doubted: a matrix with one side over 20 times the other, a convolution of one channel, a
         bias or a gain among the matrices, a fused kernel, a `weight` that may be `[out, in]`.
@@ -66,9 +67,11 @@ def plan(
     _check_known(settings)
     if callable(dims):
         dims = dims(params)
-    rates = learning_rate, learning_rate if adam_learning_rate is None else adam_learning_rate
-    muon_rate, rest = map(_number, ("learning_rate", "adam_learning_rate"), rates)
+    rest = learning_rate if adam_learning_rate is None else adam_learning_rate
+    muon_rate = _number("learning_rate", learning_rate)
+    rest = None if settings.get("fallback") else _number("adam_learning_rate", rest)
     assignments = assign(dims, params)
+    paths = {assignment.path for assignment in assignments}
     check_trains([assignment.view for assignment in assignments])
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
@@ -84,7 +87,7 @@ def plan(
             scales=scales,
             rates=() if rate is None else tuple(rate * factor for factor in factors),
             flops=_flops(method, sides, leaf.dtype),
-            doubt=find_doubt(assignment),
+            doubt=find_doubt(assignment, paths),
         )
 
     leaves = tuple(map(leaf_plan, assignments, jax.tree.leaves(params)))
@@ -92,11 +95,11 @@ def plan(
     made = Plan(leaves, tuple(unused_rules(rules, assignments)))
     if strict and (made.doubts or made.unused):
         doubts = [f"doubtful: {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in made.doubts]
-        raise ValueError(
-            "\n".join([*doubts, *made.unused])
-            + "\nput a rule for each doubtful leaf in front, dims=(Rule('mine', r'path$', 'in "
+        advice = (
+            "put a rule for each doubtful leaf in front, dims=(Rule('mine', r'path$', 'in "
             "out'), *FLAX), with None in place of 'in out' for the fallback"
         )
+        raise ValueError("\n".join([*doubts, *made.unused, *[advice] * bool(doubts)]))
     return made
 
 
@@ -104,6 +107,8 @@ def _number(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
     """A rate that can be shown."""
     if rate is None or callable(rate):
         return None
+    if isinstance(rate, jax.Array) and not rate.ndim:
+        rate = float(rate)
     check_number(name, rate, "a number ≥ 0, or a schedule", lambda r: r >= 0)
     return float(rate)
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from muon_optax.dims import LAYOUTS, RANK_TWO, Assignment, MatrixView, Rule
 
@@ -10,13 +10,14 @@ _LOPSIDED, _ABSURD = 20, 200
 _UNSPECIFIC = ("matrix", "stack of matrices")
 
 
-def find_doubt(assignment: Assignment) -> str | None:
+def find_doubt(assignment: Assignment, paths: Collection[str] = ()) -> str | None:
     """What speaks against giving a leaf to Muon, in words.
 
     What a user has said, by a spec or a rule of their own, is not doubted.
 
     Args:
       assignment: What `dims` says of the leaf.
+      paths: Of all leaves.
 
     Returns:
       None where nothing does.
@@ -34,7 +35,7 @@ def find_doubt(assignment: Assignment) -> str | None:
     doubts = (
         _of_name(path),
         _of_parts(path, rule.role),
-        _of_order(path, rule, view),
+        _of_order(path, rule, view, paths),
         _of_channels(rule.role, view),
         _of_sides(path, rule, view),
     )
@@ -91,8 +92,12 @@ def _of_parts(path: str, role: str) -> str | None:
     return None
 
 
-def _of_order(path: str, rule: Rule, view: MatrixView) -> str | None:
+def _of_order(path: str, rule: Rule, view: MatrixView, paths: Collection[str]) -> str | None:
     """Flax says kernel; what says weight has `[out, in]` in PyTorch and Equinox."""
+    if re.sub("weight$", "bias", path) in {*paths} - {
+        path
+    }:  # which fits, or there were no rule
+        return None
     _, fan_in, fan_out = view.sides[0]
     if rule.spec == "in out" and path.endswith("weight") and fan_in != fan_out:
         return f"read as [in, out] = {fan_in} × {fan_out}; is it [out, in], as EQUINOX has it?"
