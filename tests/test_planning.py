@@ -165,6 +165,7 @@ def test_a_bias_that_fits_leaves_no_doubt_of_the_order():
     fitting = {"l": {"weight": jnp.ones((64, 128)), "bias": jnp.ones(128)}}
     assert plan(fitting, strict=True).doubts == ()
     assert plan({"l": {"weight": jnp.ones((64, 128))}}).doubts
+    assert plan({"l": {"weight": jnp.ones((64, 64))}}).doubts == ()  # its transpose is as good
 
 
 def test_a_dual_norm_takes_the_operations_of_its_method():
@@ -244,6 +245,10 @@ def test_a_doubtful_leaf_is_named_and_strictly_refused(case):
 def test_adapters_may_be_lopsided():
     params = {"lora_a": {"kernel": jnp.ones((4096, 8))}, "up": {"kernel": jnp.ones((20, 1))}}
     assert plan(params, strict=True).doubts == ()
+
+
+def test_one_input_is_no_doubt_of_what_is_no_convolution():
+    assert plan({"query": {"kernel": jnp.ones((1, 4, 8))}}, strict=True).doubts == ()
 
 
 @pytest.mark.parametrize("model", layouts.DATA)

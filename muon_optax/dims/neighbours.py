@@ -94,8 +94,7 @@ def _of_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | Non
         return None
     others = {other: neighbours.shapes[other] for other in neighbours.beside(name)}
     shapes = {other: shape for other, shape in others.items() if shape is not None}
-    plain = any(len(s) == 2 and o.endswith("kernel") for o, s in shapes.items())
-    if plain or any(shape[:1] != view.shape[:1] for shape in shapes.values()):
+    if any(shape[:1] != view.shape[:1] for shape in shapes.values()):
         return None
     for other, shape in shapes.items():
         gain = bool(_GAIN.search(other)) and len(_without_ones(shape)) == 2
