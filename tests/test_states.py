@@ -459,6 +459,12 @@ SAVED = compat.to_checkpoint(TX.init(PARAMS))
             "saved as version 2, this release reads 1. Restore it with the release",
         ),
         (
+            lambda: compat.from_checkpoint(
+                compat.to_checkpoint(muon(lambda t: 0.1).init(PARAMS)), TX.init(PARAMS)
+            ),
+            r"\[\] are missing, \['inner_states.*count'.*\] unknown",
+        ),
+        (
             lambda: compat.from_checkpoint(SAVED, muon(lambda t: 0.1).init(PARAMS)),
             r"\['inner_states.*count'.*\] are missing, \[\] unknown.*transfer\(state, tx.init",
         ),
