@@ -24,6 +24,14 @@ def sides(params, dims=FLAX):
     return {path: view and view.sides[0] for path, view, _ in assign(dims, params)}
 
 
+def alone(path, shape):
+    """A tree of one leaf."""
+    tree = jax.ShapeDtypeStruct(shape, jnp.float32)
+    for node in reversed(path.split("/")):
+        tree = {node: tree}
+    return tree
+
+
 def attention(batch=1):
     """The intended views of one attention layer with 4 heads of 8, width 32."""
     return {f"{name}/kernel": (batch, 32, 32) for name in ("query", "key", "value", "out")} | {
@@ -181,11 +189,7 @@ def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
     ],
 )
 def test_single_leaves_have_their_role(path, shape, expected):
-    *nodes, leaf = path.split("/")
-    params = {leaf: jax.ShapeDtypeStruct(shape, jnp.float32)}
-    for node in reversed(nodes):
-        params = {node: params}
-    assert sides(params) == {path: expected}
+    assert sides(alone(path, shape)) == {path: expected}
 
 
 def test_a_stack_agrees_with_its_neighbours():
@@ -334,12 +338,8 @@ def test_an_output_of_flattened_heads_is_no_contradiction():
     ],
 )
 def test_what_only_sounds_like_experts_is_an_error(path, shape):
-    *nodes, leaf = path.split("/")
-    params = {leaf: jax.ShapeDtypeStruct(shape, jnp.float32)}
-    for node in reversed(nodes):
-        params = {node: params}
     with pytest.raises(ValueError, match="no rule knows its role"):
-        sides(params)
+        sides(alone(path, shape))
 
 
 def test_equinox_keeps_patches_and_members_apart_from_embeddings():
