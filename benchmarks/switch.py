@@ -12,15 +12,14 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 from curves import COLORS, Curve
-from train_gpt import Config, Run, data, make_optimizer, schedule
+from train_gpt import Config, Run, data, make_optimizer
 
 from benchmarks.gpt import SMALL
 from benchmarks.pictures import keep
 from benchmarks.record import RESULTS, folder, load, provenance, save
 from benchmarks.text import mean, written
-from muon_optax import METHODS, compat, muon
+from muon_optax import compat
 
 ARMS = {
     "adamw": "AdamW to the end",
@@ -33,9 +32,8 @@ JUST_AFTER = 40  # steps, in which a spike would show
 
 def continued(run: Run, name: str, middle: int) -> Run:
     """A copy of AdamW's run that goes on under one of `ARMS`."""
-    config, tx = run.config, make_optimizer(run.config, "muon", run.config.muon_lr)
-    if name == "afresh":
-        tx = shifted(config, middle)
+    config, begin = run.config, middle if name == "afresh" else 0
+    tx = make_optimizer(config, "muon", config.muon_lr, begin)
     other = copy.copy(run) if name == "adamw" else Run(config, tx, run.curve, run.text)
     other.curve = replace(run.curve, optimizer=name, step=[], seconds=[], loss=[])
     other.rng = copy.deepcopy(run.rng)
@@ -45,17 +43,6 @@ def continued(run: Run, name: str, middle: int) -> Run:
     elif name == "carried":
         other.state = compat.transfer(state, like=tx.init(other.params))
     return other
-
-
-def shifted(config: Config, middle: int) -> optax.GradientTransformation:
-    """Muon as `make_optimizer` has it, from its own step 0 at the schedule's middle."""
-    rate, rest = (
-        lambda t, peak=peak: schedule(config, peak)(t + middle)
-        for peak in (config.muon_lr, config.rest_lr)
-    )
-    method, rest = METHODS[config.method], optax.adam(rest, b2=0.95)
-    tx = muon(rate, method, weight_decay=0.05, fallback=rest)
-    return optax.chain(optax.clip_by_global_norm(1.0), tx)
 
 
 def train(config: Config, seed: int, text: np.ndarray, held_out: jax.Array) -> dict:
@@ -92,6 +79,13 @@ def rise(seed: dict, name: str, every: int) -> float:
     return max(seed[name][: JUST_AFTER // every]) - seed["before"][-1]
 
 
+def passed(seed: dict, name: str, every: int) -> int:
+    """The step after the switch from which on the loss stays below AdamW's."""
+    pairs = list(zip(seed[name], seed["adamw"]))
+    last = max((i for i, (ours, theirs) in enumerate(pairs) if ours >= theirs), default=-1)
+    return every * (last + 2)
+
+
 def table(machine: str) -> str:
     """What the switch costs at once, and what it brings."""
     record = load(machine, "switch")
@@ -100,6 +94,7 @@ def table(machine: str) -> str:
         [
             label,
             mean([rise(seed, name, every) for seed in seeds], 3),
+            "" if name == "adamw" else mean([passed(s, name, every) for s in seeds], 0),
             mean([seed[name][-1] for seed in seeds], 3),
         ]
         for name, label in ARMS.items()
@@ -108,6 +103,7 @@ def table(machine: str) -> str:
     columns = [
         f"from step {middle} on, 3 seeds: mean (range)",
         f"highest loss within {JUST_AFTER} steps, over that at the switch",
+        "steps until below AdamW's for good",
         f"loss after {record['steps']} steps",
     ]
     return written(record, columns, rows)
@@ -137,7 +133,10 @@ def draw(machine: str) -> None:
     shown = of_all(
         [
             of_all(
-                [seed["before"][-JUST_AFTER // every :], *(seed[n][:JUST_AFTER] for n in ARMS)]
+                [
+                    seed["before"][-JUST_AFTER // every :],
+                    *(seed[n][: 2 * JUST_AFTER // every] for n in ARMS),
+                ]
             )
             for seed in record["seeds"]
         ]

@@ -131,23 +131,27 @@ def data(config: Config) -> tuple[np.ndarray, jax.Array]:
     return text, jnp.asarray(windows(held_out, rng, 128, config.context + 1))
 
 
-def schedule(config: Config, peak: float) -> optax.Schedule:
-    """Warm-up and cosine decay to 5 %, the same for all."""
+def schedule(config: Config, peak: float, begin: int = 0) -> optax.Schedule:
+    """Warm-up and cosine decay to 5 %, the same for all; from step `begin` of it on."""
     warm_up = min(20, config.steps // 4)
-    return optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.steps, 0.05 * peak)
+    whole = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.steps, 0.05 * peak)
+    return lambda step: whole(step + begin)
 
 
-def make_optimizer(config: Config, name: str, rate: float) -> optax.GradientTransformation:
-    """One of the three, clipped."""
-    matrices = optax.adamw(schedule(config, rate), b2=0.95, weight_decay=0.05)
-    rest = optax.adam(schedule(config, config.rest_lr), b2=0.95)
+def make_optimizer(
+    config: Config, name: str, rate: float, begin: int = 0
+) -> optax.GradientTransformation:
+    """One of the three, clipped; its schedules from step `begin` on."""
+    peak = schedule(config, rate, begin)
+    matrices = optax.adamw(peak, b2=0.95, weight_decay=0.05)
+    rest = optax.adam(schedule(config, config.rest_lr, begin), b2=0.95)
     if name == "adamw":
         optimizer = matrices
     elif name == "adamw_two":
         optimizer = optax.partition({True: matrices, False: rest}, is_matrix)
     else:
         method = METHODS[config.method]
-        optimizer = muon(schedule(config, rate), method, weight_decay=0.05, fallback=rest)
+        optimizer = muon(peak, method, weight_decay=0.05, fallback=rest)
     return optax.chain(optax.clip_by_global_norm(1.0), optimizer)
 
 

@@ -1,4 +1,4 @@
-"""Knows how Muon and its fallback share a model's parameters."""
+"""Knows `muon`: the chain of the matrices that everyone uses, and AdamW beside it."""
 
 from collections.abc import Callable
 from functools import partial

@@ -9,7 +9,7 @@ import optax
 import pytest
 from reference import newton_schulz, other_adam, other_muon
 
-from muon_optax import MuonDimensionNumbers, MuonState, NewtonSchulz, muon
+from muon_optax import SVD, MuonDimensionNumbers, MuonState, NewtonSchulz, muon
 from muon_optax.coefficients import JORDAN
 from muon_optax.compat import MODES, RoundedNewtonSchulz
 
@@ -89,6 +89,13 @@ def test_a_batch_inside_a_jitted_function_is_theirs_to_the_bit(order):
     stack = jnp.stack([GOLDEN["square/G"][t].T for t in (1, 0)])[None]
     found = jax.jit(lambda x: 2 * method.polar(x / 2 + x / 2))(stack)
     np.testing.assert_array_equal(found[0, 1].T, 2 * GOLDEN[f"square/ns_{order}"])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_exact_polar_factor_is_the_goldens(shape):
+    """Computed there in float64; here in float32, for matrices of condition 3 to 64."""
+    found = SVD().polar(jnp.asarray(GOLDEN[f"{shape}/G"][0]))
+    np.testing.assert_allclose(found, GOLDEN[f"{shape}/polar_svd"], atol=1e-4)
 
 
 WRONG_METHODS = {

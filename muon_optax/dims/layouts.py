@@ -129,7 +129,7 @@ HALIAX: tuple[Rule, ...] = (
     Rule("attention output", r"(^|/)o_proj/weight/0$", "... out in in"),
     Rule("matrix", r"(^|/)weight/0$", "out in"),
     Rule("stack of matrices", r"(^|/)stacked/(.*/)?weight/0$", "layers out in"),
-    Rule("vector or scalar", r"", None, max_ndim=1),
+    _VECTOR,
 )
 
 _SCANNED = r"(^|/)(\w+_)?layers/(.*/)?"

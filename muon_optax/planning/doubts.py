@@ -94,9 +94,8 @@ def _of_parts(path: str, role: str) -> str | None:
 
 def _of_order(path: str, rule: Rule, view: MatrixView, paths: Collection[str]) -> str | None:
     """Flax says kernel; what says weight has `[out, in]` in PyTorch and Equinox."""
-    if re.sub("weight$", "bias", path) in {*paths} - {
-        path
-    }:  # which fits, or there were no rule
+    bias = re.sub("weight$", "bias", path)
+    if bias != path and bias in paths:  # and fits, or there were no rule
         return None
     _, fan_in, fan_out = view.sides[0]
     if rule.spec == "in out" and path.endswith("weight") and fan_in != fan_out:
