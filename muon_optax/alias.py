@@ -14,6 +14,7 @@ from muon_optax.diagnostics import record_muon
 from muon_optax.dims import FLAX, Dims
 from muon_optax.partition import partition_matrices
 from muon_optax.polar import NewtonSchulz, PolarMethod
+from muon_optax.sharding import Shardings
 from muon_optax.transform import scale_by_muon, scale_by_shape
 
 _NAME_STATIC = (
@@ -37,6 +38,7 @@ def muon(
     mu_dtype: DTypeLike | None = None,
     max_stack_bytes: int | None = None,
     record_every: int | None = None,
+    shardings: Shardings = None,
     fallback: optax.GradientTransformation | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     adam_b1: ArrayLike = 0.9,
@@ -74,6 +76,7 @@ def muon(
       max_stack_bytes: See `scale_by_muon`.
       record_every: Measure every matrix's update each so many steps, for
         `diagnostics.latest(state)`; None for never. The updates are the same.
+      shardings: See `scale_by_muon`; of all parameters.
       fallback: Any transformation, its own learning rate included, in place of AdamW; the
         `adam_*` arguments are then for nothing.
       adam_learning_rate: The fallback's learning rate; None for `learning_rate`, which is
@@ -126,6 +129,7 @@ def muon(
                 mu_dtype=mu_dtype,
                 dims=dims,
                 max_stack_bytes=max_stack_bytes,
+                shardings=shardings,
             ),
             scale_by_shape(shape_scaling, dims=dims),
             _decay("weight_decay", weight_decay, weight_decay_mask),

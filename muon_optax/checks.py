@@ -1,7 +1,7 @@
 """Knows how to say that an argument or a leaf is wrong: what it is, what is allowed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +15,14 @@ def path_name(path: KeyPath) -> str:
     if path and path[-1] == GetAttrKey("value"):
         path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def prefixes(name: str) -> Iterator[str]:
+    """Of the path `a/b/c`: itself, `a/b`, `a` and the empty path."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    yield ""
 
 
 class LeafError(ValueError):

@@ -7,6 +7,7 @@ import jax
 import optax
 
 from muon_optax.dims import FLAX, Dims, assign, check_trains
+from muon_optax.sharding import place_rest
 
 
 def partition_matrices(
@@ -56,7 +57,7 @@ def partition_matrices(
         )
 
     def init(params: optax.Params) -> Any:
-        return on(params).init(params)
+        return place_rest(params, on(params).init(params))
 
     def update(
         updates: optax.Updates,

@@ -15,6 +15,7 @@ from muon_optax.checks import LeafError, check_number, check_schedulable, path_n
 from muon_optax.dims import Dims, MatrixView, matrix_views
 from muon_optax.polar import NewtonSchulz, PolarMethod, check_method, polar_all
 from muon_optax.scaling import shape_factor
+from muon_optax.sharding import Shardings, place_like, place_rest, polar_sharded, read_shardings
 
 
 class MuonState(NamedTuple):
@@ -39,6 +40,7 @@ def scale_by_muon(
     mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
     max_stack_bytes: int | None = None,
+    shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replace a gradient by the polar factor of its momentum, matrix by matrix.
 
@@ -63,6 +65,9 @@ def scale_by_muon(
         leaf is `[fan_in, fan_out]`.
       max_stack_bytes: The most that the method gets at once, but always one matrix at least;
         None for 16 MiB on a CPU and 256 MiB on an accelerator.
+      shardings: How the parameters lie on many devices, a tree of `NamedSharding`s such as
+        `jax.tree.map(lambda p: p.sharding, params)`, a prefix of one, or one for all. Needed
+        under `jax.jit` if the mesh's axes are automatic; else it is read from the arrays.
 
     Returns:
       A transformation whose updates have the parameters' dtype, or the gradients' where
@@ -95,7 +100,8 @@ def scale_by_muon(
     def init(params: optax.Params) -> MuonState:
         matrix_views(dims, params)
         mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
-        return MuonState(count=jnp.zeros([], jnp.int32), mu=mu)
+        mu = place_like(params, shardings, mu)
+        return place_rest(params, MuonState(count=jnp.zeros([], jnp.int32), mu=mu))
 
     def update(
         updates: optax.Updates,
@@ -110,10 +116,11 @@ def scale_by_muon(
         gain = 1.0 if heavy_ball else 1 - decay
         mu = jax.tree.map_with_path(partial(_momentum, decay, gain), updates, state.mu)
         blend = _blend(mu, updates, decay, gain, count, nesterov, bias_correction)
-        direction = _polar(method, blend, views, max_stack_bytes)
+        direction = _polar(method, blend, views, max_stack_bytes, shardings)
         like = updates if params is None else params
         updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)
+        mu = place_like(mu, shardings, mu)
         return updates, MuonState(count=count, mu=mu)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -204,8 +211,14 @@ def _polar(
     tree: optax.Updates,
     views: list[MatrixView],
     max_stack_bytes: int | None,
+    shardings: Shardings,
 ) -> optax.Updates:
     leaves, treedef = jax.tree.flatten(tree)
+    on_mesh = read_shardings(shardings, tree)
+    if on_mesh:
+        return treedef.unflatten(
+            polar_sharded(method, leaves, tuple(views), on_mesh, max_stack_bytes)
+        )
     stacks = [stack for x, view in zip(leaves, views) for stack in view.to_matrices(x)]
     polars = iter(polar_all(method, stacks, max_stack_bytes))
     return treedef.unflatten(

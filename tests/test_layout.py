@@ -27,9 +27,17 @@ MAY_IMPORT = {
     "muon_optax.decay": {"checks"},
     "muon_optax.attention": {"checks"},
     "muon_optax.neurons": {"checks", "dims"},
-    "muon_optax.partition": {"dims"},
-    "muon_optax.transform": {"checks", "dims", "polar", "scaling"},
-    "muon_optax.diagnostics": {"checks", "diagnostics", "dims", "polar", "transform"},
+    "muon_optax.partition": {"dims", "sharding"},
+    "muon_optax.sharding": {"checks", "dims", "polar", "sharding"},
+    "muon_optax.transform": {"checks", "dims", "polar", "scaling", "sharding"},
+    "muon_optax.diagnostics": {
+        "checks",
+        "diagnostics",
+        "dims",
+        "polar",
+        "sharding",
+        "transform",
+    },
     "muon_optax.compat": {
         "alias",
         "checks",
@@ -48,6 +56,7 @@ MAY_IMPORT = {
         "dims",
         "partition",
         "polar",
+        "sharding",
         "transform",
     },
 }

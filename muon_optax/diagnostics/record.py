@@ -16,6 +16,7 @@ from muon_optax.checks import check_number, path_name
 from muon_optax.diagnostics.measures import MEASURES
 from muon_optax.dims import Dims, MatrixView, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
+from muon_optax.sharding import Shardings
 from muon_optax.transform import scale_by_muon
 
 
@@ -46,6 +47,7 @@ def record_muon(
     mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
     max_stack_bytes: int | None = None,
+    shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`scale_by_muon`, with the same updates, that also records every so many steps.
 
@@ -65,6 +67,7 @@ def record_muon(
       mu_dtype: See `scale_by_muon`.
       dims: See `scale_by_muon`.
       max_stack_bytes: See `scale_by_muon`; the measures do not heed it.
+      shardings: See `scale_by_muon`.
 
     Returns:
       A transformation whose state is a `RecordState`.
@@ -92,13 +95,13 @@ def record_muon(
         mu_dtype=mu_dtype,
         dims=dims,
         max_stack_bytes=max_stack_bytes,
+        shardings=shardings,
     )
     muon, blend = configured(method), configured(_AsItIs())
 
     def init(params: optax.Params) -> RecordState:
-        state = muon.init(params)
-        measured = _nothing_measured(names, dims, params)
-        return RecordState(state, jnp.full([], -1, jnp.int32), measured)
+        never = jnp.full([], -1, jnp.int32)
+        return RecordState(muon.init(params), never, _nothing_measured(names, dims, params))
 
     def update(
         updates: optax.Updates,

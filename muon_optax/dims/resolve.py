@@ -1,13 +1,13 @@
 """Knows how `dims`, in any of its forms, becomes one view per leaf."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from muon_optax.checks import LeafError, check_float_array, path_name
+from muon_optax.checks import LeafError, check_float_array, path_name, prefixes
 from muon_optax.dims.advice import advice
 from muon_optax.dims.layouts import LAYOUTS
 from muon_optax.dims.neighbours import Neighbours
@@ -168,7 +168,7 @@ def _plain_matrix(name: str, leaf: Any) -> Spec:
 
 def _covering(given: dict[str, Spec], name: str, leaf: Any) -> str:
     """The path in a tree of specs at which the leaf, or a node above it, has its spec."""
-    for prefix in _prefixes(name):
+    for prefix in prefixes(name):
         if prefix in given:
             return prefix
     raise LeafError(name, leaf, "dims has no spec for it; write None for no matrix")
@@ -194,7 +194,7 @@ def _check_used(given: dict[str, Spec], params: Any) -> None:
     """A spec where there is no parameter is a slip; masked nodes and None are present."""
     paths = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
     present = [path_name(path) for path, _ in paths]
-    used = {prefix for name in present for prefix in _prefixes(name)}
+    used = {prefix for name in present for prefix in prefixes(name)}
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
@@ -208,11 +208,3 @@ def _is_spec(x: Any) -> bool:
 
 def _is_hole(x: Any) -> bool:
     return x is None or isinstance(x, optax.MaskedNode)
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """`a/b/c`, `a/b`, `a` and the empty path."""
-    while name:
-        yield name
-        name = name.rpartition("/")[0]
-    yield ""

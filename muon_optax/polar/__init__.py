@@ -15,6 +15,9 @@ from muon_optax.polar.dual_norm import DualNorm as DualNorm
 from muon_optax.polar.method import PolarMethod as PolarMethod
 from muon_optax.polar.method import check_method as check_method
 from muon_optax.polar.newton_schulz import NewtonSchulz
+from muon_optax.polar.spread import cost as cost
+from muon_optax.polar.spread import polar_in_teams as polar_in_teams
+from muon_optax.polar.spread import wire_dtype as wire_dtype
 from muon_optax.polar.svd import SVD
 from muon_optax.stacking import map_stacked
 

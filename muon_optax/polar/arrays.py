@@ -1,6 +1,7 @@
 """Knows the arithmetic that all polar methods share: the exact scale, the product, the SVD."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,14 +19,16 @@ def check_matrix(x: Array) -> None:
         raise LeafError("", x, "a polar factor needs at least two axes, [..., m, n]")
 
 
-def scaled(x: Array) -> tuple[Array, Array]:
+def scaled(x: Array, axes: Sequence[str] = ()) -> tuple[Array, Array]:
     """`x·s` in float32 or wider, and the power of two s that brings max|x| into [2, 4)."""
     # That interval, because s is then a normal number for every normal max|x|. What does
     # not depend on the scale of x has no derivative by s, hence stop_gradient.
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
-    largest = parts.max(axis=(-2, -1), keepdims=True)
-    _, exponent = jnp.frexp(lax.stop_gradient(largest))
+    largest = lax.stop_gradient(parts.max(axis=(-2, -1), keepdims=True))
+    if axes:  # of a mesh, along which devices have parts of the same matrices
+        largest = lax.pmax(largest, axes)
+    _, exponent = jnp.frexp(largest)
     exponent = jnp.maximum(exponent, jnp.finfo(largest.dtype).minexp + 1)
     scale = jnp.ldexp(jnp.ones_like(largest), 2 - exponent)
     return x * scale, scale

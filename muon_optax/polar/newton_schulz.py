@@ -9,7 +9,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import DTypeLike
 
 from muon_optax.checks import check_number
@@ -117,21 +117,28 @@ class NewtonSchulz:
         y = self.polar_together([stack])[0]
         return (y.mT if tall else y).reshape(x.shape)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def polar_together(self, stacks: Sequence[Array]) -> list[Array]:
+    @functools.partial(jax.jit, static_argnums=(0, 2))
+    def polar_together(
+        self, stacks: Sequence[Array], axes: tuple[str, ...] = ()
+    ) -> list[Array]:
         """Apply the schedule to stacks whose Gram matrices are one batch.
 
         Args:
           stacks: `[batch, m, n]` each, m ≤ n, of equal `sharing_key`.
+          axes: Mesh axes, under `jax.shard_map`, along which devices have parts of the long
+            sides. What they exchange are the sums of their Gram matrices.
 
         Returns:
           The same shapes and dtype.
         """
-        plan, stages = self.plan(stacks[0].shape, stacks[0].dtype), iter(self.schedule)
-        ys, scales = zip(*map(scaled, stacks))
+        _, m, part = stacks[0].shape
+        whole = (m, part * lax.axis_size(axes)) if axes else (m, part)
+        plan, stages = self.plan(whole, stacks[0].dtype), iter(self.schedule)
+        ys, scales = zip(*(scaled(x, axes) for x in stacks))
         for number, count in enumerate(plan.segments):
             operands = [y.astype(plan.dtype) for y in ys]
             grams = [product(y, y.mT.conj()) for y in operands]
+            grams = lax.psum(grams, axes) if axes else grams
             if number == 0:
                 pairs = zip(grams, scales)
                 norms = [norm_bound(g, self.normalize, s, self.eps) for g, s in pairs]

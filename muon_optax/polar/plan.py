@@ -48,6 +48,11 @@ class PolarPlan:
         """Of all products on one matrix; a multiplication and an addition count as two."""
         return self._flops(len(self.segments))
 
+    def flops_each(self, devices: int) -> float:
+        """Of one of so many devices with a part of the long side each."""
+        large = 4 * len(self.segments) * self.m**2 * self.n
+        return self.flops - large + large / devices
+
     def _flops(self, segments: int) -> int:
         carried = sum(self.segments) - segments
         large, small = 2 * self.m**2 * self.n, 2 * self.m**3

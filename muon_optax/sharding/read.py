@@ -1,0 +1,158 @@
+"""Knows where arrays lie on a mesh: read from them, or as an argument says."""
+
+import warnings
+from typing import Any
+
+import jax
+from jax import Array, lax
+from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from muon_optax.checks import LeafError, path_name, prefixes
+
+Shardings = Any  # None, a NamedSharding, a tree of them like the parameters, or a prefix of one
+
+
+def read_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | None:
+    """The sharding of every leaf, in the order of `jax.tree.leaves(tree)`.
+
+    It is read from the arrays: outside of `jax.jit` from all, inside from those whose mesh has
+    axes of `AxisType.Explicit`. Of others a trace does not know it.
+
+    Args:
+      given: For what cannot be read: a `NamedSharding` for all, or a tree of them or a prefix
+        of one, found by path; or None.
+      tree: Arrays, traced or not.
+
+    Returns:
+      None where no leaf is spread over devices, or where that cannot be known.
+
+    Raises:
+      ValueError: If `given` is no tree of `NamedSharding`s.
+      LeafError: If it has none for a leaf or one with too many axes, or a leaf is on another
+        mesh than those before it.
+    """
+    by_path = _by_path(given)
+    named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+    found = [_own(leaf) or _given(by_path, name, leaf) for name, leaf in named]
+    mesh = next((s.mesh for s in found if s is not None), None)
+    if mesh is None or mesh.size == 1:
+        _warn_of_what_cannot_be_read([leaf for _, leaf in named] if mesh is None else [])
+        return None
+    for (name, leaf), sharding in zip(named, found):
+        if sharding is not None and sharding.mesh != mesh:
+            problem = f"it is on the mesh {sharding.mesh}, others are on {mesh}; use one"
+            raise LeafError(name, leaf, problem)
+    # What is on no mesh goes to every device, as it would in `jax.jit`.
+    return tuple(s or NamedSharding(mesh, PartitionSpec()) for s in found)
+
+
+def constrain(x: Array, sharding: NamedSharding) -> Array:
+    """`x` in that sharding; a promise where a mesh's axes are automatic, a move where not."""
+    if AxisType.Explicit in sharding.mesh.axis_types:
+        return jax.sharding.reshard(x, sharding)
+    return lax.with_sharding_constraint(x, sharding)
+
+
+def place_like(like: Any, given: Shardings, tree: Any) -> Any:
+    """A tree with the shardings that `read_shardings(given, like)` finds, if any.
+
+    Args:
+      like: A tree of the same structure.
+      given: See `read_shardings`.
+      tree: Arrays with the shapes of `like`.
+
+    Returns:
+      The same arrays, placed.
+
+    Raises:
+      ValueError: See `read_shardings`.
+    """
+    shardings = read_shardings(given, like)
+    if shardings is None:
+        return tree
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten([constrain(x, s) for x, s in zip(leaves, shardings)])
+
+
+def place_rest(params: Any, state: Any) -> Any:
+    """A new state, on every device of the parameters' mesh what of it is on one device.
+
+    Else a step would be compiled twice: for the counters as they are made, and as they return.
+
+    Args:
+      params: Arrays; traced ones are let be.
+      state: Of an optimizer, as `init` makes it.
+
+    Returns:
+      The same state, placed.
+    """
+    owns = [_own(leaf) for leaf in jax.tree.leaves(params) if not _is_traced(leaf)]
+    mesh = next((sharding.mesh for sharding in owns if sharding), None)
+    if mesh is None:
+        return state
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def placed(x: Array) -> Array:
+        alone = not _is_traced(x) and _own(x) is None
+        return jax.device_put(x, everywhere) if alone else x
+
+    return jax.tree.map(placed, state)
+
+
+def _is_traced(leaf: Any) -> bool:
+    return isinstance(leaf, Tracer)
+
+
+def _own(leaf: Array) -> NamedSharding | None:
+    if _is_traced(leaf):
+        sharding = jax.typeof(leaf).sharding
+        known = not _types(leaf) - {AxisType.Explicit}
+    else:
+        sharding, known = getattr(leaf, "sharding", None), True
+    spread = isinstance(sharding, NamedSharding) and sharding.mesh.size > 1
+    return sharding if spread and known else None
+
+
+def _types(leaf: Array) -> set[AxisType]:
+    """Of the axes of a traced array's mesh."""
+    mesh = jax.typeof(leaf).sharding.mesh
+    return {kind for kind, size in zip(mesh.axis_types, mesh.axis_sizes) if size > 1}
+
+
+def _by_path(given: Shardings) -> dict[str, NamedSharding]:
+    by_path = {}
+    for path, sharding in jax.tree.leaves_with_path(given):
+        if not isinstance(sharding, NamedSharding):
+            raise ValueError(
+                f"shardings has {sharding!r} at {path_name(path)!r}; use a NamedSharding for "
+                "all, or jax.tree.map(lambda p: p.sharding, params)"
+            )
+        by_path[path_name(path)] = sharding
+    return by_path
+
+
+def _given(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding | None:
+    if not by_path:
+        return None
+    sharding = next((by_path[p] for p in prefixes(name) if p in by_path), None)
+    if sharding is None:
+        raise LeafError(name, leaf, f"shardings has none for it; it has {sorted(by_path)}")
+    if len(sharding.spec) > len(leaf.shape):
+        raise LeafError(name, leaf, f"its sharding {sharding.spec} is for more axes")
+    return sharding
+
+
+def _warn_of_what_cannot_be_read(leaves: list[Any]) -> None:
+    traced = [leaf for leaf in leaves if _is_traced(leaf)]
+    mesh = next(
+        (jax.typeof(x).sharding.mesh for x in traced if AxisType.Auto in _types(x)), None
+    )
+    if mesh is not None:
+        warnings.warn(
+            f"on the mesh {dict(mesh.shape)} every device may do the work of all: how the "
+            "parameters lie on automatic axes cannot be read under jax.jit. Pass "
+            "shardings=jax.tree.map(lambda p: p.sharding, params), or make the mesh with "
+            "AxisType.Explicit",
+            stacklevel=2,
+        )
