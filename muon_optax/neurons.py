@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from muon_optax.checks import check_number, check_schedulable
 from muon_optax.dims import Dims, MatrixView, matrix_views
+from muon_optax.sharding import gathered, place_like
 
 
 class NeuronState(NamedTuple):
@@ -84,9 +85,9 @@ def scale_by_neuron(
 def _leaf(
     x: Array, nu: tuple[Array, ...], view: MatrixView, b2: ArrayLike, eps: float
 ) -> tuple[Array, tuple[Array, ...]]:
-    pairs = [_stack(o, v, b2, eps) for o, v in zip(view.to_matrices(x), nu)]
+    pairs = [_stack(o, v, b2, eps) for o, v in zip(view.to_matrices(gathered(x)), nu)]
     scaled, moments = zip(*pairs)
-    return view.from_matrices(scaled, x.shape), moments
+    return place_like(x, None, view.from_matrices(scaled, x.shape)), moments
 
 
 def _stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:

@@ -233,5 +233,4 @@ def _scaled(rule: str, x: Array, view: MatrixView) -> Array:
     factors = [shape_factor(rule, fan_in, fan_out) for _, fan_in, fan_out in view.sides]
     if len(set(factors)) == 1:
         return factors[0] * x
-    stacks = [factor * stack for factor, stack in zip(factors, view.to_matrices(x))]
-    return view.from_matrices(stacks, x.shape)
+    return jnp.asarray(view.of_parts(factors, x.shape), x.dtype) * x

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "muon_optax.planning": {"alias", "checks", "dims", "planning", "polar", "scaling"},
     "muon_optax.decay": {"checks"},
     "muon_optax.attention": {"checks"},
-    "muon_optax.neurons": {"checks", "dims"},
+    "muon_optax.neurons": {"checks", "dims", "sharding"},
     "muon_optax.partition": {"dims", "sharding"},
     "muon_optax.sharding": {"checks", "dims", "polar", "sharding"},
     "muon_optax.transform": {"checks", "dims", "polar", "scaling", "sharding"},

@@ -16,7 +16,7 @@ from muon_optax.checks import check_number, path_name
 from muon_optax.diagnostics.measures import MEASURES
 from muon_optax.dims import Dims, MatrixView, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
-from muon_optax.sharding import Shardings
+from muon_optax.sharding import Shardings, place_everywhere, place_rest
 from muon_optax.transform import scale_by_muon
 
 
@@ -100,8 +100,8 @@ def record_muon(
     muon, blend = configured(method), configured(_AsItIs())
 
     def init(params: optax.Params) -> RecordState:
-        never = jnp.full([], -1, jnp.int32)
-        return RecordState(muon.init(params), never, _nothing_measured(names, dims, params))
+        state = RecordState(muon.init(params), *_no_record(names, dims, params))
+        return place_rest(params, state)
 
     def update(
         updates: optax.Updates,
@@ -110,19 +110,21 @@ def record_muon(
         **extra_args: Any,
     ) -> tuple[optax.Updates, RecordState]:
         _check_state(state)
+        everywhere = partial(place_everywhere, updates, shardings)
         polars, muon_state = muon.update(updates, state.muon, params, **extra_args)
 
         def record() -> tuple[Array, dict]:
             # In float32 or wider, as what `muon` orthogonalized; the momentum is taken again.
             gradients = jax.tree.map(_wide, updates)
             momenta, _ = blend.update(gradients, state.muon)
-            return state.muon.count, _measured(names, dims, gradients, momenta, polars)
+            trees = everywhere((gradients, momenta, polars))  # or each measure gathers anew
+            return state.muon.count, everywhere(_measured(names, dims, *trees))
 
         def keep() -> tuple[Array, dict]:
             return state.step, state.measured
 
-        due = state.muon.count % int(every) == 0
-        return polars, RecordState(muon_state, *jax.lax.cond(due, record, keep))
+        recorded = jax.lax.cond(state.muon.count % int(every) == 0, record, keep)
+        return polars, RecordState(muon_state, *recorded)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -203,8 +205,8 @@ def _matrices(dims: Dims, tree: Any) -> list[tuple[str, MatrixView, Array]]:
     return [(path, view, x) for path, view, x in triples if view]
 
 
-def _nothing_measured(names: list[str], dims: Dims, params: Any) -> dict:
-    return {
+def _no_record(names: list[str], dims: Dims, params: Any) -> tuple[Array, dict]:
+    return jnp.full([], -1, jnp.int32), {
         path: {name: jnp.zeros([sum(n for n, *_ in view.sides)], jnp.float32) for name in names}
         for path, view, _ in _matrices(dims, params)
     }

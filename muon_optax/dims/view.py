@@ -75,6 +75,27 @@ class MatrixView:
             pieces = [jnp.concatenate(pieces, self.divided)]
         return pieces[0].reshape(shape)
 
+    def factors(self, shape: Axes) -> list[Axes]:
+        """Which axes of the view each axis of an array of that shape is the product of."""
+        groups, start = [], 0
+        for length in shape:
+            stop = start + 1
+            while math.prod(self.shape[start:stop]) < length:
+                stop += 1
+            groups.append(tuple(range(start, stop)))
+            start = stop
+        return groups
+
+    def of_parts(self, values: Sequence[float], shape: Axes) -> np.ndarray:
+        """One value for each stack, to be multiplied with an array of that shape."""
+        groups = self.factors(shape)
+        (own,) = (group for group in groups if self.divided in group)
+        lengths = [self.shape[axis] if axis in own else 1 for axis in range(len(self.shape))]
+        ones = [size if axis == self.divided else 1 for axis, size in enumerate(self.shape)]
+        along = np.repeat(values, self.parts).reshape(ones)
+        sizes = [length if group == own else 1 for group, length in zip(groups, shape)]
+        return np.broadcast_to(along, lengths).reshape(sizes)
+
     @property
     def _order(self) -> Axes:
         return self.batch + self.reduction + self.output

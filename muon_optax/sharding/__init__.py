@@ -18,6 +18,8 @@ from muon_optax.sharding.each import polar_on_each
 from muon_optax.sharding.placement import place
 from muon_optax.sharding.read import Shardings as Shardings
 from muon_optax.sharding.read import constrain
+from muon_optax.sharding.read import gathered as gathered
+from muon_optax.sharding.read import place_everywhere as place_everywhere
 from muon_optax.sharding.read import place_like as place_like
 from muon_optax.sharding.read import place_rest as place_rest
 from muon_optax.sharding.read import read_shardings as read_shardings

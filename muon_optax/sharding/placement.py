@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jax.sharding import NamedSharding, PartitionSpec
@@ -50,7 +50,7 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
     cuts: dict[str, list[str]] = {"batch": [], "reduction": [], "output": []}
     spec = []
     entries = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
-    for entry, factors in zip(entries, _factors(view.shape, shape)):
+    for entry, factors in zip(entries, view.factors(tuple(shape))):
         names = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
         names = tuple(name for name in names if sizes[name] > 1)
         found = _cut(view, factors, lengths, {name: sizes[name] for name in names})
@@ -63,19 +63,8 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
     return Placement(whole, local, batch, rows, columns)
 
 
-def _factors(lengths: Sequence[int], shape: Sequence[int]) -> Iterator[list[int]]:
-    """For every axis of an array the axes of its view that it is the product of."""
-    start = 0
-    for size in shape:
-        stop = start + 1
-        while math.prod(lengths[start:stop]) < size:
-            stop += 1
-        yield list(range(start, stop))
-        start = stop
-
-
 def _cut(
-    view: MatrixView, factors: list[int], lengths: list[int], sizes: dict[str, int]
+    view: MatrixView, factors: Sequence[int], lengths: list[int], sizes: dict[str, int]
 ) -> dict[str, str]:
     """What each mesh axis cuts, their lengths written to `lengths`; nothing if no block."""
     local, found = list(lengths), {}

@@ -75,6 +75,41 @@ def place_like(like: Any, given: Shardings, tree: Any) -> Any:
     return treedef.unflatten([constrain(x, s) for x, s in zip(leaves, shardings)])
 
 
+def gathered(x: Array) -> Array:
+    """An array of explicit axes, whole on every device, as any reshape is then defined.
+
+    Args:
+      x: Any array.
+
+    Returns:
+      The same; where axes are automatic as it was, because XLA finds its own way.
+    """
+    own = _own(x)
+    if own is None or AxisType.Explicit not in own.mesh.axis_types:
+        return x
+    return constrain(x, _everywhere(own, x))
+
+
+def place_everywhere(like: Any, given: Shardings, tree: Any) -> Any:
+    """A tree, whole on every device of the mesh that `read_shardings` finds, if any.
+
+    Args:
+      like: A tree of the parameters' structure.
+      given: See `read_shardings`.
+      tree: Any arrays.
+
+    Returns:
+      The same arrays, placed.
+
+    Raises:
+      ValueError: See `read_shardings`.
+    """
+    shardings = read_shardings(given, like)
+    if shardings is None:
+        return tree
+    return jax.tree.map(lambda x: constrain(x, _everywhere(shardings[0], x)), tree)
+
+
 def place_rest(params: Any, state: Any) -> Any:
     """A new state, on every device of the parameters' mesh what of it is on one device.
 
@@ -88,16 +123,21 @@ def place_rest(params: Any, state: Any) -> Any:
       The same state, placed.
     """
     owns = [_own(leaf) for leaf in jax.tree.leaves(params) if not _is_traced(leaf)]
-    mesh = next((sharding.mesh for sharding in owns if sharding), None)
-    if mesh is None:
+    known = next(filter(None, owns), None)
+    if known is None:
         return state
-    everywhere = NamedSharding(mesh, PartitionSpec())
 
     def placed(x: Array) -> Array:
         alone = not _is_traced(x) and _own(x) is None
-        return jax.device_put(x, everywhere) if alone else x
+        return jax.device_put(x, _everywhere(known, x)) if alone else x
 
     return jax.tree.map(placed, state)
+
+
+def _everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
+    # As JAX writes it after a step, which is compiled anew for another spelling.
+    explicit = AxisType.Explicit in sharding.mesh.axis_types
+    return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * explicit))
 
 
 def _is_traced(leaf: Any) -> bool:
