@@ -120,10 +120,8 @@ def record_muon(
             trees = everywhere((gradients, momenta, polars))  # or each measure gathers anew
             return state.muon.count, everywhere(_measured(names, dims, *trees))
 
-        def keep() -> tuple[Array, dict]:
-            return state.step, state.measured
-
-        recorded = jax.lax.cond(state.muon.count % int(every) == 0, record, keep)
+        due = state.muon.count % int(every) == 0
+        recorded = jax.lax.cond(due, record, lambda: (state.step, state.measured))
         return polars, RecordState(muon_state, *recorded)
 
     return optax.GradientTransformationExtraArgs(init, update)
