@@ -1,6 +1,6 @@
 """Knows how to measure the updates of a training run, every so many steps, in the state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -117,8 +117,8 @@ def record_muon(
             # In float32 or wider, as what `muon` orthogonalized; the momentum is taken again.
             gradients = jax.tree.map(_wide, updates)
             momenta, _ = blend.update(gradients, state.muon)
-            trees = everywhere((gradients, momenta, polars))  # or each measure gathers anew
-            return state.muon.count, everywhere(_measured(names, dims, *trees))
+            measured = _measured(names, dims, everywhere, gradients, momenta, polars)
+            return state.muon.count, everywhere(measured)
 
         due = state.muon.count % int(every) == 0
         recorded = jax.lax.cond(due, record, lambda: (state.step, state.measured))
@@ -210,12 +210,15 @@ def _no_record(names: list[str], dims: Dims, params: Any) -> tuple[Array, dict]:
     }
 
 
-def _measured(names: list[str], dims: Dims, *trees: Any) -> dict[str, dict[str, Array]]:
+def _measured(
+    names: list[str], dims: Dims, everywhere: Callable[[Any], Any], *trees: Any
+) -> dict[str, dict[str, Array]]:
     """The measures of every matrix, of its gradient, momentum and update."""
     measured = {}
     for triples in zip(*(_matrices(dims, tree) for tree in trees)):
         path, view, _ = triples[0]
-        stacks = list(zip(*(view.to_matrices(x) for _, _, x in triples)))
+        leaves = everywhere([x for _, _, x in triples])  # or each measure gathers them anew
+        stacks = list(zip(*map(view.to_matrices, leaves)))
         measured[path] = {
             name: jnp.concatenate([MEASURES[name](*matrices) for matrices in stacks])
             for name in names
