@@ -1,0 +1,185 @@
+"""Collectives are read from HLO: their kinds, bytes, groups, and how often they run."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.hlo import Collective, collectives, count, flops
+
+HEAD = "HloModule jit_f, is_scheduled=true, num_partitions=8\n\n"
+
+
+def program(*lines: str, before: str = "") -> str:
+    body = "".join(f"  {line}\n" for line in lines)
+    return f"{HEAD}{before}ENTRY %main.1 (p: f32[4]) -> f32[4] {{\n{body}}}\n"
+
+
+def only(line: str) -> Collective:
+    (found,) = collectives(program(line))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("{{0,1},{2,3},{4,5},{6,7}}", 2),
+        ("{{0,2,4,6},{1,3,5,7}}", 4),
+        ("{}", 8),
+        ("[4,2]<=[8]", 2),
+        ("[2,4]<=[4,2]T(1,0)", 4),
+        ("mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_1'}", 4),
+        ("mesh['a'=4,'b'=2] {'a','b'}", 8),
+        ("mesh['a'=8] {'a':(2)4}", 4),
+        ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", 2),
+    ],
+)
+def test_a_group_is_read_in_every_form(groups, size):
+    gather = "%x = f32[16]{0} all-gather(%p), channel_id=1"
+    line = f"{gather}, replica_groups={groups}, dimensions={{0}}"
+    assert only(line) == Collective("all-gather", 64, size, 1, in_loop=False)
+
+
+@pytest.mark.parametrize(
+    ("result", "size"),
+    [
+        ("f32[2,3]{1,0}", 24),
+        ("bf16[2,3]{1,0:T(8,128)(2,1)}", 12),
+        ("f32[]", 4),
+        ("(f32[1,4]{1,0}, f32[1,4]{1,0}, /*index=2*/bf16[1,4]{1,0})", 40),
+        ("(c64[2], f64[2], pred[2], f8e4m3fn[2])", 36),
+        ("s4[6]{0:E(4)}", 3),
+        ("f32[<=5]{0}", 20),
+    ],
+)
+def test_bytes_are_of_all_arrays_of_the_result(result, size):
+    assert only(f"ROOT %x = {result} all-to-all(%p), replica_groups=[1,8]<=[8]").bytes == size
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "size"),
+    [
+        ("(f32[4]{0}, f32[32]{0}) all-gather-start(%p)", "all-gather", 128),
+        ("((f32[4], bf16[4]), (f32[32], bf16[32])) all-gather-start(%p)", "all-gather", 192),
+        ("f32[32]{0} all-reduce-start(%p), to_apply=%add", "all-reduce", 128),
+        ("(f32[32], f32[2]) all-reduce-start(%p, %q), to_apply=%add", "all-reduce", 136),
+        ("((f32[8], f32[8]), (f32[8], f32[8])) all-to-all-start(%p)", "all-to-all", 64),
+        ("((f32[32]{0}), f32[4]{0}) reduce-scatter-start(%p)", "reduce-scatter", 16),
+        (
+            "(f32[4]{0:T(4)}, f32[4], u32[], u32[]) collective-permute-start(%p)",
+            "collective-permute",
+            16,
+        ),
+    ],
+)
+def test_what_is_started_and_done_counts_once(start, kind, size):
+    text = program(
+        f"%start = {start}, replica_groups=[1,8]<=[8]",
+        f"ROOT %done = f32[32]{{0}} {kind}-done(%start)",
+    )
+    assert collectives(text) == [Collective(kind, size, 8, 1, in_loop=False)]
+
+
+def test_a_wrapped_asynchronous_call_counts_once():
+    wrapped = """%wrapped (q: f32[8]) -> f32[8] {
+  ROOT %a = f32[8]{0} all-to-all(%q), replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+"""
+    text = program(
+        "%start = ((f32[8]), f32[8], s32[]) async-start(%p), calls=%wrapped",
+        "ROOT %done = f32[8]{0} async-done(%start), calls=%wrapped",
+        before=wrapped,
+    )
+    assert count(collectives(text)) == {"all-to-all": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "received"),
+    [
+        ("all-to-all", 32, 24),
+        ("all-gather", 32, 24),
+        ("all-reduce", 32, 48),
+        ("reduce-scatter", 8, 24),  # of 32
+        ("collective-permute", 32, 32),
+    ],
+)
+def test_a_device_receives_what_is_not_its_own(kind, result, received):
+    assert Collective(kind, result, 4, 1, in_loop=False).received == received
+    assert Collective(kind, result, 4, 3, in_loop=True).received == 3 * received
+
+
+def test_a_group_of_one_moves_nothing():
+    assert not collectives(program("%x = f32[4] all-gather(%p), replica_groups=[8,1]<=[8]"))
+
+
+LOOPS = """%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %s = f32[] add(%a, %b)
+}
+
+%inner (q: (s32[], f32[4,4])) -> (s32[], f32[4,4]) {
+  %d = f32[4,4]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %r = f32[4,4]{1,0} all-reduce(%d), replica_groups={{0,1}}, to_apply=%add
+}
+
+%below (q: (s32[], f32[4,4])) -> pred[] {
+  ROOT %l = pred[] compare(%i, %n), direction=LT
+}
+
+%outer (q: (s32[], f32[4,4])) -> (s32[], f32[4,4]) {
+  ROOT %v = (s32[], f32[4,4]) while(%q), condition=%below, body=%innerTRIPS
+}
+
+"""
+TRIPS = ', backend_config={"known_trip_count":{"n":"5"},"known_init_step":{"init":"0"}}'
+OUTER = "%w = (s32[], f32[4,4]) while(%t), condition=%below, body=%outer"
+X = "%x = f32[4,4]{1,0} parameter(0)"
+
+
+def test_a_loop_s_body_counts_as_often_as_it_runs():
+    text = program(X, OUTER + TRIPS.replace("5", "3"), before=LOOPS.replace("TRIPS", TRIPS))
+    assert collectives(text) == [Collective("all-reduce", 64, 2, 15, in_loop=True)]
+    assert flops(text) == 15 * 2 * 4**3
+
+
+def test_what_a_loop_s_body_calls_is_in_the_loop():
+    call = "%outer (q: f32[4]) -> f32[4] {\n  %c = f32[4] call(%q), to_apply=%inner\n}\n\n"
+    inner = LOOPS[: LOOPS.index("%outer")]
+    (found,) = collectives(program(X, OUTER + TRIPS, before=inner + call))
+    assert found.in_loop and found.times == 5
+
+
+def test_a_loop_of_unknown_length_is_an_error_only_around_what_is_counted():
+    text = program(X, OUTER + TRIPS, before=LOOPS.replace("TRIPS", ""))
+    with pytest.raises(ValueError, match="no trip count of the loop around 'ROOT %r"):
+        collectives(text)
+    with pytest.raises(ValueError, match="no trip count of the loop around '%d"):
+        flops(text)
+    assert collectives(text.replace("all-reduce(", "negate(")) == []
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        "branch_computations={%inner, %add}",
+        "true_computation=%inner, false_computation=%add",
+        "true_computation=%add, false_computation=%inner",
+    ],
+)
+def test_a_branch_counts_as_taken_and_as_no_loop(branches):
+    text = program(X, f"%c = f32[4,4] conditional(%b, %x, %x), {branches}", before=LOOPS)
+    assert collectives(text) == [Collective("all-reduce", 64, 2, 1, in_loop=False)]
+
+
+def test_products_of_a_compiled_loop_are_counted_as_often_as_they_run():
+    def power(x):
+        return jax.lax.fori_loop(0, 7, lambda _, y: jnp.einsum("bij,bjk->bik", y, x), x)
+
+    text = jax.jit(power).lower(jnp.zeros((3, 8, 8))).compile().as_text()
+    assert flops(text) == 7 * 3 * 2 * 8**3
+    assert collectives(text) == []
+
+
+def test_what_is_no_hlo_is_refused():
+    lowered = jax.jit(jnp.sin).lower(1.0)
+    with pytest.raises(ValueError, match=r"pass compiled\.as_text"):
+        collectives(lowered.as_text())
