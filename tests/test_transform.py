@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from models import shapes, transformer_tree
 from reference import muon_updates
 
@@ -274,3 +275,14 @@ def test_bad_arguments_say_what_to_write(make, message):
 
 def test_the_default_is_jordans_five_steps():
     assert NewtonSchulz() == NewtonSchulz(JORDAN, 5) == METHODS["jordan"]
+
+
+def test_an_explicit_mesh_of_one_device_is_a_mesh_too(key):
+    mesh = jax.make_mesh(
+        (1,), ("a",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1]
+    )
+    x = jax.random.normal(key, (4, 6))
+    on_mesh = jax.device_put(x, NamedSharding(mesh, PartitionSpec("a")))
+    tx = scale_by_muon()
+    update = jax.jit(lambda x: tx.update({"w": x}, tx.init({"w": x}))[0]["w"])
+    np.testing.assert_allclose(update(on_mesh), update(x), atol=1e-6)

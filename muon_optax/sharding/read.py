@@ -25,7 +25,8 @@ def read_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | N
       tree: Arrays, traced or not.
 
     Returns:
-      None where no leaf is spread over devices, or where that cannot be known.
+      None where no leaf is spread over devices, or where that cannot be known. On explicit axes
+      a mesh of one device counts, too: array types have its axes.
 
     Raises:
       ValueError: If `given` is no tree of `NamedSharding`s.
@@ -36,8 +37,9 @@ def read_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | N
     named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
     found = [_own(leaf) or _given(by_path, name, leaf) for name, leaf in named]
     mesh = next((s.mesh for s in found if s is not None), None)
-    if mesh is None or mesh.size == 1:
-        _warn_of_what_cannot_be_read([leaf for _, leaf in named] if mesh is None else [])
+    if mesh is None:
+        _warn_of_what_cannot_be_read([leaf for _, leaf in named])
+    if mesh is None or not _matters(mesh):
         return None
     for (name, leaf), sharding in zip(named, found):
         if sharding is not None and sharding.mesh != mesh:
@@ -150,8 +152,13 @@ def _own(leaf: Array) -> NamedSharding | None:
         known = not _types(leaf) - {AxisType.Explicit}
     else:
         sharding, known = getattr(leaf, "sharding", None), True
-    spread = isinstance(sharding, NamedSharding) and sharding.mesh.size > 1
-    return sharding if spread and known else None
+    named = isinstance(sharding, NamedSharding) and _matters(sharding.mesh)
+    return sharding if named and known else None
+
+
+def _matters(mesh: Any) -> bool:
+    """Whether arrays on a mesh are spread, or have its axes in their types."""
+    return mesh.size > 1 or AxisType.Explicit in mesh.axis_types
 
 
 def _types(leaf: Array) -> set[AxisType]:
