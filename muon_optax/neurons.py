@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from muon_optax.checks import check_number, check_schedulable
 from muon_optax.dims import Dims, MatrixView, matrix_views
-from muon_optax.sharding import gathered, place_like
+from muon_optax.sharding import gathered, scattered
 
 
 class NeuronState(NamedTuple):
@@ -87,7 +87,7 @@ def _leaf(
 ) -> tuple[Array, tuple[Array, ...]]:
     pairs = [_stack(o, v, b2, eps) for o, v in zip(view.to_matrices(gathered(x)), nu)]
     scaled, moments = zip(*pairs)
-    return place_like(x, None, view.from_matrices(scaled, x.shape)), moments
+    return scattered(view.from_matrices(scaled, x.shape), x), moments
 
 
 def _stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:

@@ -8,6 +8,9 @@ from importlib.util import find_spec
 # the environment the machine code is what users get.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+# Meshes of eight: fake devices, unless the environment says how many, or there are real ones.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
 import jax
 import optax.contrib
 import pytest

@@ -59,8 +59,8 @@ def wire_dtype(method: PolarMethod, sides: tuple[int, int], dtype: DTypeLike) ->
       dtype: Its dtype.
 
     Returns:
-      bfloat16 where Newton-Schulz rounds to it: it has float32's range, and rounding commutes
-      with the exact scale that comes first. Else the matrix's own.
+      bfloat16 where that is what Newton-Schulz multiplies in: it has float32's range. Else the
+      matrix's own.
     """
     rounds = isinstance(method, NewtonSchulz) and method.plan(sides, dtype).dtype == "bfloat16"
     return jnp.dtype("bfloat16" if rounds else dtype)

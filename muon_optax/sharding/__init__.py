@@ -23,6 +23,7 @@ from muon_optax.sharding.read import place_everywhere as place_everywhere
 from muon_optax.sharding.read import place_like as place_like
 from muon_optax.sharding.read import place_rest as place_rest
 from muon_optax.sharding.read import read_shardings as read_shardings
+from muon_optax.sharding.read import scattered as scattered
 
 
 @partial(jax.jit, static_argnums=(0, 2, 3, 4))

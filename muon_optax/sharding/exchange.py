@@ -54,15 +54,7 @@ def to_shards(matrices: Array, bucket: Bucket, share: Share) -> Array:
     blocks = blocks.reshape(shards, length, height // rows, width * rows // shards)
     if shards > 1:
         blocks = lax.all_to_all(blocks, share.shards, 0, 0)
-    if share.replicas:
-        blocks = lax.all_gather(blocks, share.replicas)
-    blocks = blocks.reshape(share.owners, *blocks.shape[-3:])
-    extra = np.array(share.extra)
-    owner = np.flatnonzero(extra >= 0)
-    parts = [blocks[:, : share.each].reshape(-1, *blocks.shape[-2:])]
-    if owner.size:
-        parts.append(blocks[owner[np.argsort(extra[owner])], share.each])
-    blocks = jnp.concatenate(parts)
+    blocks = _gathered(blocks, share)
     for name in reversed(_on_short(bucket, share)):
         blocks = lax.all_to_all(blocks, name, 1, 2, tiled=True)
     return blocks
@@ -78,7 +70,7 @@ def _picked(blocks: Array, share: Share) -> Array:
     """`[shards, length, p, q]`: what to send to each, this device's replica's part of all."""
     shards = _count(share.shards)
     replicas = share.owners // shards
-    replica = lax.axis_index(share.replicas) if share.replicas else 0
+    replica = _replica(share)
     shared = share.owners * share.each
     shape = (replicas, shards, share.each, *blocks.shape[1:])
     parts = [_at(blocks[:shared].reshape(shape), replica)]
@@ -86,6 +78,27 @@ def _picked(blocks: Array, share: Share) -> Array:
         table = np.maximum(share.extra, 0).reshape(replicas, shards, 1)
         parts.append(blocks[shared:][_at(jnp.asarray(table), replica)])
     return jnp.concatenate(parts, 1)
+
+
+def _gathered(blocks: Array, share: Share) -> Array:
+    """`[count, p, q]` from `[shards, length, p, q]`, what one replica's owners sent."""
+    shards, _, p, q = blocks.shape
+    has_one = np.array(share.extra).reshape(-1, shards) >= 0
+    numbers = has_one.sum(1)
+    # To other replicas go no fillers, but where one has an extra matrix less.
+    owners = (~has_one).argsort(1, kind="stable")[:, : numbers.max()]
+    even = blocks[:, : share.each].reshape(shards * share.each, p, q)
+    rest = blocks[_at(jnp.asarray(owners), _replica(share)), -1]
+    sent = jnp.concatenate([even, rest])
+    sent = lax.all_gather(sent, share.replicas) if share.replicas else sent[None]
+    even, rest = sent[:, : len(even)], sent[:, len(even) :]
+    number = np.flatnonzero(np.arange(owners.shape[1]) < numbers[:, None])
+    flat = [part.reshape(part.shape[0] * part.shape[1], p, q) for part in (even, rest)]
+    return jnp.concatenate([flat[0], flat[1][number]])
+
+
+def _replica(share: Share) -> Array | int:
+    return lax.axis_index(share.replicas) if share.replicas else 0
 
 
 def _at(x: Array, index: Array | int) -> Array:

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -86,10 +87,22 @@ def gathered(x: Array) -> Array:
     Returns:
       The same; where axes are automatic as it was, because XLA finds its own way.
     """
-    own = _own(x)
-    if own is None or AxisType.Explicit not in own.mesh.axis_types:
-        return x
-    return constrain(x, _everywhere(own, x))
+    own = _explicit(x)
+    return constrain(x, _everywhere(own, x)) if own else x
+
+
+def scattered(x: Array, like: Array) -> Array:
+    """The inverse of `gathered`.
+
+    Args:
+      x: An array, whole on every device if `like` has explicit axes.
+      like: What lies as it should.
+
+    Returns:
+      The same array.
+    """
+    own = _explicit(like)
+    return constrain(x, own) if own else x
 
 
 def place_everywhere(like: Any, given: Shardings, tree: Any) -> Any:
@@ -130,8 +143,11 @@ def place_rest(params: Any, state: Any) -> Any:
         return state
 
     def placed(x: Array) -> Array:
-        alone = not _is_traced(x) and _own(x) is None
-        return jax.device_put(x, _everywhere(known, x)) if alone else x
+        if _is_traced(x) or _own(x) is not None:
+            return x
+        # Unlike jax.device_put it does not ask all processes if their arrays are equal.
+        everywhere, copy = _everywhere(known, x), np.asarray(x)
+        return jax.make_array_from_callback(x.shape, everywhere, copy.__getitem__)
 
     return jax.tree.map(placed, state)
 
@@ -154,6 +170,11 @@ def _own(leaf: Array) -> NamedSharding | None:
         sharding, known = getattr(leaf, "sharding", None), True
     named = isinstance(sharding, NamedSharding) and _matters(sharding.mesh)
     return sharding if named and known else None
+
+
+def _explicit(x: Array) -> NamedSharding | None:
+    own = _own(x)
+    return own if own is not None and AxisType.Explicit in own.mesh.axis_types else None
 
 
 def _matters(mesh: Any) -> bool:

@@ -43,7 +43,8 @@ class Share:
       shards: Mesh axes along which an owner collects blocks.
       team: Mesh axes along which a matrix stays spread.
       each: How many matrices every owner has.
-      extra: Per owner which one of the rest it has besides, or -1 for none.
+      extra: Per owner which one of the rest it has besides, in order, or -1 for none; as many
+        among one replica's owners as among another's, but for one.
     """
 
     replicas: Names
@@ -105,14 +106,22 @@ def _share(
     """A bucket's share; adds to each device's load what it gets of the rest."""
     shards = tuple(name for name in bucket.short + bucket.long if name not in team)
     taken = {*bucket.batch, *bucket.short, *bucket.long}
-    replicas = tuple(name for name in mesh if name not in taken | {*team})
+    replicas = tuple(name for name in mesh if name not in taken)
+    if team and bucket.count <= size(mesh, shards):
+        replicas = ()  # each does them all: there is nothing to gather, and as soon done
     devices = _devices(replicas + shards, mesh)
     each, rest = divmod(bucket.count, len(devices))
     extra = np.full(len(devices), -1)
-    lightest = np.argsort(load[devices].max(1), kind="stable")[:rest]
-    extra[lightest] = np.arange(rest)
+    lightest = _lightest(load[devices].max(1).reshape(size(mesh, replicas), -1))[:rest]
+    extra[np.sort(lightest)] = np.arange(rest)
     load[devices[lightest]] += work
     return Share(replicas, shards, team, each, tuple(extra.tolist()))
+
+
+def _lightest(load: np.ndarray) -> np.ndarray:
+    """Owners, each replica's one with the least load first, then each one's second."""
+    turn = load.argsort(1, kind="stable").argsort(1, kind="stable")
+    return np.lexsort((load.ravel(), turn.ravel()))
 
 
 def _devices(names: Names, mesh: Mapping[str, int]) -> np.ndarray:

@@ -1,0 +1,416 @@
+"""Devices share the polar step: what each does, what moves, and that the result is the same."""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from benchmarks.hlo import collectives, count, flops
+from muon_optax import (
+    FLAX,
+    METHODS,
+    SVD,
+    NewtonSchulz,
+    Rule,
+    muon,
+    scale_by_muon,
+    scale_by_shape,
+)
+from muon_optax.diagnostics import record_muon
+from muon_optax.neurons import scale_by_neuron
+from muon_optax.sharding import read_shardings
+
+KINDS = (AxisType.Auto, AxisType.Explicit)
+# Every leaf `[in, out]` on a mesh of 4 × 2: buckets, and what collectives each of them has.
+LAYOUTS = {
+    "replicated": (P(), 2, {"all-gather": 1}),
+    "cut along the first axis": (P(("fsdp", "tp"), None), 3, {"all-to-all": 2}),
+    "cut along the last axis": (P(None, ("fsdp", "tp")), 3, {"all-to-all": 2}),
+    "cut along both": (P("fsdp", "tp"), 3, {"all-to-all": 2}),
+    "cut in two, replicated four times": (P(None, "tp"), 3, {"all-to-all": 2, "all-gather": 1}),
+}
+EACH = [(kind, name) for kind in KINDS for name in LAYOUTS]
+
+
+def mesh_of(kind, shape=(4, 2), names=("fsdp", "tp")):
+    devices = jax.devices("cpu")[: math.prod(shape)]
+    return jax.make_mesh(shape, names, axis_types=(kind,) * len(names), devices=devices)
+
+
+def tree(seed, layers=8, width=32):
+    shapes = {"q": (width, width), "o": (width, width)}
+    shapes |= {"up": (width, 2 * width), "down": (2 * width, width)}
+    keys = iter(jax.random.split(jax.random.key(seed), layers * len(shapes)))
+    return [
+        {name: jax.random.normal(next(keys), shape) for name, shape in shapes.items()}
+        for _ in range(layers)
+    ]
+
+
+def close(found, expected, within):
+    """Relative to what is expected, in the Frobenius norm: entries shrink as matrices grow."""
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.linalg.norm(np.asarray(x) - y) <= within * np.linalg.norm(y)
+
+
+def given(sharding):
+    """What has to be said of a mesh whose axes are automatic."""
+    leaves = jax.tree.leaves(sharding)
+    return sharding if leaves[0].mesh.axis_types[0] == AxisType.Auto else None
+
+
+# A product of another batch is summed in another order. Under the paper's polynomials that is
+# up to 4e-7 of the polar factor, under the default's 2e-6: 4e-8 in a parameter's update.
+METHOD = METHODS["taylor2"]
+
+
+@functools.cache
+def alone():
+    """One device's updates, and its flops."""
+    params, grads = tree(0), tree(1)
+    tx = scale_by_muon(METHOD)
+    compiled = jax.jit(tx.update).lower(grads, tx.init(params), params).compile()
+    updates, _ = compiled(grads, tx.init(params), params)
+    return updates, flops(compiled.as_text())
+
+
+@functools.cache
+def shared(kind, name):
+    """Eight devices' step: its program, and its updates."""
+    sharding = NamedSharding(mesh_of(kind), LAYOUTS[name][0])
+    params, grads = (jax.device_put(tree(seed), sharding) for seed in (0, 1))
+    tx = scale_by_muon(METHOD, shardings=given(sharding))
+    compiled = jax.jit(tx.update).lower(grads, tx.init(params), params).compile()
+    updates, state = compiled(grads, tx.init(params), params)
+    return compiled.as_text(), updates, state, sharding
+
+
+@pytest.mark.parametrize(("kind", "name"), EACH)
+def test_eight_devices_give_the_updates_of_one(kind, name):
+    _, updates, state, sharding = shared(kind, name)
+    close(updates, alone()[0], within=1e-6)
+    for x in jax.tree.leaves((updates, state.mu)):
+        assert x.sharding.is_equivalent_to(sharding, x.ndim)
+
+
+@pytest.mark.parametrize(("kind", "name"), EACH)
+def test_a_bucket_is_collected_once_and_returned_once(kind, name):
+    _, buckets, each = LAYOUTS[name]
+    found = collectives(shared(kind, name)[0])
+    assert count(found) == {kind: number * buckets for kind, number in each.items()}
+    assert not any(one.in_loop for one in found)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_device_does_an_eighth_of_the_work(name):
+    ratio = flops(shared(AxisType.Auto, name)[0]) / alone()[1]
+    assert ratio == pytest.approx(1 / 8, rel=0.1)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_what_moves_is_what_the_formula_says(name):
+    """All-to-alls carry the parts that a device lacks of its matrices, all-gathers the rest."""
+    axes = [
+        a for entry in LAYOUTS[name][0] for a in (entry if type(entry) is tuple else (entry,))
+    ]
+    shards = math.prod({"fsdp": 4, "tp": 2}[axis] for axis in axes if axis)
+    size = sum(x.nbytes for x in jax.tree.leaves(alone()[0]))
+    there_and_back = 2 * (shards - 1) / shards * size / 8
+    to_replicas = (1 - shards / 8) * size / shards
+    received = sum(one.received for one in collectives(shared(AxisType.Auto, name)[0]))
+    assert received == pytest.approx(there_and_back + to_replicas, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_compile_once_and_keep_one_copy_of_the_state(kind):
+    full = NamedSharding(mesh_of(kind), P("fsdp", "tp"))
+    # As JAX writes it in what a step returns: another spelling is compiled anew.
+    bias = NamedSharding(full.mesh, P() if kind == AxisType.Auto else P(None))
+    model = {
+        "kernel": jnp.ones((16, 32)),
+        "up": {"kernel": jnp.ones((64, 64))},
+        "bias": jnp.ones(32),
+    }
+    shardings = {"kernel": full, "up": {"kernel": full}, "bias": bias}
+    params = jax.device_put(model, shardings)
+    tx = muon(optax.linear_schedule(0.1, 0.0, 10), record_every=2, shardings=given(shardings))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
+        updates, state = tx.update(jax.tree.map(jnp.sin, params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    aliased = step.lower(params, state).compile().memory_analysis().alias_size_in_bytes
+    on_one = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((params, state)))
+    assert aliased == on_one
+    for _ in range(3):
+        params, state = step(params, state)
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("init", [lambda init: init, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_momentum_lies_as_its_parameters_from_the_beginning(kind, init):
+    mesh = mesh_of(kind)
+    shardings = {"a": NamedSharding(mesh, P("fsdp", "tp")), "b": NamedSharding(mesh, P("tp"))}
+    params = jax.device_put({"a": jnp.ones((8, 8)), "b": jnp.ones((8, 6))}, shardings)
+    with jax.set_mesh(mesh):
+        state = init(scale_by_muon(shardings=given(shardings)).init)(params)
+    for mu, sharding in zip(jax.tree.leaves(state.mu), jax.tree.leaves(shardings)):
+        assert mu.sharding.is_equivalent_to(sharding, mu.ndim)
+
+
+class Counting:
+    """The method's polar factor, every call told to the host with the size of its batch."""
+
+    def __init__(self, method=METHODS["taylor1"]):
+        self.method, self.calls = method, []
+
+    def polar(self, x):
+        jax.debug.callback(self.calls.append, jnp.full([], len(x)))
+        return self.method.polar(x)
+
+
+@pytest.mark.parametrize("number", [1, 3, 8, 12, 17])
+def test_no_matrix_is_worked_on_twice_whatever_their_number(number):
+    """Devices without a matrix more than others leave the filler alone."""
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    grads = list(jax.random.normal(jax.random.key(0), (number, 8, 16)))
+    method = Counting()
+    tx = scale_by_muon(method, shardings=sharding)
+    on_mesh = jax.device_put(grads, sharding)
+    updates, _ = jax.jit(tx.update)(on_mesh, tx.init(on_mesh))
+    jax.effects_barrier()
+    assert sum(map(int, method.calls)) == number
+    one = scale_by_muon(METHODS["taylor1"])
+    close(updates, one.update(grads, one.init(grads))[0], within=1e-6)
+
+
+def test_whole_matrices_stay_where_they_are():
+    """Scanned layers, cut along the axis of layers."""
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P(("fsdp", "tp")))
+    stack = jax.device_put(jax.random.normal(jax.random.key(0), (16, 8, 12)), sharding)
+    tx = scale_by_muon(dims="layers in out", shardings=sharding)
+    compiled = jax.jit(tx.update).lower(stack, tx.init(stack)).compile()
+    assert collectives(compiled.as_text()) == []
+    one = scale_by_muon(dims="layers in out")
+    found, expected = (t.update(stack, t.init(stack))[0] for t in (tx, one))
+    close(found, expected, within=1e-6)
+
+
+# Of a matrix too large for one device: its shape, how it lies, its all-to-alls.
+LARGE = {
+    "wide, long side cut": ((32, 512), P(None, ("fsdp", "tp")), 0),
+    "tall, long side cut": ((512, 32), P(("fsdp", "tp"), None), 0),
+    "short side cut": ((32, 512), P(("fsdp", "tp"), None), 4),
+    "both cut": ((512, 32), P("fsdp", "tp"), 2),
+    "replicated twice": ((32, 512), P(None, "fsdp"), 0),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("method", [NewtonSchulz(), METHODS["polar_express"]])
+def test_of_a_large_matrix_only_gram_matrices_are_summed(name, method):
+    """One sum of m² for each Gram matrix, besides one number: the largest entry."""
+    shape, spec, moves = LARGE[name]
+    sharding = NamedSharding(mesh_of(AxisType.Auto), spec)
+    x = jax.random.normal(jax.random.key(0), shape)
+    tx, on_mesh = scale_by_muon(method, shardings=sharding), jax.device_put(x, sharding)
+    compiled = jax.jit(tx.update).lower(on_mesh, tx.init(on_mesh)).compile()
+    found = collectives(compiled.as_text())
+    sums = sorted(one.bytes for one in found if one.kind == "all-reduce")
+    segments = len(method.plan(shape).segments)
+    assert sums == [4, *[4 * 32 * 32] * segments]
+    assert [one.kind for one in found].count("all-to-all") == moves
+    assert len(found) == len(sums) + moves
+    one = scale_by_muon(method)
+    updates, _ = compiled(on_mesh, tx.init(on_mesh))
+    close(updates, one.update(x, one.init(x))[0], within=1e-5)
+
+
+# Views of every kind, and how their axes are cut; the last number says which are taken whole.
+VIEWED = {
+    "heads": ("in heads out", (16, 4, 12), P("tp", "fsdp", None), 0),
+    "heads as batch": ("heads in out", (8, 6, 12), P("fsdp", None, "tp"), 0),
+    "head dimension": ("in out out", (16, 3, 8), P(None, None, ("fsdp", "tp")), 0),
+    "convolution": ("in in in out", (3, 3, 8, 16), P(None, None, "tp", "fsdp"), 0),
+    "heads in an axis, cut between": ("in (heads=4 out)", (16, 24), P("tp", "fsdp"), 0),
+    "heads in an axis, cut within": ("in (heads=4 out)", (16, 24), P(None, ("fsdp", "tp")), 0),
+    "heads in an axis, cut across": ("in (heads=6 out)", (16, 24), P("tp", "fsdp"), 1),
+    "a fused axis, cut elsewhere": (
+        "in out[q=8 k=4 v=4]",
+        (24, 16),
+        P(("fsdp", "tp"), None),
+        0,
+    ),
+    "a fused axis, cut": ("in out[q=8 k=4 v=4]", (24, 16), P("tp", "fsdp"), 1),
+    "a square's either side": ("layers in out", (3, 16, 16), P(None, "fsdp", "tp"), 0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", VIEWED)
+def test_every_view_is_cut_as_it_lies(name, kind):
+    dims, shape, spec, gathered = VIEWED[name]
+    sharding = NamedSharding(mesh_of(kind), spec)
+    x = jax.random.normal(jax.random.key(0), shape)
+    tx, one = (scale_by_muon(SVD(), dims=dims, shardings=s) for s in (given(sharding), None))
+    on_mesh = jax.device_put(x, sharding)
+    compiled = jax.jit(tx.update).lower(on_mesh, tx.init(on_mesh)).compile()
+    updates, _ = compiled(on_mesh, tx.init(on_mesh))
+    close(updates, one.update(x, one.init(x))[0], within=1e-5)
+    assert updates.sharding.is_equivalent_to(sharding, x.ndim)
+    assert any(o.kind == "all-gather" for o in collectives(compiled.as_text())) == bool(
+        gathered
+    )
+
+
+# A model with leaves of every kind, and how they are cut.
+MODEL = {
+    "embedding": ((32, 16), P(None, "fsdp")),
+    "query/kernel": ((16, 8, 4), P("fsdp", "tp")),
+    "query/bias": ((8, 4), P("tp", None)),
+    "out/kernel": ((8, 4, 16), P("tp", None, "fsdp")),
+    "layers/up/kernel": ((5, 16, 32), P(None, "fsdp", "tp")),
+    "fused/kernel": ((16, 24), P("fsdp", "tp")),
+    "norm/scale": ((16,), P(None)),
+}
+DIMS = (
+    Rule("layers", "layers", "layers in out"),
+    Rule("fused", "fused", "in out[q=16 k=4 v=4]"),
+    *FLAX,
+)
+
+
+def model(seed):
+    keys = jax.random.split(jax.random.key(seed), len(MODEL))
+    return {name: jax.random.normal(k, MODEL[name][0]) for k, name in zip(keys, MODEL)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_model_trains_as_on_one_device(kind):
+    """Decay, shape factors, the fallback and all: three steps of the default."""
+    shardings = {name: NamedSharding(mesh_of(kind), spec) for name, (_, spec) in MODEL.items()}
+
+    def trained(place, shardings):
+        tx = muon(0.02, weight_decay=0.1, dims=DIMS, shardings=shardings)
+        params = place(model(0))
+        state, update = tx.init(params), jax.jit(tx.update)
+        for seed in range(1, 4):
+            updates, state = update(place(model(seed)), state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    found = trained(lambda tree: jax.device_put(tree, shardings), given(shardings))
+    for x, y in zip(*map(jax.tree.leaves, (found, trained(lambda tree: tree, None)))):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_stands_beside_muon_takes_the_same_arrays(kind):
+    """NorMuon, shape factors and the record, on leaves whose reshape explicit axes refuse."""
+    dims = {"heads": "heads in out", "fused": "in out[q=4 k=2 v=2]"}
+    x = {"heads": jax.random.normal(jax.random.key(0), (6, 8, 12))}
+    x |= {"fused": jax.random.normal(jax.random.key(1), (16, 8))}
+    specs = {"heads": P(None, "tp", "fsdp"), "fused": P("fsdp", "tp")}
+    on_mesh = {name: NamedSharding(mesh_of(kind), spec) for name, spec in specs.items()}
+
+    def chain(shardings):
+        measures = ("orthogonality_error",)
+        return optax.chain(
+            record_muon(1, METHOD, measures=measures, dims=dims, shardings=shardings),
+            scale_by_neuron(dims=dims),
+            scale_by_shape("rms_to_rms", dims=dims),
+        )
+
+    one, eight = chain(None), chain(given(on_mesh))
+    placed = jax.device_put(x, on_mesh)
+    expected, state_of_one = one.update(x, one.init(x))
+    found, state = jax.jit(eight.update)(placed, eight.init(placed))
+    close(found, expected, within=1e-5)
+    for pair in zip(*(jax.tree.leaves(s[0].measured) for s in (state, state_of_one))):
+        np.testing.assert_allclose(*pair, atol=1e-6)
+    for name, y in found.items():
+        assert y.sharding.is_equivalent_to(on_mesh[name], y.ndim)
+
+
+def types_moved(method):
+    """Of what all-to-alls carry, in the program before XLA's passes."""
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    tx = scale_by_muon(method, shardings=sharding)
+    grads = [jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=sharding)] * 8
+    text = jax.jit(tx.update).lower(grads, jax.eval_shape(tx.init, grads)).as_text()
+    return re.findall(r"stablehlo.all_to_all.*x(\w+)>$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("dtype", "moved"), [(None, "f32"), ("bfloat16", "bf16")])
+def test_matrices_travel_in_the_dtype_of_the_products(dtype, moved):
+    assert types_moved(NewtonSchulz(compute_dtype=dtype)) == [moved, moved]
+    assert types_moved(SVD()) == ["f32", "f32"]
+
+
+def test_what_travels_in_bfloat16_may_be_as_small_as_in_float32():
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    tx = scale_by_muon(NewtonSchulz(compute_dtype="bfloat16"), shardings=sharding)
+    grads = list(jax.random.normal(jax.random.key(0), (8, 16, 32)))
+    large, small = (jax.device_put([g * 2.0**e for g in grads], sharding) for e in (0, -90))
+    found, expected = (jax.jit(tx.update)(g, tx.init(g))[0] for g in (small, large))
+    for x, y in zip(found, expected):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_sharded_update_is_lowered_for_accelerators(platform, kind):
+    sharding = NamedSharding(mesh_of(kind), P("fsdp", "tp"))
+    tx = scale_by_muon(shardings=given(sharding))
+    grads = [jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=sharding)] * 9
+    with jax.set_mesh(sharding.mesh):
+        state = jax.eval_shape(tx.init, grads)
+        traced = jax.jit(tx.update).trace(grads, state)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("all_to_all") == 2
+
+
+def test_automatic_axes_that_cannot_be_read_are_told_of():
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    x = jax.device_put(jnp.ones((8, 8)), sharding)
+    tx = scale_by_muon()
+    with pytest.warns(UserWarning, match=r"mesh {'fsdp': 4, 'tp': 2} .*Pass shardings="):
+        jax.jit(tx.update)(x, tx.init(x))
+
+
+WRONG = {
+    "no sharding": ({"a": "fsdp"}, r"shardings has 'fsdp' at 'a'; use a NamedSharding"),
+    "a leaf without one": (lambda s: {"b": s}, r"leaf 'a' .*has none for it; it has \['b'\]"),
+    "too many axes": (
+        lambda s: NamedSharding(s.mesh, P(None, None, "tp")),
+        r"leaf 'a' \(shape \(8, 8\), float32\): its sharding .*more axes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_shardings_are_told_by_leaf(name):
+    wrong, message = WRONG[name]
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    tx = scale_by_muon(shardings=wrong(sharding) if callable(wrong) else wrong)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(tx.init)({"a": jnp.ones((8, 8))})
+
+
+def test_leaves_on_two_meshes_are_an_error():
+    shardings = {
+        "a": NamedSharding(mesh_of(AxisType.Auto), P("fsdp")),
+        "b": NamedSharding(mesh_of(AxisType.Auto, (8,), ("fsdp",)), P("fsdp")),
+    }
+    with pytest.raises(ValueError, match=r"leaf 'b' .*on the mesh .*'fsdp': 8.*others are on"):
+        read_shardings(shardings, {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))})
