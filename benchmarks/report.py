@@ -18,9 +18,14 @@ from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
 from benchmarks.polar import tables as polar_tables
 from benchmarks.record import RESULTS, ROOT, folder
+from benchmarks.sharding import tables as sharding_tables
 
 TABLES: dict[str, Callable[[str], str]] = (
-    tables.TABLES | polar_tables.TABLES | convergence_tables.TABLES | {"switch": switch.table}
+    tables.TABLES
+    | polar_tables.TABLES
+    | convergence_tables.TABLES
+    | {"switch": switch.table}
+    | sharding_tables.TABLES
 )
 
 

@@ -26,11 +26,14 @@ def made_by(record: dict) -> str:
     )
 
 
+def short(value: float) -> str:
+    """Three significant digits."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def median(values: list[float]) -> str:
     """Median and range, three significant digits each."""
-    low, middle, high = (
-        f"{float(f'{f(values):.3g}'):g}" for f in (min, statistics.median, max)
-    )
+    low, middle, high = (short(f(values)) for f in (min, statistics.median, max))
     return f"{middle} ({low} to {high})"
 
 
