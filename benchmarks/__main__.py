@@ -3,17 +3,17 @@
 polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon beside AdamW. presets: that
 training under other polynomials. switch: the GPT changing from AdamW to Muon on the way.
-convergence: the paper's experiments. sharding: what moves between eight devices. Results go to
-benchmarks/results/<machine>/. show: print this machine's as tables. report: rewrite the tables
-and pictures of README and docs.
+convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
+for large models on many, a simulation. Results go to benchmarks/results/<machine>/. show: print
+this machine's as tables. report: rewrite the tables and pictures of README and docs.
 """
 
 import argparse
 from importlib import import_module
 
 MEASUREMENTS = ("polar", "step", "train_step", "gpt", "presets", "switch", "convergence")
-MEASUREMENTS += ("sharding",)
-SHOWN = ("polar", "step", "train_step", "sharding")  # as tables, when they end
+MEASUREMENTS += ("sharding", "scaling")
+SHOWN = ("polar", "step", "train_step", "sharding", "scaling")  # as tables, when they end
 NAMES = (*MEASUREMENTS, "show", "report")
 
 

@@ -18,6 +18,7 @@ from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
 from benchmarks.polar import tables as polar_tables
 from benchmarks.record import RESULTS, ROOT, folder
+from benchmarks.scaling import tables as scaling_tables
 from benchmarks.sharding import tables as sharding_tables
 
 TABLES: dict[str, Callable[[str], str]] = (
@@ -26,6 +27,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | convergence_tables.TABLES
     | {"switch": switch.table}
     | sharding_tables.TABLES
+    | scaling_tables.TABLES
 )
 
 
