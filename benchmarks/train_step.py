@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from corpus import corpus, windows
 from flax import nnx
 from rich.progress import track
-from train_gpt import GPT, Config, corpus, cross_entropy, windows
+from train_gpt import GPT, Config, cross_entropy
 
 from benchmarks.compiled import compiled
 from benchmarks.optimizers import optimizers

@@ -3,24 +3,25 @@
     python examples/train_gpt.py                        # both, at their best learning rates
     python examples/train_gpt.py --sweep                # find those rates again
     python examples/train_gpt.py --width 768 --layers 12 --method polar_express
+    python examples/train_gpt.py --mesh data=4,fsdp=2
 
 The two runs take turns, a few steps each, so that a busy machine slows both alike.
 """
 
 import json
-import sysconfig
 import time
-import zlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from corpus import corpus, windows
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
+from mesh import batch_sharding, make_mesh, parameter_shardings, place_rest, spread
 from rich.progress import Progress
 
 from muon_optax import FLAX, METHODS, dims, muon
@@ -60,6 +61,8 @@ class Config:
     """Train at every learning rate of the sweep, not only at the best one."""
     out: Path = Path("build/gpt")
     """Where curves.json and curves.png go."""
+    mesh: str = ""
+    """All devices along data, fsdp and tensor, as data=4,fsdp=2; empty for one device."""
 
     def __post_init__(self):
         if self.steps % self.eval_every or not self.steps:
@@ -104,31 +107,18 @@ class GPT(nnx.Module):
         return self.lm_head(self.norm(x))
 
 
-def corpus() -> tuple[np.ndarray, np.ndarray]:
-    """The standard library's sources as bytes: training files, and one in ten held out."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    parts = {"train": bytearray(), "held_out": bytearray()}
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if not any(part in name for part in ("test", "site-packages", "dist-packages")):
-            held_out = zlib.crc32(name.encode()) % 10 == 0
-            parts["held_out" if held_out else "train"] += path.read_bytes()
-    train, held_out = (np.frombuffer(bytes(p), np.uint8) for p in parts.values())
-    return train, held_out
-
-
-def windows(text: np.ndarray, rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Random windows of the text, `shape` with the window's length last, as int32."""
-    *batch, length = shape
-    starts = rng.integers(0, len(text) - length, size=batch)
-    return text[starts[..., None] + np.arange(length)].astype(np.int32)
-
-
-def data(config: Config) -> tuple[np.ndarray, jax.Array]:
+def data(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """The text to train on, and 128 windows of the other to evaluate on."""
     text, held_out = corpus()
     rng = np.random.default_rng(0)
-    return text, jnp.asarray(windows(held_out, rng, 128, config.context + 1))
+    return text, windows(held_out, rng, 128, config.context + 1)
+
+
+@cache
+def layout(config: Config) -> tuple[nnx.GraphDef, nnx.State]:
+    """The model without its parameters, and how they lie on the mesh."""
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: GPT(config, nnx.Rngs(0))))
+    return graph, parameter_shardings(make_mesh(config.mesh), shapes)
 
 
 def schedule(config: Config, peak: float, begin: int = 0) -> optax.Schedule:
@@ -150,8 +140,8 @@ def make_optimizer(
     elif name == "adamw_two":
         optimizer = optax.partition({True: matrices, False: rest}, is_matrix)
     else:
-        method = METHODS[config.method]
-        optimizer = muon(peak, method, weight_decay=0.05, fallback=rest)
+        options = {"weight_decay": 0.05, "fallback": rest, "shardings": layout(config)[1]}
+        optimizer = muon(peak, METHODS[config.method], **options)
     return optax.chain(optax.clip_by_global_norm(1.0), optimizer)
 
 
@@ -179,8 +169,15 @@ class Run:
     ):
         self.config, self.curve, self.text = config, curve, text
         self.rng = np.random.default_rng(curve.seed)  # all optimizers see the same windows
-        graph, self.params = nnx.split(GPT(config, nnx.Rngs(curve.seed)))
-        self.state = optimizer.init(self.params)
+        self.mesh = make_mesh(config.mesh)
+        graph, shardings = layout(config)
+
+        def init():
+            return nnx.state(GPT(config, nnx.Rngs(curve.seed)))
+
+        # Under jit no device has more than its part at any time.
+        self.params = jax.jit(init, out_shardings=shardings)()
+        self.state = place_rest(self.mesh, optimizer.init(self.params))
         self.loss = jax.jit(partial(cross_entropy, graph))
 
         def step(carry, tokens):
@@ -189,25 +186,33 @@ class Run:
             updates, state = optimizer.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), None
 
+        carry = self.params, self.state
         train = jax.jit(
-            lambda carry, batches: jax.lax.scan(step, carry, batches)[0], donate_argnums=0
+            lambda carry, batches: jax.lax.scan(step, carry, batches)[0],
+            donate_argnums=0,
+            out_shardings=jax.tree.map(lambda x: x.sharding, carry),
         )
         shape = (config.eval_every, config.batch, config.context + 1)
-        tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
-        self.train = train.lower((self.params, self.state), tokens).compile()
+        cut = batch_sharding(self.mesh, shape)
+        tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=cut)
+        self.train = train.lower(carry, tokens).compile()
 
     def advance(self, held_out: np.ndarray) -> None:
         """Train `eval_every` steps, timed; then evaluate, not timed."""
         config, curve = self.config, self.curve
         shape = (config.eval_every, config.batch, config.context + 1)
-        batches = jnp.asarray(windows(self.text, self.rng, *shape))
+        batches = self.on_mesh(windows(self.text, self.rng, *shape))
         start = time.perf_counter()
         carry = self.train((self.params, self.state), batches)
         self.params, self.state = jax.block_until_ready(carry)
         spent = time.perf_counter() - start
         curve.seconds.append((curve.seconds[-1] if curve.seconds else 0.0) + spent)
         curve.step.append((curve.step[-1] if curve.step else 0) + config.eval_every)
-        curve.loss.append(float(self.loss(self.params, held_out)))
+        curve.loss.append(float(self.loss(self.params, self.on_mesh(held_out))))
+
+    def on_mesh(self, tokens: np.ndarray) -> jax.Array:
+        """Windows, the same in every process, each device with its part."""
+        return spread(tokens, batch_sharding(self.mesh, tokens.shape))
 
 
 def train_all(config: Config) -> list[Curve]:

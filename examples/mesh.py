@@ -1,0 +1,82 @@
+"""Knows how training lies on a mesh of devices: the cuts of the parameters and of a batch.
+
+Along `fsdp` devices have parts of every parameter, along `tensor` attention heads and hidden
+units, along `data` the same. A batch is cut along data and fsdp. One device is a mesh, too.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # the axes that cut a batch
+# Of kernels: the axis of heads or hidden units, so that a block sums over `tensor` only twice.
+TENSOR = {"query": 1, "key": 1, "value": 1, "out": 0, "up": 1, "down": 0}
+
+
+def make_mesh(given: str) -> Mesh:
+    """All devices, as `"data=4,fsdp=2"` says; the first alone if nothing is given."""
+    alone = not given and jax.process_count() == 1
+    devices = jax.devices()[:1] if alone else jax.devices()
+    parts = [part.partition("=") for part in given.split(",") if given]
+    sizes = {name: int(n) for name, _, n in parts if name in AXES and n.isdecimal()}
+    if len(sizes) < len(parts) or math.prod(sizes.values()) != len(devices):
+        raise ValueError(
+            f"mesh={given!r} for {len(devices)} devices; use data, fsdp, tensor, each at most "
+            f"once, with sizes whose product is {len(devices)}, such as 'data={len(devices)}'"
+        )
+    shape = tuple(sizes.get(name, 1) for name in AXES)
+    return jax.make_mesh(shape, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def parameter_shardings(mesh: Mesh, params: Any) -> Any:
+    """Of every parameter: by its role along tensor, the largest axis left along fsdp."""
+
+    def of_one(path, x):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        spec = [None] * len(x.shape)
+        for axis in (axis for role, axis in TENSOR.items() if f".{role}.kernel" in name):
+            _check("tensor", mesh.shape["tensor"], x.shape[axis], f"axis {axis} of {name}")
+            spec[axis] = "tensor"
+        left = [
+            axis
+            for axis, size in enumerate(x.shape)
+            if spec[axis] is None and size % mesh.shape["fsdp"] == 0
+        ]
+        if left:
+            spec[max(left, key=lambda axis: x.shape[axis])] = "fsdp"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map_with_path(of_one, params)
+
+
+def batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    """Of windows `[..., batch, length]`."""
+    parts = math.prod(mesh.shape[name] for name in ROWS)
+    _check("data times fsdp", parts, shape[-2], "the batch")
+    return NamedSharding(mesh, PartitionSpec(*[None] * (len(shape) - 2), ROWS, None))
+
+
+def spread(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has, each device with its part."""
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def place_rest(mesh: Mesh, state: Any) -> Any:
+    """A state whose moments lie like the parameters, with its counters on every device."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda x: x if isinstance(x.sharding, NamedSharding) else spread(x, everywhere), state
+    )
+
+
+def _check(axes: str, parts: int, size: int, what: str) -> None:
+    if size % parts:
+        raise ValueError(
+            f"the mesh has {axes}={parts}, which does not divide {what}, of {size}; "
+            f"use a divisor of {size}"
+        )
