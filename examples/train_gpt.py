@@ -21,6 +21,7 @@ import optax
 from corpus import corpus, windows
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
+from launch import join
 from mesh import batch_sharding, make_mesh, parameter_shardings, place_rest, spread
 from rich.progress import Progress
 
@@ -63,6 +64,8 @@ class Config:
     """Where curves.json and curves.png go."""
     mesh: str = ""
     """All devices along data, fsdp and tensor, as data=4,fsdp=2; empty for one device."""
+    distributed: bool = False
+    """Join the other processes that the cluster's launcher started."""
 
     def __post_init__(self):
         if self.steps % self.eval_every or not self.steps:
@@ -225,7 +228,7 @@ def train_all(config: Config) -> list[Curve]:
         for trial in range(len(rates["muon"]))
     ]
     curves = []
-    with Progress() as progress:
+    with Progress(disable=jax.process_index() > 0) as progress:
         turns = config.steps // config.eval_every
         bar = progress.add_task("training", total=turns * len(rounds))
         for seed, pairs in rounds:
@@ -277,4 +280,7 @@ if __name__ == "__main__":
     import tyro  # the command line alone needs it
 
     config = tyro.cli(Config, description=__doc__)
-    report(config, train_all(config))
+    join(config.distributed)
+    curves = train_all(config)
+    if jax.process_index() == 0:
+        report(config, curves)

@@ -1,11 +1,70 @@
 """One training job on many devices and processes: its losses, its end, and how it goes on."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 from mesh import AXES, batch_sharding, make_mesh, parameter_shardings
+
+ROOT = Path(__file__).parent.parent
+FAILING = f"""
+import sys, time
+sys.path.append({str(ROOT / "examples")!r})
+from launch import join
+join(False)
+import jax
+if jax.process_index() == 1:
+    raise ValueError("on purpose")
+time.sleep(120)
+"""
+
+
+def start(count, devices, *command):
+    many = ("examples/launch.py", count, "--devices", devices)
+    return subprocess.Popen(
+        [sys.executable, *map(str, (*many, *command))],
+        cwd=ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    """What it and its errors say."""
+    try:
+        return process.communicate(timeout=150)
+    finally:
+        kill(process)
+
+
+def kill(process):
+    """All processes of a job at once."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_one_that_fails_ends_the_others(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(FAILING)
+    begin = time.monotonic()
+    job = start(2, 1, script)
+    _, errors = finish(job)
+    assert job.returncode == 1
+    assert "process 1 of 2 failed with 1" in errors and "on purpose" in errors
+    assert time.monotonic() - begin < 60  # where it would wait for the other it takes 120
+    with pytest.raises(ProcessLookupError):
+        os.killpg(job.pid, 0)
 
 
 @pytest.mark.parametrize("given", ["data=3", "rows=1", "data", "data=1,data=1", "fsdp=0"])
