@@ -3,7 +3,7 @@
     python examples/train_gpt.py                        # both, at their best learning rates
     python examples/train_gpt.py --sweep                # find those rates again
     python examples/train_gpt.py --width 768 --layers 12 --method polar_express
-    python examples/train_gpt.py --mesh data=4,fsdp=2
+    python examples/train_gpt.py --mesh data=4,fsdp=2 --checkpoint build/checkpoints
 
 The two runs take turns, a few steps each, so that a busy machine slows both alike.
 """
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from checkpoints import keep
 from corpus import corpus, windows
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
@@ -64,6 +65,8 @@ class Config:
     """Where curves.json and curves.png go."""
     mesh: str = ""
     """All devices along data, fsdp and tensor, as data=4,fsdp=2; empty for one device."""
+    checkpoint: Path | None = None
+    """Where to save at every evaluation, and to go on from."""
     distributed: bool = False
     """Join the other processes that the cluster's launcher started."""
 
@@ -236,12 +239,17 @@ def train_all(config: Config) -> list[Curve]:
                 Run(config, make_optimizer(config, name, rate), Curve(name, rate, seed), text)
                 for name, rate in pairs
             ]
-            for _ in range(turns):
-                for run in runs:
+            kept = keep(config.checkpoint, runs)
+            for turn in range(turns):
+                for run in (run for run in runs if len(run.curve.step) == turn):
                     run.advance(held_out)
+                for checkpoints in kept:
+                    checkpoints.save()
                 losses = [f"{LABELS[r.curve.optimizer]} {r.curve.loss[-1]:.3f}" for r in runs]
                 progress.update(bar, advance=1, description=", ".join(losses))
             curves += [run.curve for run in runs]
+            for checkpoints in kept:
+                checkpoints.close()
     return curves
 
 
