@@ -15,31 +15,47 @@ from benchmarks.convergence import figures
 ROOT = Path(__file__).parent.parent
 
 
-def run(*command, **environment):
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """Where one script leaves what it compiled to the next, most of it the same."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture
+def run(programs):
+    environment = {
         # What is claimed is that they run: most of the time is XLA's, optimising.
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
 
 
 def flags(options):
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
-def test_the_quickstart_learns_in_forty_lines():
+def test_the_quickstart_learns_in_forty_lines(run):
     assert len((ROOT / "examples/quickstart.py").read_text().splitlines()) <= 40
     losses = [float(line.split()[-1]) for line in run("examples/quickstart.py").splitlines()]
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_the_gpt_prints_a_table_and_saves_a_picture(tmp_path):
+def test_the_gpt_prints_a_table_and_saves_a_picture(run, tmp_path):
     small = {"steps": 20, "width": 32, "layers": 1, "context": 32, "batch": 8}
     said = run("examples/train_gpt.py", *flags(small), "--seeds", 0, 1, "--out", tmp_path)
     assert "AdamW (seed 1)" in said and "Muon (seed 0)" in said
@@ -49,13 +65,13 @@ def test_the_gpt_prints_a_table_and_saves_a_picture(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_the_gpt_takes_any_polar_method_and_size(tmp_path):
+def test_the_gpt_takes_any_polar_method_and_size(run, tmp_path):
     small = {"steps": 2, "eval_every": 1, "width": 32, "context": 16, "batch": 2}
     options = ["--method", "svd", "--optimizers", "muon"]
     run("examples/train_gpt.py", *flags(small), *options, "--out", tmp_path)
 
 
-def test_the_digits_learn_with_convolutions_on_muon(tmp_path):
+def test_the_digits_learn_with_convolutions_on_muon(run, tmp_path):
     said = run("examples/train_digits.py", "--epochs", "3", "--seeds", "0", "--out", tmp_path)
     accuracy = float(next(line for line in said.splitlines() if "Muon" in line).split()[-3])
     assert accuracy > 90
@@ -74,7 +90,7 @@ def test_every_figure_is_drawn_again_from_the_results(tmp_path):
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
-def test_a_benchmark_runs_at_its_smallest(name):
+def test_a_benchmark_runs_at_its_smallest(run, name):
     run("-m", "benchmarks", name, "--smoke")
 
 
