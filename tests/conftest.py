@@ -7,6 +7,9 @@ from importlib.util import find_spec
 # Most of the suite's time is XLA's, compiling; what it then runs takes milliseconds. With 0 in
 # the environment the machine code is what users get.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# For the workers, which inherit it: LAPACK's threads gain nothing on small matrices, and spin
+# where the workers share the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Meshes of eight: fake devices, unless the environment says how many, or there are real ones.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
