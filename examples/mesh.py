@@ -66,14 +66,6 @@ def spread(x: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
-def place_rest(mesh: Mesh, state: Any) -> Any:
-    """A state whose moments lie like the parameters, with its counters on every device."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(
-        lambda x: x if isinstance(x.sharding, NamedSharding) else spread(x, everywhere), state
-    )
-
-
 def _check(axes: str, parts: int, size: int, what: str) -> None:
     if size % parts:
         raise ValueError(

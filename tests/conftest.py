@@ -10,8 +10,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # For the workers, which inherit it: LAPACK's threads gain nothing on small matrices, and spin
 # where the workers share the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-# Meshes of eight: fake devices, unless the environment says how many, or there are real ones.
+# Fake devices for meshes, unless the environment says how many.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import jax

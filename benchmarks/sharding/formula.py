@@ -13,9 +13,9 @@ from benchmarks.sharding.layouts import Layout
 from muon_optax import NewtonSchulz
 from muon_optax.dims import matrix_views
 from muon_optax.polar import cost, wire_dtype
-from muon_optax.sharding.each import _kind
+from muon_optax.sharding.each import kind_of
 from muon_optax.sharding.placement import Names, place
-from muon_optax.sharding.shares import Bucket, Share, _devices, deal, size
+from muon_optax.sharding.shares import Bucket, Share, deal, devices_of, size
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def ours(layout: Layout, method: NewtonSchulz) -> Step:
         has = share.each + (np.array(share.extra) >= 0)
         has = np.full_like(has, share.length) if share.team else has  # its fillers are iterated
         each = costs(bucket, size(mesh, share.team))
-        load[_devices(share.replicas + share.shards, mesh)] += each * has[:, None]
+        load[devices_of(share.replicas + share.shards, mesh)] += each * has[:, None]
         branches += each * share.length
     return Step(moves, float(load.max()), float(branches))
 
@@ -79,7 +79,7 @@ def _buckets(layout: Layout) -> list[Bucket]:
     for leaf, view in zip(leaves, matrix_views(layout.dims, layout.shapes)):
         placement = place(view, leaf.shape, layout.sharding)
         for side in placement.view.sides:
-            kind, _ = _kind(placement, jax.ShapeDtypeStruct(side, leaf.dtype))
+            kind, _ = kind_of(placement, side, leaf.dtype)
             counts[kind] = counts.get(kind, 0) + side[0]
     return [dataclasses.replace(kind, count=count) for kind, count in counts.items()]
 
@@ -100,7 +100,9 @@ def _moves(bucket: Bucket, share: Share, mesh: dict, method: NewtonSchulz) -> It
             if name in share.team:
                 yield from move("all-to-all", bucket.count * block, (name,))
         yield from move("all-to-all", sent, share.shards)
-    yield from move("all-gather", size(mesh, share.replicas) * sent, share.replicas)
+    extras = (np.array(share.extra).reshape(size(mesh, share.replicas), -1) >= 0).sum(1)
+    kept = size(mesh, share.shards) * share.each + extras.max()  # no fillers to other replicas
+    yield from move("all-gather", size(mesh, share.replicas) * kept * block, share.replicas)
     sums = partial(dataclasses.replace(method, form="gram").plan, bucket.sides, dtype)
     for _ in sums().segments:
         yield from move("all-reduce", 4 * share.length * m * m, share.team)

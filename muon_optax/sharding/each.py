@@ -8,6 +8,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from muon_optax.polar import PolarMethod, cost, polar_all, polar_in_teams, wire_dtype
 from muon_optax.sharding.exchange import owner_index, to_owners, to_shards
@@ -33,7 +34,7 @@ def polar_on_each(
       The same shapes and dtypes.
     """
     pieces = [(p, x) for p, b in zip(placements, blocks) for x in p.view.to_matrices(b)]
-    kinds, flips = zip(*(_kind(p, x) for p, x in pieces))
+    kinds, flips = zip(*(kind_of(p, x.shape, x.dtype) for p, x in pieces))
     members = defaultdict(list)
     for index, kind in enumerate(kinds):
         members[kind].append(index)
@@ -52,16 +53,27 @@ def polar_on_each(
     ]
 
 
-def _kind(placement: Placement, block: Array) -> tuple[Bucket, bool]:
-    """The bucket of a stack, without a count, and whether it is to be transposed there."""
+def kind_of(
+    placement: Placement, shape: Sequence[int], dtype: DTypeLike
+) -> tuple[Bucket, bool]:
+    """The bucket of a stack, without a count, and whether it is to be transposed there.
+
+    Args:
+      placement: Of its leaf.
+      shape: `[batch, p, q]`, of one device's blocks.
+      dtype: Their dtype.
+
+    Returns:
+      The bucket, and whether to.
+    """
     mesh = placement.sharding.mesh.shape
-    _, p, q = block.shape
+    _, p, q = shape
     rows, columns = placement.rows, placement.columns
     m, n = p * size(mesh, rows), q * size(mesh, columns)
     # Square ones too, so that those cut along either side are one bucket.
     flip = (m, columns) > (n, rows)
     sides, cuts = ((n, m), (columns, rows)) if flip else ((m, n), (rows, columns))
-    return Bucket(sides, block.dtype.name, placement.batch, *cuts, count=0), flip
+    return Bucket(sides, jnp.dtype(dtype).name, placement.batch, *cuts, count=0), flip
 
 
 def _polars(

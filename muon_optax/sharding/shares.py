@@ -109,7 +109,7 @@ def _share(
     replicas = tuple(name for name in mesh if name not in taken)
     if team and bucket.count <= size(mesh, shards):
         replicas = ()  # each does them all: there is nothing to gather, and as soon done
-    devices = _devices(replicas + shards, mesh)
+    devices = devices_of(replicas + shards, mesh)
     each, rest = divmod(bucket.count, len(devices))
     extra = np.full(len(devices), -1)
     lightest = _lightest(load[devices].max(1).reshape(size(mesh, replicas), -1))[:rest]
@@ -124,8 +124,16 @@ def _lightest(load: np.ndarray) -> np.ndarray:
     return np.lexsort((load.ravel(), turn.ravel()))
 
 
-def _devices(names: Names, mesh: Mapping[str, int]) -> np.ndarray:
-    """`[owner, member]`: the devices with an owner's coordinates along `names`."""
+def devices_of(names: Names, mesh: Mapping[str, int]) -> np.ndarray:
+    """`[owner, member]`: the devices, by number, that have an owner's coordinates.
+
+    Args:
+      names: Mesh axes along which owners are counted.
+      mesh: Axis → size, in order.
+
+    Returns:
+      Whole numbers, every device once.
+    """
     axes = [*names, *(name for name in mesh if name not in names)]
     numbers = np.arange(size(mesh, mesh)).reshape(*mesh.values())
     order = [list(mesh).index(name) for name in axes]
