@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given as given_by
+from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -26,6 +28,7 @@ from muon_optax import (
 from muon_optax.diagnostics import record_muon
 from muon_optax.neurons import scale_by_neuron
 from muon_optax.sharding import read_shardings
+from muon_optax.sharding.shares import Bucket, deal, devices_of, size
 
 KINDS = (AxisType.Auto, AxisType.Explicit)
 # Every leaf `[in, out]` on a mesh of 4 × 2: buckets, and what collectives each of them has.
@@ -204,6 +207,61 @@ def test_whole_matrices_stay_where_they_are():
     one = scale_by_muon(dims="layers in out")
     found, expected = (t.update(stack, t.init(stack))[0] for t in (tx, one))
     close(found, expected, within=1e-6)
+
+
+MESH = {"data": 2, "fsdp": 4, "tp": 2}
+CUTS = [  # batch, short, long
+    ((), (), ()),
+    ((), ("fsdp",), ()),
+    ((), ("tp",), ("fsdp",)),
+    (("fsdp",), (), ("tp",)),
+    (("data", "fsdp", "tp"), (), ()),
+]
+
+
+def buckets():
+    sides = st.sampled_from([(8, 8), (8, 32), (16, 64)])
+    cuts, counts = st.sampled_from(CUTS), st.integers(1, 40)
+    built = st.builds(lambda s, c, n: Bucket(s, "float32", *c, n), sides, cuts, counts)
+    return st.lists(built, min_size=1, max_size=5)
+
+
+def one_alone(bucket, devices):
+    return math.prod(bucket.sides) if devices == 1 else math.inf
+
+
+@given_by(buckets())
+def test_every_matrix_has_one_owner_and_all_devices_about_the_same_to_do(found):
+    """No device has more than two of the largest matrices more than another.
+
+    Without replicas it would be one: to share out evenly among these comes first.
+    """
+    load = np.zeros(16)
+    for bucket, share in zip(found, deal(found, MESH, one_alone)):
+        extra = np.array(share.extra)
+        assert sorted(extra[extra >= 0]) == list(
+            range(bucket.count - share.owners * share.each)
+        )
+        of_replica = (extra >= 0).reshape(size(MESH, share.replicas), -1).sum(1)
+        assert of_replica.max() - of_replica.min() <= 1
+        devices = devices_of(share.replicas + share.shards, MESH)
+        assert sorted(devices.ravel()) == list(range(16))
+        load[devices] += one_alone(bucket, 1) * (share.each + (extra >= 0))[:, None]
+    assert load.sum() == sum(b.count * math.prod(b.sides) * size(MESH, b.batch) for b in found)
+    if not any(b.batch for b in found):
+        assert load.max() - load.min() <= 2 * max(math.prod(b.sides) for b in found)
+
+
+def test_what_is_left_goes_to_who_has_least():
+    """Three expensive matrices and thirteen cheap ones: no device gets one of each."""
+    found = [
+        Bucket((8, 8), "float32", (), ("fsdp",), (), 13),
+        Bucket((16, 64), "float32", (), ("fsdp",), (), 3),
+    ]
+    cheap, expensive = deal(found, MESH, one_alone)
+    assert not set(np.flatnonzero(np.array(cheap.extra) >= 0)) & set(
+        np.flatnonzero(np.array(expensive.extra) >= 0)
+    )
 
 
 # Of a matrix too large for one device: its shape, how it lies, its all-to-alls.
