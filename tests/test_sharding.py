@@ -47,14 +47,25 @@ def mesh_of(kind, shape=(4, 2), names=("fsdp", "tp")):
     return jax.make_mesh(shape, names, axis_types=(kind,) * len(names), devices=devices)
 
 
-def tree(seed, layers=8, width=32):
-    shapes = {"q": (width, width), "o": (width, width)}
-    shapes |= {"up": (width, 2 * width), "down": (2 * width, width)}
-    keys = iter(jax.random.split(jax.random.key(seed), layers * len(shapes)))
-    return [
-        {name: jax.random.normal(next(keys), shape) for name, shape in shapes.items()}
-        for _ in range(layers)
-    ]
+def tree(seed):
+    """Eight matrices of every shape, in single leaves and in a stack."""
+    shapes = {"q": (32, 32), "o": (32, 32), "up": (32, 64), "down": (64, 32)}
+    rng = np.random.default_rng(seed)
+    leaves = [(f"{name}{i}", shapes[name]) for name in shapes for i in range(2)]
+    leaves += [(f"{name}s", (6, *shape)) for name, shape in shapes.items()]
+    return {name: jnp.asarray(rng.normal(size=s), jnp.float32) for name, s in leaves}
+
+
+DIMS = {name: "layers in out" if x.ndim == 3 else "in out" for name, x in tree(0).items()}
+
+
+def cut(mesh, spec):
+    """The tree's shardings: the matrices cut so, stacks not along their first axis."""
+    stacks = P(None, *spec)
+    return {
+        name: NamedSharding(mesh, stacks if "layers" in dims else spec)
+        for name, dims in DIMS.items()
+    }
 
 
 def close(found, expected, within):
@@ -78,7 +89,7 @@ METHOD = METHODS["taylor2"]
 def alone():
     """One device's updates, and its flops."""
     params, grads = tree(0), tree(1)
-    tx = scale_by_muon(METHOD)
+    tx = scale_by_muon(METHOD, dims=DIMS)
     compiled = jax.jit(tx.update).lower(grads, tx.init(params), params).compile()
     updates, _ = compiled(grads, tx.init(params), params)
     return updates, flops(compiled.as_text())
@@ -87,20 +98,21 @@ def alone():
 @functools.cache
 def shared(kind, name):
     """Eight devices' step: its program, and its updates."""
-    sharding = NamedSharding(mesh_of(kind), LAYOUTS[name][0])
-    params, grads = (jax.device_put(tree(seed), sharding) for seed in (0, 1))
-    tx = scale_by_muon(METHOD, shardings=given(sharding))
+    shardings = cut(mesh_of(kind), LAYOUTS[name][0])
+    params, grads = (jax.device_put(tree(seed), shardings) for seed in (0, 1))
+    tx = scale_by_muon(METHOD, dims=DIMS, shardings=given(shardings))
     compiled = jax.jit(tx.update).lower(grads, tx.init(params), params).compile()
     updates, state = compiled(grads, tx.init(params), params)
-    return compiled.as_text(), updates, state, sharding
+    return compiled.as_text(), updates, state, shardings
 
 
 @pytest.mark.parametrize(("kind", "name"), EACH)
 def test_eight_devices_give_the_updates_of_one(kind, name):
-    _, updates, state, sharding = shared(kind, name)
+    _, updates, state, shardings = shared(kind, name)
     close(updates, alone()[0], within=1e-6)
-    for x in jax.tree.leaves((updates, state.mu)):
-        assert x.sharding.is_equivalent_to(sharding, x.ndim)
+    for tree in (updates, state.mu):
+        for x, sharding in zip(*map(jax.tree.leaves, (tree, shardings)), strict=True):
+            assert x.sharding.is_equivalent_to(sharding, x.ndim)
 
 
 @pytest.mark.parametrize(("kind", "name"), EACH)
@@ -341,7 +353,7 @@ MODEL = {
     "fused/kernel": ((16, 24), P("fsdp", "tp")),
     "norm/scale": ((16,), P(None)),
 }
-DIMS = (
+RULES = (
     Rule("layers", "layers", "layers in out"),
     Rule("fused", "fused", "in out[q=16 k=4 v=4]"),
     *FLAX,
@@ -359,7 +371,7 @@ def test_a_whole_model_trains_as_on_one_device(kind):
     shardings = {name: NamedSharding(mesh_of(kind), spec) for name, (_, spec) in MODEL.items()}
 
     def trained(place, shardings):
-        tx = muon(0.02, weight_decay=0.1, dims=DIMS, shardings=shardings)
+        tx = muon(0.02, weight_decay=0.1, dims=RULES, shardings=shardings)
         params = place(model(0))
         state, update = tx.init(params), jax.jit(tx.update)
         for seed in range(1, 4):
