@@ -15,7 +15,14 @@ from muon_optax.checks import LeafError, check_number, check_schedulable, path_n
 from muon_optax.dims import Dims, MatrixView, matrix_views
 from muon_optax.polar import NewtonSchulz, PolarMethod, check_method, polar_all
 from muon_optax.scaling import shape_factor
-from muon_optax.sharding import Shardings, place_like, place_rest, polar_sharded, read_shardings
+from muon_optax.sharding import (
+    Shardings,
+    check_shardings,
+    place_like,
+    place_rest,
+    polar_sharded,
+    read_shardings,
+)
 
 
 class MuonState(NamedTuple):
@@ -99,6 +106,7 @@ def scale_by_muon(
 
     def init(params: optax.Params) -> MuonState:
         matrix_views(dims, params)
+        check_shardings(shardings, params)
         mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
         mu = place_like(params, shardings, mu)
         return place_rest(params, MuonState(count=jnp.zeros([], jnp.int32), mu=mu))

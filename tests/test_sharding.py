@@ -457,27 +457,87 @@ def test_automatic_axes_that_cannot_be_read_are_told_of():
     sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
     x = jax.device_put(jnp.ones((8, 8)), sharding)
     tx = scale_by_muon()
-    with pytest.warns(UserWarning, match=r"mesh {'fsdp': 4, 'tp': 2} .*Pass shardings="):
+    with pytest.warns(
+        UserWarning, match=r"mesh {'fsdp': 4, 'tp': 2} .*Pass muon\(..., shardings="
+    ):
         jax.jit(tx.update)(x, tx.init(x))
 
 
 WRONG = {
-    "no sharding": ({"a": "fsdp"}, r"shardings has 'fsdp' at 'a'; use a NamedSharding"),
-    "a leaf without one": (lambda s: {"b": s}, r"leaf 'a' .*has none for it; it has \['b'\]"),
+    "no sharding": (lambda s: {"a": "fsdp"}, r"has 'fsdp' at 'a'; use a NamedSharding"),
+    "a leaf without one": (lambda s: {"b": s}, r"leaf 'a' .*has none .* 1 others, such as 'b'"),
     "too many axes": (
         lambda s: NamedSharding(s.mesh, P(None, None, "tp")),
-        r"leaf 'a' \(shape \(8, 8\), float32\): its sharding .*more axes",
+        r"leaf 'a' \(shape \(8, 6\), float32\): .*does not fit its axes",
+    ),
+    "no divisor": (lambda s: NamedSharding(s.mesh, P(None, "fsdp")), r"leaf 'a' .*not fit"),
+    "one left on a device": (
+        lambda s: {"a": jnp.ones(2).sharding, "b": s},
+        r"'a' is on a single device; put it on the mesh first",
+    ),
+    "axes of two kinds": (
+        lambda s: NamedSharding(mixed_mesh(), P("fsdp")),
+        r"axes of several kinds, .*; make all of one kind",
     ),
 }
+
+
+def mixed_mesh():
+    kinds = (AxisType.Auto, AxisType.Explicit)
+    return jax.make_mesh((4, 2), ("fsdp", "tp"), axis_types=kinds)
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_shardings_are_told_by_leaf(name):
     wrong, message = WRONG[name]
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
-    tx = scale_by_muon(shardings=wrong(sharding) if callable(wrong) else wrong)
+    tx = scale_by_muon(shardings=wrong(NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))))
     with pytest.raises(ValueError, match=message):
-        jax.jit(tx.init)({"a": jnp.ones((8, 8))})
+        jax.jit(tx.init)({"a": jnp.ones((8, 6))})
+
+
+def test_shardings_that_arrays_contradict_are_an_error():
+    mesh = mesh_of(AxisType.Auto)
+    x = {"a": jax.device_put(jnp.ones((8, 8)), NamedSharding(mesh, P("fsdp")))}
+    message = r"leaf 'a' .*lies as P.*'fsdp'.* on .*shardings says P.*'tp'"
+    with pytest.raises(ValueError, match=message):
+        scale_by_muon(shardings=NamedSharding(mesh, P("tp"))).init(x)
+    same = NamedSharding(mesh, P("fsdp", None))  # in other words
+    assert scale_by_muon(shardings=same).init(x).mu["a"].sharding.is_equivalent_to(same, 2)
+
+
+def test_blocks_under_shard_map_are_not_taken_for_matrices_of_a_mesh():
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
+    tx = scale_by_muon(shardings=sharding)
+    x = jax.device_put(jnp.ones((8, 8)), sharding)
+    step = jax.shard_map(
+        lambda x: tx.update(x, tx.init(x))[0],
+        mesh=sharding.mesh,
+        in_specs=P("fsdp"),
+        out_specs=P("fsdp"),
+    )
+    with pytest.raises(
+        ValueError, match=r"under jax.shard_map it is a block; call the optimizer outside"
+    ):
+        step(x)
+
+
+def test_one_device_needs_no_mesh():
+    """The same script: shardings are whatever the parameters have."""
+    x = {"a": jax.random.normal(jax.random.key(0), (8, 12))}
+    one, same = (scale_by_muon(METHOD, shardings=s) for s in (None, {"a": x["a"].sharding}))
+    found, expected = (jax.jit(tx.update)(x, tx.init(x))[0] for tx in (same, one))
+    np.testing.assert_array_equal(found["a"], expected["a"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_axis_of_one_device_moves_nothing(kind):
+    mesh = mesh_of(kind, (1, 8, 1), ("data", "fsdp", "tp"))
+    sharding = NamedSharding(mesh, P("fsdp", "tp"))
+    tx = scale_by_muon(METHOD, shardings=given(sharding))
+    grads = list(jax.random.normal(jax.random.key(0), (8, 16, 32)))
+    on_mesh = jax.device_put(grads, sharding)
+    compiled = jax.jit(tx.update).lower(on_mesh, tx.init(on_mesh)).compile()
+    assert re.findall(r" (all-[a-z-]+)\(", compiled.as_text()) == ["all-to-all", "all-to-all"]
 
 
 def test_leaves_on_two_meshes_are_an_error():

@@ -41,7 +41,8 @@ def polar_on_each(
     stacks = [x.mT if flip else x for flip, (_, x) in zip(flips, pieces)]
     joined = [jnp.concatenate([stacks[i] for i in of_kind]) for of_kind in members.values()]
     buckets = [replace(kind, count=len(x)) for kind, x in zip(members, joined)]
-    mesh = dict(placements[0].sharding.mesh.shape)
+    # Along an axis of one device nobody has anything to exchange.
+    mesh = {name: n for name, n in placements[0].sharding.mesh.shape.items() if n > 1}
     for of_kind, ys in zip(members.values(), _polars(method, buckets, joined, mesh, max_bytes)):
         ends = np.cumsum([len(stacks[i]) for i in of_kind])[:-1]
         for i, y in zip(of_kind, jnp.split(ys, ends)):

@@ -4,10 +4,16 @@ import warnings
 from typing import Any
 
 import jax
-import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+)
 
 from muon_optax.checks import LeafError, path_name, prefixes
 
@@ -22,7 +28,7 @@ def read_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | N
 
     Args:
       given: For what cannot be read: a `NamedSharding` for all, or a tree of them or a prefix
-        of one, found by path; or None.
+        of one, found by path; or None. `SingleDeviceSharding`s throughout are as good as None.
       tree: Arrays, traced or not.
 
     Returns:
@@ -30,18 +36,20 @@ def read_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | N
       a mesh of one device counts, too: array types have its axes.
 
     Raises:
-      ValueError: If `given` is no tree of `NamedSharding`s.
-      LeafError: If it has none for a leaf or one with too many axes, or a leaf is on another
-        mesh than those before it.
+      ValueError: If `given` is no tree of `NamedSharding`s, or some of a mesh's axes are
+        automatic and some explicit.
+      LeafError: If it has none for a leaf or one that does not fit; if a leaf is on another
+        mesh than those before it, or a block under `jax.shard_map`.
     """
     by_path = _by_path(given)
     named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
-    found = [_own(leaf) or _given(by_path, name, leaf) for name, leaf in named]
+    found = [own_sharding(leaf) or _given(by_path, name, leaf) for name, leaf in named]
     mesh = next((s.mesh for s in found if s is not None), None)
     if mesh is None:
         _warn_of_what_cannot_be_read([leaf for _, leaf in named])
     if mesh is None or not _matters(mesh):
         return None
+    _check_one_kind(mesh)
     for (name, leaf), sharding in zip(named, found):
         if sharding is not None and sharding.mesh != mesh:
             problem = f"it is on the mesh {sharding.mesh}, others are on {mesh}; use one"
@@ -50,131 +58,43 @@ def read_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | N
     return tuple(s or NamedSharding(mesh, PartitionSpec()) for s in found)
 
 
-def constrain(x: Array, sharding: NamedSharding) -> Array:
-    """`x` in that sharding; a promise where a mesh's axes are automatic, a move where not."""
-    if AxisType.Explicit in sharding.mesh.axis_types:
-        return jax.sharding.reshard(x, sharding)
-    return lax.with_sharding_constraint(x, sharding)
-
-
-def place_like(like: Any, given: Shardings, tree: Any) -> Any:
-    """A tree with the shardings that `read_shardings(given, like)` finds, if any.
+def check_shardings(given: Shardings, params: Any) -> None:
+    """Refuse shardings that say of arrays at hand what is not so.
 
     Args:
-      like: A tree of the same structure.
       given: See `read_shardings`.
-      tree: Arrays with the shapes of `like`.
-
-    Returns:
-      The same arrays, placed.
+      params: Arrays; of traced ones nothing is known.
 
     Raises:
       ValueError: See `read_shardings`.
+      LeafError: If an array on several devices lies otherwise.
     """
-    shardings = read_shardings(given, like)
-    if shardings is None:
-        return tree
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef.unflatten([constrain(x, s) for x, s in zip(leaves, shardings)])
+    by_path = _by_path(given)
+    for path, leaf in jax.tree.leaves_with_path(params):
+        name = path_name(path)
+        own, said = own_sharding(leaf), _given(by_path, name, leaf)
+        if is_traced(leaf) or own is None or said is None:
+            continue
+        if not own.is_equivalent_to(said, leaf.ndim):
+            problem = f"it lies as {own.spec} on {dict(own.mesh.shape)}, shardings says "
+            problem += f"{said.spec} on {dict(said.mesh.shape)}; pass its own sharding"
+            raise LeafError(name, leaf, problem)
 
 
-def gathered(x: Array) -> Array:
-    """An array of explicit axes, whole on every device, as any reshape is then defined.
-
-    Args:
-      x: Any array.
-
-    Returns:
-      The same; where axes are automatic as it was, because XLA finds its own way.
-    """
-    own = _explicit(x)
-    return constrain(x, _everywhere(own, x)) if own else x
-
-
-def scattered(x: Array, like: Array) -> Array:
-    """The inverse of `gathered`.
-
-    Args:
-      x: An array, whole on every device if `like` has explicit axes.
-      like: What lies as it should.
-
-    Returns:
-      The same array.
-    """
-    own = _explicit(like)
-    return constrain(x, own) if own else x
-
-
-def place_everywhere(like: Any, given: Shardings, tree: Any) -> Any:
-    """A tree, whole on every device of the mesh that `read_shardings` finds, if any.
-
-    Args:
-      like: A tree of the parameters' structure.
-      given: See `read_shardings`.
-      tree: Any arrays.
-
-    Returns:
-      The same arrays, placed.
-
-    Raises:
-      ValueError: See `read_shardings`.
-    """
-    shardings = read_shardings(given, like)
-    if shardings is None:
-        return tree
-    return jax.tree.map(lambda x: constrain(x, _everywhere(shardings[0], x)), tree)
-
-
-def place_rest(params: Any, state: Any) -> Any:
-    """A new state, on every device of the parameters' mesh what of it is on one device.
-
-    Else a step would be compiled twice: for the counters as they are made, and as they return.
-
-    Args:
-      params: Arrays; traced ones are let be.
-      state: Of an optimizer, as `init` makes it.
-
-    Returns:
-      The same state, placed.
-    """
-    owns = [_own(leaf) for leaf in jax.tree.leaves(params) if not _is_traced(leaf)]
-    known = next(filter(None, owns), None)
-    if known is None:
-        return state
-
-    def placed(x: Array) -> Array:
-        if _is_traced(x) or _own(x) is not None:
-            return x
-        # Unlike jax.device_put it does not ask all processes if their arrays are equal.
-        everywhere, copy = _everywhere(known, x), np.asarray(x)
-        return jax.make_array_from_callback(x.shape, everywhere, copy.__getitem__)
-
-    return jax.tree.map(placed, state)
-
-
-def _everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
-    # As JAX writes it after a step, which is compiled anew for another spelling.
-    explicit = AxisType.Explicit in sharding.mesh.axis_types
-    return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * explicit))
-
-
-def _is_traced(leaf: Any) -> bool:
+def is_traced(leaf: Any) -> bool:
+    """Whether a leaf is known by its type alone."""
     return isinstance(leaf, Tracer)
 
 
-def _own(leaf: Array) -> NamedSharding | None:
-    if _is_traced(leaf):
+def own_sharding(leaf: Array) -> NamedSharding | None:
+    """That of an array, as far as it can be read and matters."""
+    if is_traced(leaf):
         sharding = jax.typeof(leaf).sharding
         known = not _types(leaf) - {AxisType.Explicit}
     else:
         sharding, known = getattr(leaf, "sharding", None), True
     named = isinstance(sharding, NamedSharding) and _matters(sharding.mesh)
     return sharding if named and known else None
-
-
-def _explicit(x: Array) -> NamedSharding | None:
-    own = _own(x)
-    return own if own is not None and AxisType.Explicit in own.mesh.axis_types else None
 
 
 def _matters(mesh: Any) -> bool:
@@ -189,38 +109,57 @@ def _types(leaf: Array) -> set[AxisType]:
 
 
 def _by_path(given: Shardings) -> dict[str, NamedSharding]:
-    by_path = {}
-    for path, sharding in jax.tree.leaves_with_path(given):
-        if not isinstance(sharding, NamedSharding):
+    """The shardings of a tree by path; nothing if all of them are a single device."""
+    named = {path_name(path): x for path, x in jax.tree.leaves_with_path(given)}
+    if all(isinstance(x, SingleDeviceSharding) for x in named.values()):
+        return {}
+    for name, x in named.items():
+        if isinstance(x, SingleDeviceSharding):
+            problem = "is on a single device; put it on the mesh first, with jax.device_put"
+            raise ValueError(f"shardings says that {name!r} {problem}")
+        if not isinstance(x, NamedSharding):
             raise ValueError(
-                f"shardings has {sharding!r} at {path_name(path)!r}; use a NamedSharding for "
-                "all, or jax.tree.map(lambda p: p.sharding, params)"
+                f"shardings has {x!r} at {name!r}; use a NamedSharding for all, or "
+                "jax.tree.map(lambda p: p.sharding, params)"
             )
-        by_path[path_name(path)] = sharding
-    return by_path
+    return named
 
 
 def _given(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding | None:
     if not by_path:
         return None
+    if is_traced(leaf) and AxisType.Manual in _types(leaf):
+        problem = "under jax.shard_map it is a block; call the optimizer outside, or without "
+        problem += "shardings if every device has whole matrices"
+        raise LeafError(name, leaf, problem)
     sharding = next((by_path[p] for p in prefixes(name) if p in by_path), None)
     if sharding is None:
-        raise LeafError(name, leaf, f"shardings has none for it; it has {sorted(by_path)}")
-    if len(sharding.spec) > len(leaf.shape):
-        raise LeafError(name, leaf, f"its sharding {sharding.spec} is for more axes")
+        others = f"{len(by_path)} others, such as {next(iter(by_path))!r}"
+        raise LeafError(name, leaf, f"shardings has none for it; it has {others}")
+    try:
+        sharding.shard_shape(leaf.shape)
+    except (ValueError, IndexError):
+        problem = f"{sharding.spec} on {dict(sharding.mesh.shape)} does not fit its axes"
+        raise LeafError(name, leaf, problem) from None
     return sharding
 
 
+def _check_one_kind(mesh: Mesh | AbstractMesh) -> None:
+    if len({*mesh.axis_types}) > 1:
+        kinds = dict(zip(mesh.axis_names, mesh.axis_types))
+        raise ValueError(f"the mesh has axes of several kinds, {kinds}; make all of one kind")
+
+
 def _warn_of_what_cannot_be_read(leaves: list[Any]) -> None:
-    traced = [leaf for leaf in leaves if _is_traced(leaf)]
+    traced = [leaf for leaf in leaves if is_traced(leaf)]
     mesh = next(
         (jax.typeof(x).sharding.mesh for x in traced if AxisType.Auto in _types(x)), None
     )
     if mesh is not None:
         warnings.warn(
-            f"on the mesh {dict(mesh.shape)} every device may do the work of all: how the "
-            "parameters lie on automatic axes cannot be read under jax.jit. Pass "
-            "shardings=jax.tree.map(lambda p: p.sharding, params), or make the mesh with "
-            "AxisType.Explicit",
+            f"muon_optax: on the mesh {dict(mesh.shape)} every device may do the work of all, "
+            "for how the parameters lie on automatic axes cannot be read under jax.jit. Pass "
+            "muon(..., shardings=jax.tree.map(lambda p: p.sharding, params)), or make the mesh "
+            "with AxisType.Explicit",
             stacklevel=2,
         )
