@@ -239,6 +239,6 @@ def _polar(
 
 def _scaled(rule: str, x: Array, view: MatrixView) -> Array:
     factors = [shape_factor(rule, fan_in, fan_out) for _, fan_in, fan_out in view.sides]
-    if len(set(factors)) == 1:
+    if len(set(factors)) == 1 or x.size == 0:
         return factors[0] * x
     return jnp.asarray(view.of_parts(factors, x.shape), x.dtype) * x

@@ -25,6 +25,7 @@ from muon_optax import (
     scale_by_muon,
     scale_by_shape,
 )
+from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_muon
 from muon_optax.neurons import scale_by_neuron
 from muon_optax.sharding import read_shardings
@@ -280,7 +281,8 @@ def test_what_is_left_goes_to_who_has_least():
 LARGE = {
     "wide, long side cut": ((32, 512), P(None, ("fsdp", "tp")), 0),
     "tall, long side cut": ((512, 32), P(("fsdp", "tp"), None), 0),
-    "short side cut": ((32, 512), P(("fsdp", "tp"), None), 4),
+    "short side cut": ((32, 512), P(("fsdp", "tp"), None), 2),
+    "short side cut, long side cut by four at most": ((32, 508), P(("fsdp", "tp"), None), 4),
     "both cut": ((512, 32), P("fsdp", "tp"), 2),
     "replicated twice": ((32, 512), P(None, "fsdp"), 0),
 }
@@ -316,6 +318,10 @@ VIEWED = {
     "heads in an axis, cut between": ("in (heads=4 out)", (16, 24), P("tp", "fsdp"), 0),
     "heads in an axis, cut within": ("in (heads=4 out)", (16, 24), P(None, ("fsdp", "tp")), 0),
     "heads in an axis, cut across": ("in (heads=6 out)", (16, 24), P("tp", "fsdp"), 2),
+    "heads in an axis, one cut across": ("in (heads=2 out)", (16, 24), P("tp", "fsdp"), 2),
+    "heads in an axis, cut and cut across": (
+        *("in (heads=6 out)", (16, 24), P(None, ("tp", "fsdp")), 2),
+    ),
     "a fused axis, cut elsewhere": (
         "in out[q=8 k=4 v=4]",
         (24, 16),
@@ -547,3 +553,116 @@ def test_leaves_on_two_meshes_are_an_error():
     }
     with pytest.raises(ValueError, match=r"leaf 'b' .*on the mesh .*'fsdp': 8.*others are on"):
         read_shardings(shardings, {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))})
+
+
+def on_eight(x, spec, method=METHOD, **options):
+    """An array's update on a mesh of eight, compiled; and one device's."""
+    sharding = NamedSharding(mesh_of(AxisType.Auto), spec)
+    tx = scale_by_muon(method, shardings=sharding, **options)
+    placed, one = jax.device_put(x, sharding), scale_by_muon(method)
+    compiled = jax.jit(tx.update).lower(placed, tx.init(placed)).compile()
+    found, state = compiled(placed, tx.init(placed))
+    return compiled, found, state, one.update(x, one.init(x))[0]
+
+
+class Doubled(NewtonSchulz):
+    def polar(self, x):
+        return 2 * super().polar(x)
+
+
+PARTICULAR = {  # methods that are not a polynomial of a matrix or its transpose, as one may
+    "rows scaled apart": NewtonSchulz(METHOD.coefficients, normalize="aol"),
+    "rounded": RoundedNewtonSchulz("keller"),
+    "a subclass": Doubled(METHOD.coefficients),
+}
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 128)])
+@pytest.mark.parametrize("name", PARTICULAR)
+def test_a_method_gets_the_matrices_that_it_gets_on_one_device(name, shape):
+    """Not transposed where a square is cut, nor in parts unless it is Newton-Schulz itself."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    _, found, _, expected = on_eight(x, P(None, ("fsdp", "tp")), PARTICULAR[name])
+    close(found, expected, within=1e-6)
+
+
+def test_the_direct_form_makes_no_team():
+    x = jax.random.normal(jax.random.key(0), (16, 512))
+    direct = NewtonSchulz(METHOD.coefficients, form="direct")
+    compiled, found, _, expected = on_eight(x, P(None, ("fsdp", "tp")), direct)
+    assert count(collectives(compiled.as_text())) == {"all-to-all": 2}
+    close(found, expected, within=1e-6)
+
+
+def test_float64_travels_as_it_is(x64):
+    """However few digits the products keep: bfloat16 has not its range."""
+    x = jax.random.normal(jax.random.key(0), (16, 32), jnp.float64) * 1e-60
+    _, found, _, expected = on_eight(x, P("fsdp", "tp"), NewtonSchulz(compute_dtype="bfloat16"))
+    close(found, expected, within=1e-2)
+    assert np.linalg.norm(found) > 1
+
+
+def test_momentum_stays_as_its_parameters_lie_whatever_gradients_do():
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    tx = scale_by_muon(METHOD, shardings=sharding)
+    grads = jax.device_put(jnp.ones((8, 8)), NamedSharding(sharding.mesh, P()))
+    state = tx.init(jax.device_put(jnp.ones((8, 8)), sharding))
+    _, state = jax.jit(tx.update)(grads, jax.tree.map(jnp.copy, state))
+    assert state.mu.sharding.is_equivalent_to(sharding, 2)
+
+
+def test_memory_is_capped_on_every_device():
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
+    method = Counting()
+    tx = scale_by_muon(method, shardings=sharding, max_stack_bytes=1)
+    on_mesh = jax.device_put(list(jnp.ones((16, 8, 16))), sharding)
+    jax.block_until_ready(jax.jit(tx.update)(on_mesh, tx.init(on_mesh)))
+    jax.effects_barrier()
+    assert sorted(map(int, method.calls)) == [1] * 16
+
+
+@pytest.mark.parametrize("dims", ["in out", "(heads=2 in) out"])
+@pytest.mark.parametrize("shape", [(0, 8), (8, 0)])
+def test_an_empty_leaf_stays_empty(shape, dims):
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P(None, None))
+    x = [jnp.ones(shape), jnp.ones((8, 8))]
+    tx = scale_by_muon(METHOD, dims=dims, shardings=sharding)
+    on_mesh = jax.device_put(x, sharding)
+    found, _ = jax.jit(tx.update)(on_mesh, tx.init(on_mesh))
+    assert found[0].shape == shape and np.isfinite(found[1]).all()
+
+
+def test_a_prefix_of_shardings_is_found_by_path():
+    mesh = mesh_of(AxisType.Auto)
+    cuts = {"blocks": NamedSharding(mesh, P("fsdp")), "last": NamedSharding(mesh, P("tp"))}
+    x = {"blocks": {"a": jnp.ones((8, 8)), "b": [jnp.ones((8, 8))]}, "last": jnp.ones((8, 8))}
+    found = read_shardings(cuts, jax.eval_shape(lambda: x))
+    assert found == (cuts["blocks"], cuts["blocks"], cuts["last"])
+
+
+def test_a_state_of_keys_and_numbers_passes():
+    """A fallback may keep what is no array of numbers."""
+    sharding = NamedSharding(mesh_of(AxisType.Auto), P())
+    params = jax.device_put({"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}, sharding)
+    fallback = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1))
+    tx = muon(0.1, METHOD, fallback=fallback, shardings=sharding)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    assert np.isfinite(updates["bias"]).all()
+
+
+def test_a_matrix_above_a_devices_share_gets_a_team_if_that_is_sooner():
+    """Four devices: one matrix alone, as one of five, and as one of four."""
+
+    def spread(bucket, devices):
+        return math.prod(bucket.sides) * (0.1 + 0.9 / devices)
+
+    mesh = {"fsdp": 4}
+    large = Bucket((8, 64), "float32", (), (), ("fsdp",), 1)
+    small = Bucket((8, 16), "float32", (), (), ("fsdp",), 4)
+    many = Bucket((8, 64), "float32", (), (), ("fsdp",), 4)
+    assert [share.team for share in deal([large], mesh, spread)] == [("fsdp",)]
+    assert [share.team for share in deal([large, small], mesh, spread)] == [("fsdp",), ()]
+    assert [share.team for share in deal([many], mesh, spread)] == [()]
+    # With as much work in other matrices, spread by their batch, it is no more than a share.
+    others = Bucket((8, 64), "float32", ("fsdp",), (), (), 3)
+    assert [share.team for share in deal([large, others], mesh, spread)] == [(), ()]

@@ -96,9 +96,8 @@ def _moves(bucket: Bucket, share: Share, mesh: dict, method: NewtonSchulz) -> It
     block = m * n / cut * wire_dtype(method, bucket.sides, dtype).itemsize
     sent = size(mesh, share.shards) * share.length * block
     for _ in ("there", "back"):
-        for name in bucket.short:
-            if name in share.team:
-                yield from move("all-to-all", bucket.count * block, (name,))
+        on_short = tuple(name for name in bucket.short if name in share.team)
+        yield from move("all-to-all", bucket.count * block, on_short)
         yield from move("all-to-all", sent, share.shards)
     extras = (np.array(share.extra).reshape(size(mesh, share.replicas), -1) >= 0).sum(1)
     kept = size(mesh, share.shards) * share.each + extras.max()  # no fillers to other replicas

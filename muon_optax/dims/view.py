@@ -80,7 +80,7 @@ class MatrixView:
         groups, start = [], 0
         for length in shape:
             stop = start + 1
-            while math.prod(self.shape[start:stop]) < length:
+            while stop < len(self.shape) and math.prod(self.shape[start:stop]) < length:
                 stop += 1
             groups.append(tuple(range(start, stop)))
             start = stop

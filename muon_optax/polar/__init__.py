@@ -16,6 +16,7 @@ from muon_optax.polar.method import PolarMethod as PolarMethod
 from muon_optax.polar.method import check_method as check_method
 from muon_optax.polar.newton_schulz import NewtonSchulz
 from muon_optax.polar.spread import cost as cost
+from muon_optax.polar.spread import is_newton_schulz
 from muon_optax.polar.spread import polar_in_teams as polar_in_teams
 from muon_optax.polar.spread import wire_dtype as wire_dtype
 from muon_optax.polar.svd import SVD
@@ -47,7 +48,7 @@ def polar_all(
     Returns:
       The same shapes and dtypes.
     """
-    if isinstance(method, NewtonSchulz) and type(method).polar is NewtonSchulz.polar:
+    if is_newton_schulz(method):
         return map_stacked(method.polar_together, stacks, max_bytes, method.sharing_key)
     return map_stacked(_OneByOne(method.polar), stacks, max_bytes)
 

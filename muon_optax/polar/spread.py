@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,18 @@ from jax.typing import DTypeLike
 
 from muon_optax.polar.method import PolarMethod
 from muon_optax.polar.newton_schulz import NewtonSchulz
+
+
+def is_newton_schulz(method: PolarMethod) -> TypeGuard[NewtonSchulz]:
+    """Whether a method is one, and no subclass with a `polar` of its own.
+
+    Args:
+      method: Any polar method.
+
+    Returns:
+      If so, `polar_together` is what it does.
+    """
+    return isinstance(method, NewtonSchulz) and type(method).polar is NewtonSchulz.polar
 
 
 def cost(
@@ -26,7 +39,7 @@ def cost(
     Returns:
       A number; infinite where the method needs the matrix whole.
     """
-    if isinstance(method, NewtonSchulz):
+    if is_newton_schulz(method):
         if devices == 1:
             return method.plan(sides, dtype).flops
         if method.form != "direct":
@@ -46,7 +59,7 @@ def polar_in_teams(method: PolarMethod, parts: Array, axes: tuple[str, ...]) -> 
     Returns:
       The same shape and dtype.
     """
-    assert isinstance(method, NewtonSchulz), method
+    assert is_newton_schulz(method), method
     return _gram_form(method).polar_together([parts], axes)[0]
 
 
@@ -59,11 +72,12 @@ def wire_dtype(method: PolarMethod, sides: tuple[int, int], dtype: DTypeLike) ->
       dtype: Its dtype.
 
     Returns:
-      bfloat16 where that is what Newton-Schulz multiplies in: it has float32's range. Else the
-      matrix's own.
+      bfloat16 where that is what Newton-Schulz multiplies in and x is no wider than float32,
+      whose range it has up to 3.39e38. Else the matrix's own.
     """
-    rounds = isinstance(method, NewtonSchulz) and method.plan(sides, dtype).dtype == "bfloat16"
-    return jnp.dtype("bfloat16" if rounds else dtype)
+    if is_newton_schulz(method) and jnp.dtype(dtype).itemsize <= 4:
+        dtype = "bfloat16" if method.plan(sides, dtype).dtype == "bfloat16" else dtype
+    return jnp.dtype(dtype)
 
 
 def _gram_form(method: NewtonSchulz) -> NewtonSchulz:

@@ -47,6 +47,13 @@ def polar_sharded(
     Returns:
       The same shapes, dtypes and shardings.
     """
+    kept = [i for i, x in enumerate(leaves) if x.size]
+    if len(kept) < len(leaves):
+        found = list(leaves)
+        parts = [tuple(of[i] for i in kept) for of in (leaves, views, shardings)]
+        for i, y in zip(kept, polar_sharded(method, *parts, max_bytes) if kept else []):
+            found[i] = y
+        return found
     placements = [place(v, x.shape, s) for v, x, s in zip(views, leaves, shardings)]
     specs = [placement.sharding.spec for placement in placements]
     on_each = jax.shard_map(

@@ -39,13 +39,17 @@ def polar_on_each(
     for index, kind in enumerate(kinds):
         members[kind].append(index)
     stacks = [x.mT if flip else x for flip, (_, x) in zip(flips, pieces)]
-    joined = [jnp.concatenate([stacks[i] for i in of_kind]) for of_kind in members.values()]
+    joined = [
+        jnp.concatenate([stacks[i].astype(_wire(method, kind)) for i in of_kind])
+        for kind, of_kind in members.items()
+    ]
     buckets = [replace(kind, count=len(x)) for kind, x in zip(members, joined)]
     # Along an axis of one device nobody has anything to exchange.
     mesh = {name: n for name, n in placements[0].sharding.mesh.shape.items() if n > 1}
     for of_kind, ys in zip(members.values(), _polars(method, buckets, joined, mesh, max_bytes)):
         ends = np.cumsum([len(stacks[i]) for i in of_kind])[:-1]
         for i, y in zip(of_kind, jnp.split(ys, ends)):
+            y = y.astype(stacks[i].dtype)
             stacks[i] = y.mT if flips[i] else y
     polars = iter(stacks)
     return [
@@ -71,8 +75,7 @@ def kind_of(
     _, p, q = shape
     rows, columns = placement.rows, placement.columns
     m, n = p * size(mesh, rows), q * size(mesh, columns)
-    # Square ones too, so that those cut along either side are one bucket.
-    flip = (m, columns) > (n, rows)
+    flip = m > n
     sides, cuts = ((n, m), (columns, rows)) if flip else ((m, n), (rows, columns))
     return Bucket(sides, jnp.dtype(dtype).name, placement.batch, *cuts, count=0), flip
 
@@ -84,21 +87,21 @@ def _polars(
     mesh: Mapping[str, int],
     max_bytes: int | None,
 ) -> list[Array]:
-    """The blocks of the polar factors of each bucket, from the blocks of its matrices."""
+    """The blocks of polar factors from those of matrices, both as they travel, by buckets."""
 
     def costs(bucket: Bucket, devices: int) -> float:
         return cost(method, bucket.sides, bucket.dtype, devices)
 
     shares = deal(buckets, mesh, costs)
-    owned = []
-    for bucket, share, x in zip(buckets, shares, stacks):
-        wire = wire_dtype(method, bucket.sides, x.dtype)
-        owned.append(to_owners(x.astype(wire), bucket, share).astype(x.dtype))
+    owned = [to_owners(x, b, s).astype(b.dtype) for b, s, x in zip(buckets, shares, stacks)]
     found = _owned_polars(method, shares, owned, max_bytes)
     return [
-        to_shards(y.astype(wire_dtype(method, b.sides, y.dtype)), b, s).astype(y.dtype)
-        for b, s, y in zip(buckets, shares, found)
+        to_shards(y.astype(x.dtype), b, s) for b, s, x, y in zip(buckets, shares, stacks, found)
     ]
+
+
+def _wire(method: PolarMethod, bucket: Bucket) -> np.dtype:
+    return wire_dtype(method, bucket.sides, bucket.dtype)
 
 
 def _owned_polars(
@@ -107,7 +110,8 @@ def _owned_polars(
     """The polar factors of what this device owns."""
 
     def alone(xs: Sequence[Array]) -> list[Array]:
-        return polar_all(method, xs, max_bytes)
+        found = polar_all(method, xs, max_bytes)
+        return [y.astype(x.dtype) for x, y in zip(xs, found)]
 
     # All have these; matrices of several buckets may share a call.
     found = alone([x[: 0 if s.team else s.each] for x, s in zip(owned, shares)])

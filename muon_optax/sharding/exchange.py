@@ -23,8 +23,8 @@ def to_owners(blocks: Array, bucket: Bucket, share: Share) -> Array:
       `[share.length, m, n]`, with a team `[share.length, m, n/devices]`. By one all-to-all, or
       none where nobody has a part.
     """
-    for name in _on_short(bucket, share):  # the team spreads the long side, not the short
-        blocks = lax.all_to_all(blocks, name, 2, 1, tiled=True)
+    if on_short := _on_short(bucket, share):  # a team spreads the long side
+        blocks = lax.all_to_all(blocks, on_short, 2, 1, tiled=True)
     blocks = _picked(blocks, share)
     shards, length, p, q = blocks.shape
     if shards > 1:
@@ -55,8 +55,8 @@ def to_shards(matrices: Array, bucket: Bucket, share: Share) -> Array:
     if shards > 1:
         blocks = lax.all_to_all(blocks, share.shards, 0, 0)
     blocks = _gathered(blocks, share)
-    for name in reversed(_on_short(bucket, share)):
-        blocks = lax.all_to_all(blocks, name, 1, 2, tiled=True)
+    if on_short := _on_short(bucket, share):
+        blocks = lax.all_to_all(blocks, on_short, 1, 2, tiled=True)
     return blocks
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -92,7 +93,7 @@ def place_rest(params: Any, state: Any) -> Any:
 
     Args:
       params: Arrays; traced ones are let be.
-      state: Of an optimizer, as `init` makes it.
+      state: Of an optimizer, as `init` makes it. What is no array of numbers is let be.
 
     Returns:
       The same state, placed.
@@ -103,7 +104,8 @@ def place_rest(params: Any, state: Any) -> Any:
         return state
 
     def placed(x: Array) -> Array:
-        if is_traced(x) or own_sharding(x) is not None:
+        is_array = isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
+        if not is_array or is_traced(x) or own_sharding(x) is not None:
             return x
         # Unlike jax.device_put it does not ask all processes if their arrays are equal.
         everywhere, copy = _everywhere(known, x), np.asarray(x)

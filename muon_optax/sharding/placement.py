@@ -51,8 +51,8 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
     spec = []
     entries = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
     for entry, factors in zip(entries, view.factors(tuple(shape))):
-        names = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
-        names = tuple(name for name in names if sizes[name] > 1)
+        cut = (entry,) if isinstance(entry, str) else entry
+        names = tuple(n for n in cut if sizes[n] > 1) if isinstance(cut, tuple) else ()
         found = _cut(view, factors, lengths, {name: sizes[name] for name in names})
         spec.append(names if found else None)
         for name, side in found.items():
