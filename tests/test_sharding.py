@@ -664,5 +664,5 @@ def test_a_matrix_above_a_devices_share_gets_a_team_if_that_is_sooner():
     assert [share.team for share in deal([large, small], mesh, spread)] == [("fsdp",), ()]
     assert [share.team for share in deal([many], mesh, spread)] == [()]
     # With as much work in other matrices, spread by their batch, it is no more than a share.
-    others = Bucket((8, 64), "float32", ("fsdp",), (), (), 3)
+    others = Bucket((8, 64), "float32", ("fsdp",), (), (), 2)
     assert [share.team for share in deal([large, others], mesh, spread)] == [(), ()]
