@@ -1,5 +1,6 @@
 """Who is a matrix: the rules on real Flax models, specs in every form, views and errors."""
 
+import math
 import time
 
 import flax
@@ -575,3 +576,12 @@ def test_a_misfit_is_an_error_that_names_the_leaf(params, dims, message):
 def test_a_wrong_rule_is_told_when_it_is_made(spec, pattern, message):
     with pytest.raises(ValueError, match=message):
         Rule("mine", pattern, spec)
+
+
+@pytest.mark.parametrize("shape", [(6, 24), (0, 24), (2, 0)])
+def test_every_axis_of_an_array_is_a_product_of_axes_of_its_view(shape):
+    view = view_of("(heads=2 in) out", "w", jnp.ones(shape))
+    groups = view.factors(shape)
+    if 0 not in shape:  # what an empty axis is the product of says nothing
+        assert [math.prod(view.shape[i] for i in axes) for axes in groups] == [*shape]
+        assert groups == [(0, 1), (2,)]

@@ -195,17 +195,25 @@ class Counting:
         return self.method.polar(x)
 
 
-@pytest.mark.parametrize("number", [1, 3, 8, 12, 17])
-def test_no_matrix_is_worked_on_twice_whatever_their_number(number):
+@pytest.mark.parametrize(
+    ("number", "spec"),
+    [
+        *((n, P("fsdp", "tp")) for n in (1, 3, 8, 17)),
+        *((n, P(None, "tp")) for n in (2, 13)),
+        (3, P()),
+    ],
+)
+def test_no_matrix_is_worked_on_twice_whatever_their_number(number, spec):
     """Devices without a matrix more than others leave the filler alone."""
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
-    grads = list(jax.random.normal(jax.random.key(0), (number, 8, 16)))
+    sharding = NamedSharding(mesh_of(AxisType.Auto), spec)
+    # A larger one, too, so that replicas differ in who has least.
+    grads = [*jax.random.normal(jax.random.key(0), (number, 8, 16)), jnp.ones((8, 32))]
     method = Counting()
     tx = scale_by_muon(method, shardings=sharding)
     on_mesh = jax.device_put(grads, sharding)
     updates, _ = jax.jit(tx.update)(on_mesh, tx.init(on_mesh))
     jax.effects_barrier()
-    assert sum(map(int, method.calls)) == number
+    assert sum(map(int, method.calls)) == number + 1
     one = scale_by_muon(METHODS["taylor1"])
     close(updates, one.update(grads, one.init(grads))[0], within=1e-6)
 
@@ -275,6 +283,14 @@ def test_what_is_left_goes_to_who_has_least():
     assert not set(np.flatnonzero(np.array(cheap.extra) >= 0)) & set(
         np.flatnonzero(np.array(expensive.extra) >= 0)
     )
+
+
+def test_the_most_expensive_are_dealt_first():
+    """Else two of the cheaper would go to two devices, and the third on top of one."""
+    found = [Bucket(s, "float32", (), ("fsdp",), (), 1) for s in ((8, 16), (4, 32), (8, 24))]
+    shares = deal(found, {"fsdp": 2}, one_alone)
+    owners = [share.extra.index(0) for share in shares]
+    assert owners[0] == owners[1] != owners[2]
 
 
 # Of a matrix too large for one device: its shape, how it lies, its all-to-alls.

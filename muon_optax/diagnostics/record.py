@@ -118,7 +118,7 @@ def record_muon(
             gradients = jax.tree.map(_wide, updates)
             momenta, _ = blend.update(gradients, state.muon)
             measured = _measured(names, dims, everywhere, gradients, momenta, polars)
-            return state.muon.count, everywhere(measured)
+            return state.muon.count, measured
 
         due = state.muon.count % int(every) == 0
         recorded = jax.lax.cond(due, record, lambda: (state.step, state.measured))

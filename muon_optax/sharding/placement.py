@@ -73,9 +73,9 @@ def _cut(
             if size == 1 or local[factor] == 1:
                 continue
             common = math.gcd(local[factor], size)
-            # A block takes a factor to its end before it cuts the next.
-            ends = common in (size, local[factor]) and factor != view.divided
-            if not ends or found.setdefault(name, _side(view, factor)) != _side(view, factor):
+            # What is left of a factor takes the next name, too, which may cut nothing else.
+            clash = found.setdefault(name, _side(view, factor)) != _side(view, factor)
+            if clash or factor == view.divided:
                 return {}
             local[factor] //= common
             size //= common

@@ -135,7 +135,7 @@ def devices_of(names: Names, mesh: Mapping[str, int]) -> np.ndarray:
       Whole numbers, every device once.
     """
     axes = [*names, *(name for name in mesh if name not in names)]
-    numbers = np.arange(size(mesh, mesh)).reshape(*mesh.values())
+    numbers = np.arange(size(mesh, mesh)).reshape([*mesh.values()])
     order = [list(mesh).index(name) for name in axes]
     return numbers.transpose(order).reshape(size(mesh, names), -1)
 
