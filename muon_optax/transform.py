@@ -128,6 +128,7 @@ def scale_by_muon(
         like = updates if params is None else params
         updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)
+        mu = place_like(mu, shardings, mu)  # or XLA gives it the gradient's layout
         return updates, MuonState(count=count, mu=mu)
 
     return optax.GradientTransformationExtraArgs(init, update)

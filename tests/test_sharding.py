@@ -525,6 +525,8 @@ def test_shardings_that_arrays_contradict_are_an_error():
         scale_by_muon(shardings=NamedSharding(mesh, P("tp"))).init(x)
     same = NamedSharding(mesh, P("fsdp", None))  # in other words
     assert scale_by_muon(shardings=same).init(x).mu["a"].sharding.is_equivalent_to(same, 2)
+    abstract = NamedSharding(mesh.abstract_mesh, P("fsdp"))  # as types have it
+    assert scale_by_muon(shardings=abstract).init(x).mu["a"].sharding.is_equivalent_to(same, 2)
 
 
 def test_blocks_under_shard_map_are_not_taken_for_matrices_of_a_mesh():
@@ -619,12 +621,26 @@ def test_float64_travels_as_it_is(x64):
 
 
 def test_momentum_stays_as_its_parameters_lie_whatever_gradients_do():
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
-    tx = scale_by_muon(METHOD, shardings=sharding)
-    grads = jax.device_put(jnp.ones((8, 8)), NamedSharding(sharding.mesh, P()))
-    state = tx.init(jax.device_put(jnp.ones((8, 8)), sharding))
-    _, state = jax.jit(tx.update)(grads, jax.tree.map(jnp.copy, state))
-    assert state.mu.sharding.is_equivalent_to(sharding, 2)
+    """A replicated kernel, whose gradient is cut along its outputs as activations are."""
+    mesh = mesh_of(AxisType.Auto)
+    rows, outputs = (NamedSharding(mesh, P("fsdp", *name)) for name in ((), ("tp",)))
+    everywhere = NamedSharding(mesh, P())
+    kernel, x = jax.device_put((jnp.ones((16, 32)), jnp.ones((8, 16))), (everywhere, rows))
+    tx = scale_by_muon(METHOD, shardings=everywhere)
+
+    @jax.jit
+    def step(kernel, state):
+        def loss(kernel):
+            return jnp.sum(jax.lax.with_sharding_constraint(x @ kernel, outputs) ** 4)
+
+        updates, state = tx.update(jax.grad(loss)(kernel), state, kernel)
+        return kernel + updates, state
+
+    state = tx.init(kernel)
+    for _ in range(3):
+        kernel, state = step(kernel, state)
+    assert state.mu.sharding.is_equivalent_to(everywhere, 2)
+    assert step._cache_size() == 1
 
 
 def test_memory_is_capped_on_every_device():
