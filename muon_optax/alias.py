@@ -76,7 +76,7 @@ def muon(
       max_stack_bytes: See `scale_by_muon`.
       record_every: Measure every matrix's update each so many steps, for
         `diagnostics.latest(state)`; None for never. The updates are the same.
-      shardings: See `scale_by_muon`; of all parameters.
+      shardings: See `scale_by_muon`; at least of the matrices.
       fallback: Any transformation, its own learning rate included, in place of AdamW; the
         `adam_*` arguments are then for nothing.
       adam_learning_rate: The fallback's learning rate; None for `learning_rate`, which is

@@ -108,7 +108,7 @@ def scale_by_muon(
         matrix_views(dims, params)
         check_shardings(shardings, params)
         mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
-        mu = place_like(params, shardings, mu)
+        mu = place_like(shardings, mu)
         return place_rest(params, MuonState(count=jnp.zeros([], jnp.int32), mu=mu))
 
     def update(
@@ -128,7 +128,7 @@ def scale_by_muon(
         like = updates if params is None else params
         updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)
-        mu = place_like(mu, shardings, mu)  # or XLA gives it the gradient's layout
+        mu = place_like(shardings, mu)  # or XLA gives it the gradient's layout
         return updates, MuonState(count=count, mu=mu)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given as given_by
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
@@ -28,7 +29,7 @@ from muon_optax import (
 from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_muon
 from muon_optax.neurons import scale_by_neuron
-from muon_optax.sharding import read_shardings
+from muon_optax.sharding import place_rest, read_shardings
 from muon_optax.sharding.shares import Bucket, deal, devices_of, size
 
 KINDS = (AxisType.Auto, AxisType.Explicit)
@@ -698,3 +699,23 @@ def test_a_matrix_above_a_devices_share_gets_a_team_if_that_is_sooner():
     # With as much work in other matrices, spread by their batch, it is no more than a share.
     others = Bucket((8, 64), "float32", ("fsdp",), (), (), 2)
     assert [share.team for share in deal([large, others], mesh, spread)] == [(), ()]
+
+
+def test_a_flax_model_gives_its_own_shardings():
+    on_mesh = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
+    model = nnx.Linear(8, 16, rngs=nnx.Rngs(0))
+    params = jax.device_put(nnx.state(model, nnx.Param), on_mesh)
+    tx = muon(0.1, METHOD, shardings=jax.tree.map(lambda p: p.sharding, params))
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    for x in jax.tree.leaves(updates):
+        assert x.sharding.is_equivalent_to(on_mesh, x.ndim)
+
+
+def test_counters_around_muon_are_placed_on_request():
+    on_mesh = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
+    params = jax.device_put({"kernel": jnp.ones((8, 16))}, on_mesh)
+    tx = optax.inject_hyperparams(muon)(0.1, METHOD, shardings=on_mesh)
+    state, update = place_rest(params, tx.init(params)), jax.jit(tx.update)
+    for _ in range(2):
+        _, state = update(params, state, params)
+    assert update._cache_size() == 1

@@ -117,3 +117,19 @@ def test_work_of_the_schemes_is_shared_as_they_share_it(five):
     assert owners(five(fsdp=(2,))).flops == max(wider + small, wide + 2 * small)
     assert rounds(five(data=(2,))).flops == wider + small + small
     assert [m.bytes for m in rounds(five(data=(2,))).moves] == [24e6, 8e6, 8e6]
+
+
+@pytest.mark.parametrize("machine", SIMULATED)
+def test_the_page_says_how_much_more_is_moved_without_sharing(machine):
+    page = (RESULTS.parents[1] / "docs" / "scaling.md").read_text()
+
+    def ratios(rows, name, other):
+        found = [row[other]["received"] / row[name]["received"] for row in rows]
+        return f"{min(found):.0f} to {float(f'{max(found):.3g}'):.0f} times"
+
+    cases = load(machine, "scaling")["cases"].items()
+    cut = [found for name, found in cases if "DDP" not in name]
+    assert ratios(cut, OURS, "optax.contrib.muon") in page
+    layouts = load(machine, "sharding")["layouts"].items()
+    lone = [found for name, found in layouts if "one matrix" in name]
+    assert ratios(lone, OURS, "optax.contrib.muon").removesuffix(" times") in page

@@ -1,6 +1,6 @@
 """Knows how to measure the updates of a training run, every so many steps, in the state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_number, path_name
 from muon_optax.diagnostics.measures import MEASURES
 from muon_optax.dims import Dims, MatrixView, resolve
 from muon_optax.polar import NewtonSchulz, PolarMethod
-from muon_optax.sharding import Shardings, place_everywhere, place_rest
+from muon_optax.sharding import Shardings, place_rest, read_shardings, whole
 from muon_optax.transform import scale_by_muon
 
 
@@ -110,14 +111,14 @@ def record_muon(
         **extra_args: Any,
     ) -> tuple[optax.Updates, RecordState]:
         _check_state(state)
-        everywhere = partial(place_everywhere, updates, shardings)
+        on_mesh = read_shardings(shardings, updates)
         polars, muon_state = muon.update(updates, state.muon, params, **extra_args)
 
         def record() -> tuple[Array, dict]:
             # In float32 or wider, as what `muon` orthogonalized; the momentum is taken again.
             gradients = jax.tree.map(_wide, updates)
             momenta, _ = blend.update(gradients, state.muon)
-            measured = _measured(names, dims, everywhere, gradients, momenta, polars)
+            measured = _measured(names, dims, on_mesh, gradients, momenta, polars)
             return state.muon.count, measured
 
         due = state.muon.count % int(every) == 0
@@ -211,13 +212,15 @@ def _no_record(names: list[str], dims: Dims, params: Any) -> tuple[Array, dict]:
 
 
 def _measured(
-    names: list[str], dims: Dims, everywhere: Callable[[Any], Any], *trees: Any
+    names: list[str], dims: Dims, on_mesh: Sequence[NamedSharding] | None, *trees: Any
 ) -> dict[str, dict[str, Array]]:
     """The measures of every matrix, of its gradient, momentum and update."""
     measured = {}
     for triples in zip(*(_matrices(dims, tree) for tree in trees)):
         path, view, _ = triples[0]
-        leaves = everywhere([x for _, _, x in triples])  # or each measure gathers them anew
+        leaves = [x for _, _, x in triples]
+        if on_mesh:  # or each measure would gather them anew
+            leaves = [whole(x, on_mesh[0]) for x in leaves]
         stacks = list(zip(*map(view.to_matrices, leaves)))
         measured[path] = {
             name: jnp.concatenate([MEASURES[name](*matrices) for matrices in stacks])

@@ -17,10 +17,10 @@ from muon_optax.polar import PolarMethod
 from muon_optax.sharding.each import polar_on_each
 from muon_optax.sharding.move import constrain
 from muon_optax.sharding.move import gathered as gathered
-from muon_optax.sharding.move import place_everywhere as place_everywhere
 from muon_optax.sharding.move import place_like as place_like
 from muon_optax.sharding.move import place_rest as place_rest
 from muon_optax.sharding.move import scattered as scattered
+from muon_optax.sharding.move import whole as whole
 from muon_optax.sharding.placement import place
 from muon_optax.sharding.read import Shardings as Shardings
 from muon_optax.sharding.read import check_shardings as check_shardings

@@ -18,13 +18,12 @@ def constrain(x: Array, sharding: NamedSharding) -> Array:
     return lax.with_sharding_constraint(x, sharding)
 
 
-def place_like(like: Any, given: Shardings, tree: Any) -> Any:
-    """A tree with the shardings that `read_shardings(given, like)` finds, if any.
+def place_like(given: Shardings, tree: Any) -> Any:
+    """A tree with the shardings that `read_shardings(given, tree)` finds, if any.
 
     Args:
-      like: A tree of the same structure.
       given: See `read_shardings`.
-      tree: Arrays with the shapes of `like`.
+      tree: Arrays, at the paths of parameters.
 
     Returns:
       The same arrays, placed.
@@ -32,11 +31,16 @@ def place_like(like: Any, given: Shardings, tree: Any) -> Any:
     Raises:
       ValueError: See `read_shardings`.
     """
-    shardings = read_shardings(given, like)
+    shardings = read_shardings(given, tree)
     if shardings is None:
         return tree
     leaves, treedef = jax.tree.flatten(tree)
     return treedef.unflatten([constrain(x, s) for x, s in zip(leaves, shardings)])
+
+
+def whole(x: Array, sharding: NamedSharding | None) -> Array:
+    """`x` on every device of a sharding's mesh; as it is where there is none."""
+    return x if sharding is None else constrain(x, _everywhere(sharding, x))
 
 
 def gathered(x: Array) -> Array:
@@ -48,8 +52,7 @@ def gathered(x: Array) -> Array:
     Returns:
       The same; where axes are automatic as it was, because XLA finds its own way.
     """
-    own = _explicit(x)
-    return constrain(x, _everywhere(own, x)) if own else x
+    return whole(x, _explicit(x))
 
 
 def scattered(x: Array, like: Array) -> Array:
@@ -64,26 +67,6 @@ def scattered(x: Array, like: Array) -> Array:
     """
     own = _explicit(like)
     return constrain(x, own) if own else x
-
-
-def place_everywhere(like: Any, given: Shardings, tree: Any) -> Any:
-    """A tree, whole on every device of the mesh that `read_shardings` finds, if any.
-
-    Args:
-      like: A tree of the parameters' structure.
-      given: See `read_shardings`.
-      tree: Any arrays.
-
-    Returns:
-      The same arrays, placed.
-
-    Raises:
-      ValueError: See `read_shardings`.
-    """
-    shardings = read_shardings(given, like)
-    if shardings is None:
-        return tree
-    return jax.tree.map(lambda x: constrain(x, _everywhere(shardings[0], x)), tree)
 
 
 def place_rest(params: Any, state: Any) -> Any:

@@ -73,7 +73,7 @@ def _cut(
             if size == 1 or local[factor] == 1:
                 continue
             common = math.gcd(local[factor], size)
-            # What is left of a factor takes the next name, too, which may cut nothing else.
+            # What begins in one side and ends in another leaves no blocks.
             clash = found.setdefault(name, _side(view, factor)) != _side(view, factor)
             if clash or factor == view.divided:
                 return {}
