@@ -23,6 +23,26 @@ def evaluate(stage: Stage, x):
     return value * x
 
 
+def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
+    """The smallest and the largest value on [low, high]: at the ends or where it is level."""
+    derivative = np.zeros(2 * len(stage) - 1)
+    derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
+    roots = np.roots(derivative[::-1])
+    level = roots.real[np.abs(roots.imag) <= 1e-7 * np.abs(roots)]
+    inside = level[(level > low) & (level < high)]
+    values = evaluate(stage, np.array([low, high, *inside]))
+    return float(values.min()), float(values.max())
+
+
+def first_zero(stage: Stage) -> float:
+    """Up to where the polynomial is positive: 0 for nowhere, infinity for everywhere."""
+    if stage[0] <= 0:
+        return 0.0
+    squares = np.roots(stage[::-1])
+    real = squares.real[(np.abs(squares.imag) <= 1e-7 * np.abs(squares)) & (squares.real > 0)]
+    return math.sqrt(real.min()) if real.size else math.inf
+
+
 def block_width(degree: int) -> int:
     """How many powers Paterson-Stockmeyer makes before Horner's rule takes over: ⌈√degree⌉."""
     return math.isqrt(max(degree, 1) - 1) + 1

@@ -1,5 +1,7 @@
 """Muon in plain NumPy float64, to be read beside the paper; and matrices of known spectra."""
 
+from dataclasses import replace
+
 import numpy as np
 
 
@@ -61,6 +63,15 @@ def singular_values(x):
     x = np.asarray(x)
     wide = np.complex128 if np.iscomplexobj(x) else np.float64
     return np.linalg.svd(x.astype(wide), compute_uv=False)
+
+
+def in_dtype(method, dtype):
+    """A method with operands of that dtype, and with the margin that its family needs there."""
+    try:
+        return replace(method, compute_dtype=dtype)
+    except ValueError:
+        family = replace(method.coefficients, safety=1.03)
+        return replace(method, coefficients=family, compute_dtype=dtype)
 
 
 def matrix_products(jaxpr):

@@ -84,7 +84,7 @@ def _steps_of_families() -> dict[str, NewtonSchulz]:
 def _in_half_precision() -> dict[str, NewtonSchulz]:
     return {
         f"{name} q=5, {dtype} products": NewtonSchulz(name, 5, compute_dtype=dtype)
-        for name in ("jordan", "polar_express")
+        for name in ("jordan", "you")
         for dtype in ("bfloat16", "float16")
     }
 

@@ -17,6 +17,7 @@ from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
 from muon_optax.polar.arrays import check_matrix, product, scaled
 from muon_optax.polar.gram import gram_factor
 from muon_optax.polar.normalize import Normalization, norm_bound
+from muon_optax.polar.pairing import flaw
 from muon_optax.polar.plan import Form, PolarPlan, segments
 from muon_optax.polynomials import power_products
 from muon_optax.stacking import call_once
@@ -51,14 +52,16 @@ class NewtonSchulz:
       compute_dtype: Of the products' operands, which accumulate in float32 or wider:
         `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`; `"input"` for the
         dtype of x, float32 at least. None stands for
-        float32 where JAX's default backend is a CPU, for bfloat16 where it is an accelerator.
+        float32 where JAX's default backend is a CPU, for bfloat16 where it is an accelerator
+        and the schedule bears its roundings (`"cans"` and `"polar_express"` do not).
         With None float64 input keeps its precision, and complex input always does. float64
         needs `jax_enable_x64`.
 
     Raises:
       ValueError: If the family, normalisation or form is unknown, `steps` is not positive or
-        exceeds a fixed family, `eps` is negative or not for this normalisation, or
-        `compute_dtype` is none of these.
+        exceeds a fixed family, `eps` is negative or not for this normalisation,
+        `compute_dtype` is none of these, or the schedule turns the sign of singular values in
+        (0, 1] or takes them far from 1, rounding of the operands included.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -90,6 +93,7 @@ class NewtonSchulz:
             )
         if self.compute_dtype is not None:
             object.__setattr__(self, "compute_dtype", _float_name(self.compute_dtype))
+        self._check_pairing()
 
     @property
     def schedule(self) -> Schedule:
@@ -180,6 +184,18 @@ class NewtonSchulz:
         powers = sum(power_products(len(stage) - 1) for stage in self.schedule)
         return PolarPlan(m, n, operands.name, runs, powers)
 
+    def _check_pairing(self) -> None:
+        named = self.compute_dtype not in (None, "input")
+        dtype = self.compute_dtype if named else "float32"
+        if found := flaw(self.schedule, float(jnp.finfo(dtype).eps)):
+            name = find_family(self.coefficients).name
+            raise ValueError(
+                f"{name!r} in {dtype}: of singular values in [0, 1], which is what "
+                f"normalize={self.normalize!r} promises, and of roundings, {found}. Use a "
+                "wider compute_dtype, safety=1.03 (of minimax, or dataclasses.replace(family, "
+                "safety=1.03)), or another family, such as JORDAN"
+            )
+
     def _operands(self, dtype: DTypeLike) -> np.dtype:
         """The dtype that products take, given that of the input."""
         wide = jnp.promote_types(dtype, jnp.float32)
@@ -188,6 +204,7 @@ class NewtonSchulz:
         if self.compute_dtype == "input":
             return jax.dtypes.canonicalize_dtype(wide)
         fast = wide == jnp.float32 and jax.default_backend() != "cpu"
+        fast = fast and not flaw(self.schedule, float(jnp.finfo("bfloat16").eps))
         # Without jax_enable_x64 there is no float64, whatever was asked for.
         return jax.dtypes.canonicalize_dtype(
             self.compute_dtype or ("bfloat16" if fast else wide)

@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from muon_optax.coefficients import Schedule
 from muon_optax.polynomials import evaluate
+from muon_optax.polynomials import image as stage_image
 
 
 def scalar_map(schedule: Schedule, x: ArrayLike) -> NDArray[np.float64]:
@@ -57,13 +58,7 @@ def image(schedule: Schedule, lower: float, upper: float = 1.0) -> tuple[float, 
     if not lower <= upper:
         raise ValueError(f"lower={lower} exceeds upper={upper}; exchange them")
     for stage in schedule:
-        derivative = np.zeros(2 * len(stage) - 1)
-        derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
-        roots = np.roots(derivative[::-1])
-        critical = roots.real[np.abs(roots.imag) <= 1e-7 * np.abs(roots)]
-        critical = critical[(critical > lower) & (critical < upper)]
-        values = evaluate(stage, np.array([lower, upper, *critical]))
-        lower, upper = float(values.min()), float(values.max())
+        lower, upper = stage_image(stage, lower, upper)
     return lower, upper
 
 

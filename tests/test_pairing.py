@@ -1,0 +1,121 @@
+"""A schedule that turns a sign or runs away on what the normalisation lets pass is refused."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muon_optax import METHODS, NewtonSchulz
+from muon_optax.coefficients import CANS, FAMILIES, POLAR_EXPRESS, Coefficients, minimax
+from muon_optax.compat import scale_by_muon
+from muon_optax.polar.pairing import flaw
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+# A public list, made for another scaling: below 0 from 0.884 on, where a matrix of rank one is.
+AOL = Coefficients("aol", ((4.0098, -7.0585, 2.4635),), "repeat", "Turbo-Muon")
+
+
+def eps(dtype):
+    return float(jnp.finfo(dtype).eps)
+
+
+def rank_one(shape):
+    """Eight matrices of rank one, the first of equal entries, whose roundings add up."""
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((2, 7, max(shape)))
+    x = u[:, : shape[0], None] * v[:, None, : shape[1]]
+    return np.concatenate([np.ones((1, *shape)), x]).astype(np.float32)
+
+
+def along(method, x):
+    """`⟨x, polar(x)⟩/‖x‖_F`: for a matrix of rank one what becomes of its singular value."""
+    y = np.asarray(method.polar(jnp.asarray(x)), np.float64)
+    return (y * x).sum((-2, -1)) / np.linalg.norm(x, axis=(-2, -1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("form", ["direct", "gram"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "svd"])
+def test_an_update_of_rank_one_points_along_its_momentum(name, form, dtype):
+    """Whatever is not refused; what an accelerator takes by default is among it."""
+    method = replace(METHODS[name], form=form)
+    if flaw(method.schedule, eps(dtype)):
+        with pytest.raises(ValueError, match=r"turns the sign|may reach"):
+            replace(method, compute_dtype=dtype)
+        return
+    for shape in ((3, 7), (33, 100)):
+        found = along(replace(method, compute_dtype=dtype), rank_one(shape))
+        assert found.min() > 0.5 and found.max() < 1.5
+
+
+THIN = [CANS, POLAR_EXPRESS, minimax(4, 3e-3, cushion=0.02), minimax(6, 1e-3, kappa=1)]
+
+
+@pytest.mark.parametrize("family", THIN[:2], ids=lambda family: family.name)
+def test_what_is_refused_goes_wrong(family, monkeypatch):
+    """CANS turns a sign; Polar Express' roundings conspire in some diagonal matrices."""
+    monkeypatch.setattr(NewtonSchulz, "_check_pairing", lambda self: None)
+    half = NewtonSchulz(family, 12, "schatten4", compute_dtype="bfloat16")
+    sizes = 10 ** np.random.default_rng(0).uniform(-4, 0, (20000, 4))
+    diagonal = jnp.asarray(sizes[:, :, None] * np.eye(4), "float32")
+    found = jnp.diagonal(half.polar(diagonal), axis1=1, axis2=2)
+    assert (found < -0.5).any() or not jnp.isfinite(found).all()
+    exact = jnp.diagonal(
+        replace(half, compute_dtype="float32").polar(diagonal), axis1=1, axis2=2
+    )
+    assert exact.min() > 0 and exact.max() < 1.01
+
+
+@pytest.mark.parametrize("family", THIN, ids=lambda family: family.source[:30])
+def test_safety_is_the_remedy_that_the_message_names(family):
+    with pytest.raises(ValueError, match=r"safety=1\.03"):
+        NewtonSchulz(family, 6, compute_dtype="bfloat16")
+    mended = NewtonSchulz(replace(family, safety=1.03), 6, compute_dtype="bfloat16")
+    found = along(mended, rank_one((33, 100)))
+    assert found.min() > 0.5 and found.max() < 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_published_families_are_taken_in_float32_at_every_length(family):
+    for steps in range(1, 6):
+        NewtonSchulz(family, steps, compute_dtype="float32")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
+def test_an_accelerator_takes_float32_for_what_bfloat16_would_turn(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    half = "float32" if backend == "cpu" else "bfloat16"
+    assert NewtonSchulz("cans", 12).plan((4, 9)).dtype == "float32"
+    assert NewtonSchulz(replace(CANS, safety=1.03), 12).plan((4, 9)).dtype == half
+    assert NewtonSchulz("jordan", 5).plan((4, 9)).dtype == half
+
+
+@pytest.mark.parametrize(
+    ("stages", "found"),
+    [
+        (AOL.stages, r"stage 1 turns the sign in \[0.883698, 1\]"),
+        (((1.5, -0.5), (-1.0,)), r"stage 2 turns the sign in \[0, 1\]"),
+        (((0.0, 1.0),), r"stage 1 turns the sign in \[0, 1\]"),
+        (((2.0,),), r"singular values in \(0, 1\] go up to 2"),
+        (((1.0,) * 13,), r"stage 1 may reach 13"),
+        (((2.6,), (2.6,), (0.1,)), r"stage 2 may reach 6.76"),
+        (((1.9999,),), ""),
+        (((2.9,), (0.5,)), ""),
+        (((1.0, 0.0),), ""),
+    ],
+)
+def test_a_flaw_is_told_with_its_interval(stages, found):
+    family = Coefficients("mine", stages, "fixed", "test")
+    if not found:
+        NewtonSchulz(family, len(stages))
+        return
+    message = rf"'mine' in float32: .*normalize='aol' promises.*{found}.*safety=1.03"
+    with pytest.raises(ValueError, match=message):
+        NewtonSchulz(family, len(stages), normalize="aol")
+
+
+def test_the_drop_in_refuses_them_too():
+    with pytest.raises(ValueError, match=r"turns the sign|may reach"):
+        scale_by_muon(AOL.stages[0], preconditioning="aol")
