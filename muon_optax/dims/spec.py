@@ -136,8 +136,10 @@ class _Reader:
     def size(self) -> int | None:
         if not self.take("="):
             return None
-        if not self.token.isdigit() or not int(self.token):
-            raise self.error("a size is due here, a number ≥ 1")
+        # Ten digits: an axis is shorter, and int() fails at some length.
+        decimal = self.token.isascii() and self.token.isdecimal() and len(self.token) <= 10
+        if not decimal or not int(self.token):
+            raise self.error("a size is due here, a number ≥ 1 of at most ten digits")
         return int(self.pop())
 
     def factor(self) -> Factor:

@@ -35,5 +35,6 @@ def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) 
 
 
 def _positive(x: Array) -> Array:
-    """1 for 0, where roots then have a gradient."""
-    return jnp.where(x > 0, x, 1.0)
+    """1 for 0, where roots then have a gradient; more for what is a sum of vanished squares."""
+    info = jnp.finfo(x.dtype)
+    return jnp.where(x > 0, jnp.maximum(x, info.tiny / info.eps), 1.0)
