@@ -12,6 +12,7 @@ from muon_optax.checks import check_schedulable
 from muon_optax.decay import decay_unless_zero
 from muon_optax.diagnostics import record_muon
 from muon_optax.dims import FLAX, Dims
+from muon_optax.nonfinite import OnNonfinite
 from muon_optax.partition import partition_matrices
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.sharding import Shardings
@@ -39,6 +40,7 @@ def muon(
     max_stack_bytes: int | None = None,
     record_every: int | None = None,
     shardings: Shardings = None,
+    on_nonfinite: OnNonfinite = "propagate",
     fallback: optax.GradientTransformation | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     adam_b1: ArrayLike = 0.9,
@@ -77,6 +79,9 @@ def muon(
       record_every: Measure every matrix's update each so many steps, for
         `diagnostics.latest(state)`; None for never. The updates are the same.
       shardings: See `scale_by_muon`; at least of the matrices.
+      on_nonfinite: See `scale_by_muon`. `"skip"` also wraps the fallback in
+        `optax.apply_if_finite`: where any of its gradients is not finite, none of its leaves
+        moves. Weight decay of the matrices goes on.
       fallback: Any transformation, its own learning rate included, in place of AdamW; the
         `adam_*` arguments are then for nothing.
       adam_learning_rate: The fallback's learning rate; None for `learning_rate`, which is
@@ -116,6 +121,8 @@ def muon(
     elif adam_learning_rate is not None:
         raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
 
+    if on_nonfinite == "skip":
+        fallback = optax.apply_if_finite(fallback, max_consecutive_errors=2**31 - 1)
     scale = scale_by_muon if record_every is None else partial(record_muon, record_every)
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
@@ -130,6 +137,7 @@ def muon(
                 dims=dims,
                 max_stack_bytes=max_stack_bytes,
                 shardings=shardings,
+                on_nonfinite=on_nonfinite,
             ),
             scale_by_shape(shape_scaling, dims=dims),
             _decay("weight_decay", weight_decay, weight_decay_mask),

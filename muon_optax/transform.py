@@ -8,12 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax.checks import LeafError, check_number, check_schedulable, path_name
+from muon_optax.checks import check_number, check_schedulable
 from muon_optax.dims import Dims, MatrixView, matrix_views
-from muon_optax.polar import NewtonSchulz, PolarMethod, check_method, polar_all
+from muon_optax.momentum import Momentum, stored
+from muon_optax.nonfinite import OnNonfinite, check_policy, leave_out
+from muon_optax.polar import (
+    NewtonSchulz,
+    PolarMethod,
+    check_method,
+    is_scale_invariant,
+    polar_all,
+)
 from muon_optax.scaling import shape_factor
 from muon_optax.sharding import (
     Shardings,
@@ -31,10 +38,13 @@ class MuonState(NamedTuple):
     Attributes:
       count: int32 scalar, the steps done.
       mu: The momentum, a tree like the parameters.
+      skipped: int32 scalar, the matrices left out of a step so far for not being finite; None
+        under `on_nonfinite="propagate"`.
     """
 
     count: Array
     mu: optax.Updates
+    skipped: Any = None
 
 
 def scale_by_muon(
@@ -48,6 +58,7 @@ def scale_by_muon(
     dims: Dims = None,
     max_stack_bytes: int | None = None,
     shardings: Shardings = None,
+    on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
     """Replace a gradient by the polar factor of its momentum, matrix by matrix.
 
@@ -67,7 +78,8 @@ def scale_by_muon(
       heavy_ball: `μ ← β·μ + g`, and `β·μ + g` for Nesterov's step. As long as β stays, that is
         1/(1-β) times the average and has its polar factor; a state from elsewhere may need it.
       mu_dtype: The momentum's dtype, for real leaves; None for the parameter's own. The
-        average itself is taken in float32 or wider.
+        average itself is taken in float32 or wider. A number beyond the largest of its dtype
+        is kept as that.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
         leaf is `[fan_in, fan_out]`.
       max_stack_bytes: The most that the method gets at once, but always one matrix at least;
@@ -75,6 +87,10 @@ def scale_by_muon(
       shardings: How the parameters lie on many devices, a tree of `NamedSharding`s such as
         `jax.tree.map(lambda p: p.sharding, params)`, a prefix of one, or one for all. Needed
         under `jax.jit` if the mesh's axes are automatic; else it is read from the arrays.
+      on_nonfinite: What a matrix does whose gradient or momentum has a NaN or an infinity.
+        `"propagate"`: its update and momentum are broken from then on, those of no other
+        matrix. `"skip"`: its update is zero, its momentum stays as it was, and
+        `MuonState.skipped` counts it. Each matrix of a leaf is judged by itself.
 
     Returns:
       A transformation whose updates have the parameters' dtype, or the gradients' where
@@ -96,20 +112,19 @@ def scale_by_muon(
     Source: Kim & Oh, arXiv 2601.19156, Algorithm 1 (which has neither Nesterov's step nor
     bias correction, and whose `M = μ/(1-β)` is the heavy ball's).
     """
-    check_method(method)
-    check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
-    if mu_dtype is not None and not jnp.issubdtype(mu_dtype, jnp.floating):
-        raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
-    if max_stack_bytes is not None:
-        allowed = "None or a number ≥ 1; optax.inject_hyperparams takes it in static_args"
-        check_number("max_stack_bytes", max_stack_bytes, allowed, lambda b: b >= 1)
+    _check_arguments(method, beta, mu_dtype, max_stack_bytes, on_nonfinite)
+    skips = on_nonfinite == "skip"
+    # Sums may pass the largest number of float32; a quarter, which the method cannot tell from
+    # the whole, does not.
+    unit = 0.25 if is_scale_invariant(method) else 1.0
 
     def init(params: optax.Params) -> MuonState:
         matrix_views(dims, params)
         check_shardings(shardings, params)
         mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
         mu = place_like(shardings, mu)
-        return place_rest(params, MuonState(count=jnp.zeros([], jnp.int32), mu=mu))
+        skipped = jnp.zeros([], jnp.int32) if skips else None
+        return place_rest(params, MuonState(jnp.zeros([], jnp.int32), mu, skipped))
 
     def update(
         updates: optax.Updates,
@@ -122,14 +137,18 @@ def scale_by_muon(
         decay = beta(state.count) if callable(beta) else beta
         count = jnp.asarray(optax.safe_increment(state.count))
         gain = 1.0 if heavy_ball else 1 - decay
-        mu = jax.tree.map_with_path(partial(_momentum, decay, gain), updates, state.mu)
-        blend = _blend(mu, updates, decay, gain, count, nesterov, bias_correction)
+        momentum = Momentum(decay, gain, nesterov, bias_correction, unit)
+        mu = jax.tree.map_with_path(momentum.next, updates, state.mu)
+        blend = jax.tree.map(partial(momentum.blend, count), mu, updates)
+        mu = jax.tree.map(lambda m, old: stored(m, old.dtype), mu, state.mu)
+        skipped = state.skipped
+        if skips:
+            blend, mu, skipped = leave_out(blend, mu, state.mu, views, skipped)
         direction = _polar(method, blend, views, max_stack_bytes, shardings)
         like = updates if params is None else params
         updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
-        mu = jax.tree.map(lambda m, old: m.astype(old.dtype), mu, state.mu)
         mu = place_like(shardings, mu)  # or XLA gives it the gradient's layout
-        return updates, MuonState(count=count, mu=mu)
+        return updates, MuonState(count, mu, skipped)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -181,37 +200,26 @@ def scale_by_shape(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _check_arguments(
+    method: PolarMethod,
+    beta: ArrayLike | optax.Schedule,
+    mu_dtype: DTypeLike | None,
+    max_stack_bytes: int | None,
+    on_nonfinite: str,
+) -> None:
+    check_method(method)
+    check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    if mu_dtype is not None and not jnp.issubdtype(mu_dtype, jnp.floating):
+        raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
+    if max_stack_bytes is not None:
+        allowed = "None or a number ≥ 1; optax.inject_hyperparams takes it in static_args"
+        check_number("max_stack_bytes", max_stack_bytes, allowed, lambda b: b >= 1)
+    check_policy(on_nonfinite)
+
+
 def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
     keeps_its_own = mu_dtype is None or jnp.issubdtype(param.dtype, jnp.complexfloating)
     return param.dtype if keeps_its_own else jnp.dtype(mu_dtype)
-
-
-def _momentum(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) -> Array:
-    """`β·μ + gain·g` in float32 or wider, whatever the momentum is stored in."""
-    if g.shape != mu.shape:
-        raise LeafError(path_name(path), g, f"its momentum has shape {mu.shape}, not this one")
-    wide = jnp.promote_types(jnp.promote_types(g.dtype, mu.dtype), jnp.float32)
-    return jnp.asarray(decay * mu.astype(wide) + gain * g.astype(wide))
-
-
-def _blend(
-    mu: optax.Updates,
-    updates: optax.Updates,
-    decay: ArrayLike,
-    gain: ArrayLike,
-    count: ArrayLike,
-    nesterov: bool,
-    bias_correction: bool,
-) -> optax.Updates:
-    """What is orthogonalized: `μ`, or `β·μ + gain·g`; each term over its bias."""
-
-    def weight(steps: ArrayLike) -> ArrayLike:
-        return 1 / (1 - decay**steps) if bias_correction else 1.0
-
-    if not nesterov:
-        return jax.tree.map(lambda m: weight(count) * m, mu)
-    ahead, now = decay * weight(optax.safe_increment(count)), gain * weight(count)
-    return jax.tree.map(lambda m, g: ahead * m + now * g.astype(m.dtype), mu, updates)
 
 
 def _polar(

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from muon_optax.checks import check_number, path_name
 from muon_optax.diagnostics.measures import MEASURES
 from muon_optax.dims import Dims, MatrixView, resolve
+from muon_optax.nonfinite import OnNonfinite
 from muon_optax.polar import NewtonSchulz, PolarMethod
 from muon_optax.sharding import Shardings, place_rest, read_shardings, whole
 from muon_optax.transform import scale_by_muon
@@ -49,6 +50,7 @@ def record_muon(
     dims: Dims = None,
     max_stack_bytes: int | None = None,
     shardings: Shardings = None,
+    on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
     """`scale_by_muon`, with the same updates, that also records every so many steps.
 
@@ -69,6 +71,7 @@ def record_muon(
       dims: See `scale_by_muon`.
       max_stack_bytes: See `scale_by_muon`; the measures do not heed it.
       shardings: See `scale_by_muon`.
+      on_nonfinite: See `scale_by_muon`; what is skipped is measured as it came, as NaN.
 
     Returns:
       A transformation whose state is a `RecordState`.
@@ -98,7 +101,7 @@ def record_muon(
         max_stack_bytes=max_stack_bytes,
         shardings=shardings,
     )
-    muon, blend = configured(method), configured(_AsItIs())
+    muon, blend = configured(method, on_nonfinite=on_nonfinite), configured(_AsItIs())
 
     def init(params: optax.Params) -> RecordState:
         state = RecordState(muon.init(params), *_no_record(names, dims, params))

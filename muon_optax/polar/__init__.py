@@ -34,6 +34,20 @@ METHODS: dict[str, PolarMethod] = {
 }
 
 
+def is_scale_invariant(method: PolarMethod) -> bool:
+    """Whether a method is known to give the same for x and for c·x, c > 0.
+
+    Args:
+      method: Any polar method.
+
+    Returns:
+      True for `SVD`, and for a `NewtonSchulz` that adds nothing to the norm.
+    """
+    if is_newton_schulz(method):
+        return method.eps == 0 and method.normalize != "paper"
+    return type(method) is SVD
+
+
 def polar_all(
     method: PolarMethod, stacks: Sequence[Array], max_bytes: int | None = None
 ) -> list[Array]:

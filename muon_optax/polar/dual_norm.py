@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from muon_optax.polar.arrays import check_matrix
+from muon_optax.polar.arrays import check_matrix, scaled
 from muon_optax.polar.method import PolarMethod, check_method
 from muon_optax.polar.newton_schulz import NewtonSchulz
+from muon_optax.saturation import saturated
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,17 @@ class DualNorm:
           x: `[..., m, n]`, real or complex, of any float dtype.
 
         Returns:
-          The same shape and dtype; the product is summed in float32 or wider.
+          The same shape and dtype; the product is summed in float32 or wider. A number beyond
+          the largest of x's dtype becomes that.
 
         Raises:
           ValueError: If x has fewer than two axes or is not of floats.
         """
         check_matrix(x)
-        o = self.method.polar(x)
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        products = x.conj().astype(wide) * o.astype(wide)
-        inner = products.real.sum((-2, -1), keepdims=True)
-        return (inner * o.astype(wide)).astype(x.dtype)
+        if x.size == 0:
+            return x
+        y, scale = scaled(x)
+        o = self.method.polar(x).astype(y.dtype)
+        inner = (y.conj() * o).real.sum((-2, -1), keepdims=True)
+        finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
+        return saturated(inner * o / scale, x.dtype, finite).astype(x.dtype)

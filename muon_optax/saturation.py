@@ -1,0 +1,22 @@
+"""Knows how numbers stay below the largest of a dtype."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+
+def saturated(x: Array, dtype: DTypeLike, where: Array) -> Array:
+    """The numbers of x, or the largest of a dtype for those beyond it.
+
+    Args:
+      x: Any array.
+      dtype: A float dtype, no wider than x's.
+      where: Of booleans: where what x was made of is finite. Elsewhere x is left as it is.
+
+    Returns:
+      x's shape, and its dtype.
+    """
+    if jnp.iscomplexobj(x):
+        return lax.complex(saturated(x.real, dtype, where), saturated(x.imag, dtype, where))
+    largest = jnp.finfo(dtype).max.astype(x.dtype)
+    return jnp.where(where, jnp.clip(x, -largest, largest), x)

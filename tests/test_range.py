@@ -1,0 +1,177 @@
+"""A whole step from tiny to huge gradients: nothing depends on the scale, all stays finite."""
+
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muon_optax import METHODS, DualNorm, NewtonSchulz, muon, scale_by_muon
+from muon_optax.polar.normalize import Normalization
+
+DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+STEPS = 3
+FINITE = METHODS | {"with eps": NewtonSchulz(eps=1e-8), "dual norm": DualNorm()}
+FINITE |= {norm: NewtonSchulz(normalize=norm) for norm in get_args(Normalization)}
+
+
+@pytest.fixture(autouse=True)
+def wide_types(x64):
+    """float64 and complex128 among the dtypes."""
+
+
+def gradients(dtype, shape=(4, 9)):
+    """Of all steps, their largest part 1."""
+    parts = np.random.default_rng(0).standard_normal((2, STEPS, *shape))
+    x = parts[0] + 1j * parts[1] if dtype.startswith("complex") else parts[0]
+    return jnp.asarray(x / np.abs(parts).max()).astype(dtype)
+
+
+def run(tx, grads):
+    """The updates of all steps in one program, and the last state."""
+
+    def step(state, g):
+        updates, state = tx.update(g, state)
+        return state, updates
+
+    return jax.jit(lambda gs: jax.lax.scan(step, tx.init(gs[0]), gs))(grads)[::-1]
+
+
+def wide(x):
+    return np.asarray(x).astype("complex128" if jnp.iscomplexobj(x) else "float64")
+
+
+def largest(dtype):
+    return jnp.finfo(dtype).max
+
+
+def power_below(dtype):
+    """The largest power of two that the dtype has."""
+    return jnp.asarray(2.0, jnp.finfo(dtype).dtype) ** (jnp.finfo(dtype).maxexp - 1)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("name", ["jordan", "fast", "svd"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_updates_of_the_largest_gradients_are_those_of_others_to_the_bit(dtype, name, nesterov):
+    grads = gradients(dtype)
+    tx = scale_by_muon(METHODS[name], nesterov=nesterov)
+    expected, _ = run(tx, grads)
+    found, state = run(tx, grads * power_below(dtype))
+    np.testing.assert_array_equal(wide(found), wide(expected))
+    assert jnp.isfinite(state.mu).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_entries_at_the_largest_number_are_as_good_as_one(dtype):
+    """Where a sum of products may pass it by a rounding."""
+    signs = jnp.sign(gradients(dtype).real).astype(dtype)
+    tx = scale_by_muon()
+    found, state = run(tx, signs * largest(dtype))
+    expected, _ = run(tx, signs)
+    # Jordan's five steps grow a rounding error by up to 485; what is stored rounds, too.
+    atol = 485 * float(jnp.finfo(jnp.promote_types(dtype, "float32")).eps)
+    atol += 485 * float(jnp.finfo(dtype).eps) * (jnp.finfo(dtype).bits < 32) + 1e-12
+    np.testing.assert_allclose(wide(found), wide(expected), atol=min(atol, 0.3))
+    assert jnp.isfinite(state.mu).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_updates_of_small_gradients_are_those_of_others_to_the_bit(dtype):
+    """As long as a momentum 2⁻⁸ times as large is a normal number."""
+    info = jnp.finfo(dtype)
+    down = jnp.asarray(2.0, info.dtype) ** (info.minexp + 8 + 6)  # entries within 2⁻⁶ of 1
+    grads = gradients(dtype)
+    grads = jnp.where(jnp.abs(grads) < 2.0**-5, 0.25, grads).astype(dtype)
+    if info.bits == 16:  # products with 2⁻⁵ and less take bits that the exponent has not
+        grads = jnp.sign(grads.real).astype(dtype) * jnp.asarray(0.5, dtype)
+    tx = scale_by_muon(mu_dtype=None)
+    expected, _ = run(tx, grads)
+    found, _ = run(tx, grads * down)
+    np.testing.assert_array_equal(wide(found), wide(expected))
+
+
+@pytest.mark.parametrize("heavy_ball", [True, False])
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize("name", FINITE)
+def test_finite_gradients_give_finite_updates_and_states(name, bias_correction, heavy_ball):
+    rng = np.random.default_rng(0)
+    tx = scale_by_muon(FINITE[name], heavy_ball=heavy_ball, bias_correction=bias_correction)
+    # Every size of float32 in one matrix, subnormal numbers too, and the largest beside them.
+    exponents = rng.uniform(-44, 38.5, (20, 5, 8))
+    sizes = np.minimum(10**exponents, float(largest("float32")))
+    grads = jnp.asarray(sizes * rng.choice([-1, 1], sizes.shape), "float32")
+    updates, state = run(tx, grads)
+    assert jnp.isfinite(updates).all() and jnp.isfinite(state.mu).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_momentum_beyond_its_dtype_is_kept_as_the_largest(dtype):
+    g = jnp.full((2, 3), -3.4e38, "float32").at[0, 0].set(1.0)
+    tx = scale_by_muon(mu_dtype=dtype, heavy_ball=True)
+    _, state = tx.update(g, tx.init(g))
+    assert state.mu.dtype == dtype and state.mu[0, 0] == 1
+    assert (state.mu.ravel()[1:] == -largest(dtype)).all()
+
+
+@pytest.mark.parametrize("poison", [float("inf"), float("-inf"), float("nan")])
+def test_a_momentum_that_is_infinite_stays_so(poison):
+    """Saturation is for what was finite: else a broken run would look like a sound one."""
+    g = jnp.ones((2, 3), "float32").at[1, 1].set(poison)
+    tx = scale_by_muon()
+    _, state = tx.update(g, tx.init(g))
+    np.testing.assert_array_equal(state.mu[1, 1], poison)
+    assert int(jnp.isfinite(state.mu).sum()) == 5
+
+
+def test_a_float32_model_is_worked_on_in_float32_where_float64_exists_too():
+    class Seen:
+        def polar(self, x):
+            dtypes.append(x.dtype)
+            return x
+
+    dtypes = []
+    for nesterov in (True, False):
+        tx = scale_by_muon(Seen(), nesterov=nesterov)
+        run(tx, gradients("float32"))
+    assert dtypes and set(dtypes) == {jnp.dtype("float32")}
+
+
+def test_rows_whose_squares_vanish_do_not_blow_up_the_others():
+    """A row of 1e-19 times the largest entry: half of its squares are 0 in float32."""
+    x = jnp.zeros((2, 8), "float32").at[0, 0].set(1.0)
+    x = x.at[1, 1:].set(5e-20 * jnp.array([1.2, 1, 1, 1, 1, 1, 1], "float32"))
+    found = NewtonSchulz("polar_express", 8, "aol").polar(x)
+    assert np.linalg.norm(found, 2) == pytest.approx(1.0, abs=1e-2)
+
+
+def test_a_small_gradient_still_feels_an_eps():
+    """What is added to the norm is in units of the gradient, whatever is scaled inside."""
+    x = gradients("float32")[0]
+    tx = scale_by_muon(NewtonSchulz(eps=1.0), nesterov=False)
+    found, _ = tx.update(x, tx.init(x))
+    np.testing.assert_allclose(found, NewtonSchulz(eps=1.0).polar(x), atol=485 * 1.2e-7)
+
+
+def test_dual_norms_beyond_the_largest_number_become_that():
+    x = jnp.diag(jnp.asarray([3e38, 3e38, 1e38], "float32"))
+    found = DualNorm(METHODS["svd"]).polar(x)
+    np.testing.assert_allclose(found, jnp.eye(3) * largest("float32"), rtol=1e-6)
+    np.testing.assert_allclose(
+        DualNorm(METHODS["svd"]).polar(x / 4), jnp.eye(3) * 1.75e38, rtol=1e-5, atol=1e32
+    )
+
+
+def test_float16_gradients_of_any_size_move_a_whole_model():
+    """‖g‖_F passes 65504, and g² the smallest number, long before g does."""
+    params = {"kernel": jnp.ones((16, 16), "float16"), "bias": jnp.ones(16, "float16")}
+    tx = muon(0.1, adam_learning_rate=0.1)
+    for scale in (6e4, 1.0, 1e-4):
+        grads = {
+            "kernel": gradients("float16", (16, 16))[0] * scale,
+            "bias": jnp.ones(16, "float16"),
+        }
+        updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+        singular = np.linalg.svd(wide(updates["kernel"]), compute_uv=False)
+        assert updates["kernel"].dtype == "float16" and 0.05 < np.median(singular) < 0.13
