@@ -4,16 +4,17 @@ polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step:
 optimizer step. train_step: forward, backward and update. gpt: Muon beside AdamW. presets: that
 training under other polynomials. switch: the GPT changing from AdamW to Muon on the way.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
-for large models on many, a simulation. Results go to benchmarks/results/<machine>/. show: print
-this machine's as tables. report: rewrite the tables and pictures of README and docs.
+for large models on many, a simulation. catalogue: hard and bad inputs, and what two Muons make
+of them. Results go to benchmarks/results/<machine>/. show: print this machine's as tables.
+report: rewrite the tables and pictures of README and docs.
 """
 
 import argparse
 from importlib import import_module
 
 MEASUREMENTS = ("polar", "step", "train_step", "gpt", "presets", "switch", "convergence")
-MEASUREMENTS += ("sharding", "scaling")
-SHOWN = ("polar", "step", "train_step", "sharding", "scaling")  # as tables, when they end
+MEASUREMENTS += ("sharding", "scaling", "catalogue")
+SHOWN = ("polar", "step", "train_step", "sharding", "scaling", "catalogue")  # when they end
 NAMES = (*MEASUREMENTS, "show", "report")
 
 

@@ -13,6 +13,7 @@ from curves import Curve
 from train_gpt import draw
 
 from benchmarks import switch, tables
+from benchmarks.catalogue import tables as catalogue_tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
@@ -28,6 +29,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | {"switch": switch.table}
     | sharding_tables.TABLES
     | scaling_tables.TABLES
+    | catalogue_tables.TABLES
 )
 
 

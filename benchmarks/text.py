@@ -3,15 +3,15 @@
 import statistics
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table, the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def markdown(header: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """A table, the first columns to the left, the others to the right."""
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def written(record: dict, header: list[str], rows: list[list[str]]) -> str:
+def written(record: dict, header: list[str], rows: list[list[str]], left: int = 1) -> str:
     """A table, and under it how it came about."""
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(record)}</sub>"
+    return f"{markdown(header, rows, left)}\n\n<sub>{made_by(record)}</sub>"
 
 
 def made_by(record: dict) -> str:
