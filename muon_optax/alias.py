@@ -8,6 +8,7 @@ import jax
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from muon_optax.agreement import in_their_dtype
 from muon_optax.checks import check_schedulable
 from muon_optax.decay import decay_unless_zero
 from muon_optax.diagnostics import record_muon
@@ -28,7 +29,7 @@ def muon(
     learning_rate: optax.ScalarOrSchedule,
     method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,
-    weight_decay: optax.ScalarOrSchedule = 0.0,
+    weight_decay: optax.ScalarOrSchedule | None = 0.0,
     weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
     *,
     nesterov: bool = True,
@@ -46,7 +47,7 @@ def muon(
     adam_b1: ArrayLike = 0.9,
     adam_b2: ArrayLike = 0.999,
     adam_eps: ArrayLike = 1e-8,
-    adam_weight_decay: optax.ScalarOrSchedule = 0.0,
+    adam_weight_decay: optax.ScalarOrSchedule | None = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon for a whole model: matrices to Muon, everything else to a fallback.
 
@@ -65,7 +66,7 @@ def muon(
       method: How to orthogonalize: one of `METHODS`, such as `METHODS["fast"]`; see
         `scale_by_muon`.
       beta: Momentum decay in [0, 1), or a schedule of it.
-      weight_decay: λ of the matrices, a number or a schedule.
+      weight_decay: λ of the matrices, a number or a schedule; None for 0.
       weight_decay_mask: Which matrices decay: a tree of booleans or a function from
         parameters to one, as in `optax.add_decayed_weights`; None for all.
       nesterov: See `scale_by_muon`.
@@ -83,7 +84,8 @@ def muon(
         `optax.apply_if_finite`: where any of its gradients is not finite, none of its leaves
         moves. Weight decay of the matrices goes on.
       fallback: Any transformation, its own learning rate included, in place of AdamW; the
-        `adam_*` arguments are then for nothing.
+        `adam_*` arguments are then for nothing. It sees gradients in their parameters' dtype,
+        float16 as float32.
       adam_learning_rate: The fallback's learning rate; None for `learning_rate`, which is
         high for AdamW where it is right for Muon: pass one, 3e-3 for example.
       adam_b1: Its decay of the first moment.
@@ -121,6 +123,7 @@ def muon(
     elif adam_learning_rate is not None:
         raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
 
+    fallback = in_their_dtype(fallback)
     if on_nonfinite == "skip":
         fallback = optax.apply_if_finite(fallback, max_consecutive_errors=2**31 - 1)
     scale = scale_by_muon if record_every is None else partial(record_muon, record_every)
@@ -153,7 +156,7 @@ def _adamw(
     b1: ArrayLike,
     b2: ArrayLike,
     eps: ArrayLike,
-    weight_decay: optax.ScalarOrSchedule,
+    weight_decay: optax.ScalarOrSchedule | None,
 ) -> optax.GradientTransformation:
     """`optax.adamw`, which asks for parameters only where something decays."""
     _check_rate("adam_learning_rate", learning_rate)
@@ -168,8 +171,9 @@ def _adamw(
 
 
 def _decay(
-    name: str, weight_decay: optax.ScalarOrSchedule, mask: Any = None
+    name: str, weight_decay: optax.ScalarOrSchedule | None, mask: Any = None
 ) -> optax.GradientTransformation:
+    weight_decay = 0.0 if weight_decay is None else weight_decay
     check_schedulable(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
     return decay_unless_zero(weight_decay, mask)
 

@@ -83,5 +83,7 @@ def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
     """`check_number`, but a schedule or a traced value passes: its numbers come later."""
+    if isinstance(value, jax.Array) and value.ndim:
+        raise ValueError(f"{name} has shape {value.shape}; use {allowed}, or a schedule")
     if not callable(value) and not isinstance(value, jax.Array):
         check_number(name, value, f"{allowed}, or a schedule", holds)

@@ -47,15 +47,16 @@ class Coefficients:
 
     def __post_init__(self):
         # Lists, as from JSON, and integers are taken too; what is kept is hashable.
-        stages = tuple(tuple(map(float, stage)) for stage in self.stages)
-        object.__setattr__(self, "stages", stages)
-        if not self.stages or not all(
-            stage and all(map(math.isfinite, stage)) for stage in self.stages
-        ):
+        try:
+            stages = tuple(tuple(map(float, stage)) for stage in self.stages)
+        except TypeError:
+            stages = ()
+        if not stages or not all(stage and all(map(math.isfinite, stage)) for stage in stages):
             raise ValueError(
                 f"stages={self.stages} of {self.name!r}: needs at least one stage, "
                 "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
             )
+        object.__setattr__(self, "stages", stages)
         if self.tail not in ("repeat", "fixed"):
             raise ValueError(f"tail={self.tail!r}; use 'repeat' or 'fixed'")
         if not self.safety >= 1.0:

@@ -43,9 +43,12 @@ class Momentum:
         """What is orthogonalized: `μ`, or `β·μ + gain·g`; each term over its bias."""
 
         def weight(factor: ArrayLike, steps: ArrayLike) -> Array:
-            bias = 1 - self.decay**steps if self.bias_correction else 1.0
-            # An integer's power is a float64 where there is one, whatever μ is.
-            return jnp.asarray(self.unit * factor / bias, jnp.finfo(mu.dtype).dtype)
+            real = jnp.finfo(
+                mu.dtype
+            ).dtype  # else an integer's power, float64 where there is one
+            power = jnp.asarray(self.decay, real) ** jnp.asarray(steps, real)
+            bias = 1 - power if self.bias_correction else 1.0
+            return jnp.asarray(self.unit * jnp.asarray(factor, real) / bias)
 
         if not self.nesterov:
             return saturated(weight(1.0, count) * mu, mu.dtype, jnp.isfinite(mu))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import optax
 
+from muon_optax.agreement import check_agreement, filled, held
 from muon_optax.dims import FLAX, Dims, assign, check_trains
 from muon_optax.sharding import place_rest
 
@@ -26,11 +27,13 @@ def partition_matrices(
       dims: See `muon_optax.dims`.
 
     Returns:
-      `optax.partition` of the two, labelled `"muon"` and `"adam"`.
+      `optax.partition` of the two, labelled `"muon"` and `"adam"`. A parameter with None for
+      a gradient stays as it is in that step, and so does its state.
 
     Raises:
-      ValueError: At `init` and `update`, if a leaf has no role, or no leaf is a matrix. The
-        leaf's path is named.
+      ValueError: At `init` and `update`, if a leaf has no role, or no leaf is a matrix; at
+        `update`, if gradients are not of the parameters' leaves and shapes. The leaf's path
+        is named.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,6 +68,9 @@ def partition_matrices(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
-        return on(updates).update(updates, state, params, **extra_args)
+        updates, absent = filled(updates, params)
+        check_agreement(updates, params)
+        found, after = on(updates).update(updates, state, params, **extra_args)
+        return held(found, after, state, absent)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -209,12 +209,19 @@ def _check_arguments(
 ) -> None:
     check_method(method)
     check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
-    if mu_dtype is not None and not jnp.issubdtype(mu_dtype, jnp.floating):
+    if mu_dtype is not None and not _is_real_float(mu_dtype):
         raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
     if max_stack_bytes is not None:
         allowed = "None or a number ≥ 1; optax.inject_hyperparams takes it in static_args"
         check_number("max_stack_bytes", max_stack_bytes, allowed, lambda b: b >= 1)
     check_policy(on_nonfinite)
+
+
+def _is_real_float(dtype: Any) -> bool:
+    try:
+        return jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:  # what is no dtype at all
+        return False
 
 
 def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:

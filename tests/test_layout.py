@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "muon_optax.decay": {"checks"},
     "muon_optax.attention": {"checks"},
     "muon_optax.neurons": {"checks", "dims", "sharding"},
-    "muon_optax.partition": {"dims", "sharding"},
+    "muon_optax.agreement": {"checks"},
+    "muon_optax.partition": {"agreement", "dims", "sharding"},
     "muon_optax.sharding": {"checks", "dims", "polar", "sharding"},
     "muon_optax.saturation": set(),
     "muon_optax.momentum": {"checks", "saturation"},
@@ -69,6 +70,7 @@ MAY_IMPORT = {
         "transform",
     },
     "muon_optax.alias": {
+        "agreement",
         "checks",
         "decay",
         "diagnostics",

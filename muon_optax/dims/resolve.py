@@ -186,6 +186,8 @@ def _given(specs: Any) -> dict[str, Spec]:
                 "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, dims=(Rule(...), "
                 "*FLAX) for rules"
             )
+        if path_name(path) in given:
+            raise ValueError(f"dims has two specs for {path_name(path)!r}; leave one out")
         given[path_name(path)] = spec
     return given
 

@@ -38,7 +38,7 @@ class NewtonSchulz:
 
     Attributes:
       coefficients: The family, or its name in `FAMILIES`.
-      steps: How many stages, q in the paper.
+      steps: How many stages, q in the paper, at most 99: all are unrolled.
       normalize: The bound of the largest singular value by which x is divided, read off the
         first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which is
         tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
@@ -83,6 +83,7 @@ class NewtonSchulz:
         # A name and the family it names are one configuration: equal, and one jit key.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
         self.schedule  # noqa: B018 (raises where steps do not fit)
+        check_number("steps", self.steps, "at most 99 steps", lambda q: q < 100)
         for name, kind in (("normalize", Normalization), ("form", Form)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name}={getattr(self, name)!r}; use one of {get_args(kind)}")
