@@ -16,11 +16,13 @@ from benchmarks import switch, tables
 from benchmarks.catalogue import tables as catalogue_tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
+from benchmarks.mutation import tables as mutation_tables
 from benchmarks.polar import figures as polar_figures
 from benchmarks.polar import tables as polar_tables
 from benchmarks.record import RESULTS, ROOT, folder
 from benchmarks.scaling import tables as scaling_tables
 from benchmarks.sharding import tables as sharding_tables
+from benchmarks.soak import tables as soak_tables
 
 TABLES: dict[str, Callable[[str], str]] = (
     tables.TABLES
@@ -30,6 +32,8 @@ TABLES: dict[str, Callable[[str], str]] = (
     | sharding_tables.TABLES
     | scaling_tables.TABLES
     | catalogue_tables.TABLES
+    | soak_tables.TABLES
+    | mutation_tables.TABLES
 )
 
 
