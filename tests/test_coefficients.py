@@ -111,6 +111,11 @@ def test_best_polynomial_tends_to_taylor_without_losing_digits():
             np.testing.assert_allclose(near, limit, rtol=30 * kappa * gap)
 
 
+def test_an_exchange_that_float64_cannot_settle_is_told():
+    with pytest.raises(ArithmeticError, match="for kappa=20; use a smaller kappa or a larger"):
+        best_odd_polynomial(1e-3, 1.0, 20)
+
+
 @pytest.mark.parametrize("kappa", [1, 2, 3, 4])
 def test_minimax_is_prefix_stable_and_centred(kappa):
     family = minimax(6, 1e-3, kappa)

@@ -322,6 +322,17 @@ def test_layers_along_the_second_axis_are_as_many_beside():
             sides(params, rules)
 
 
+def test_advice_builds_on_the_rules_that_were_given():
+    own = Rule("u", "u", SPEC_2D)
+    for rules, basis in {
+        (own,): "rules",
+        (own, *FLAX): "FLAX",
+        (own, *LAYOUTS["equinox"]): r"LAYOUTS\['equinox'\]",
+    }.items():
+        with pytest.raises(ValueError, match=rf"put a rule in front, .*, \*{basis}\)"):
+            sides({"zzz": jnp.ones((2, 3, 4))}, rules)
+
+
 def test_an_output_of_flattened_heads_is_no_contradiction():
     params = {"query": {"kernel": jnp.ones((32, 4, 8))}, "out": {"kernel": jnp.ones((32, 16))}}
     assert sides(params) == {"query/kernel": (1, 32, 32), "out/kernel": (1, 32, 16)}

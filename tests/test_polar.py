@@ -479,6 +479,8 @@ def test_orthogonalize_takes_any_object_with_a_polar_method():
             lambda: NewtonSchulz(compute_dtype="int8"),
             "compute_dtype='int8'; use None or one of",
         ),
+        (lambda: NewtonSchulz(compute_dtype="fp16"), "compute_dtype='fp16'; use None or one"),
+        (lambda: NewtonSchulz().plan((3,)), r"shape=\(3,\); use two axes or more"),
         (lambda: orthogonalize(jnp.ones((2, 2)), "svd"), r"method='svd'; use .*METHODS"),
         (lambda: DualNorm("svd"), r"method='svd'; use .*METHODS"),
         (lambda: SVD(rcond=1.5), r"rcond=1.5; use None or a number in \[0, 1\)"),

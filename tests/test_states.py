@@ -475,6 +475,10 @@ SAVED = compat.to_checkpoint(TX.init(PARAMS))
             r"\['count', 'mu.embedding'\] are missing, \['inner_states",
         ),
         (
+            lambda: compat.to_checkpoint({"a": {"b": jnp.ones(1)}, "a.b": jnp.ones(1)}),
+            r"two leaves have one path among \['a.b', 'a.b'\]",
+        ),
+        (
             lambda: compat.from_checkpoint(
                 SAVED, TX.init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}})
             ),

@@ -9,7 +9,7 @@ import torch
 from test_modes import ATOL, FORMULAS, MISTAKES, RATE, RULES, SIDES, deviations, train
 from torch.optim._muon import _zeropower_via_newtonschulz
 
-from muon_optax.compat import MODES, RoundedNewtonSchulz
+from muon_optax.compat import MODES, RoundedNewtonSchulz, from_torch
 
 CASES = [(nesterov, rule) for library, nesterov, rule in FORMULAS if library == "torch"]
 
@@ -74,6 +74,18 @@ def test_ten_steps_are_torchs_in_both_layouts(nesterov, rule):
     weights, momenta = both(nesterov, rule, settings)
     assert max(weights.values()) < ATOL, weights
     assert max(momenta.values()) < 1e-6, momenta
+
+
+def test_a_state_dict_of_torchs_own_tensors_is_read_bfloat16_too():
+    weight = torch.nn.Parameter(torch.ones(3, 2, dtype=torch.bfloat16))
+    optimizer = torch.optim.Muon([weight], lr=RATE)
+    weight.grad = torch.arange(6.0).reshape(3, 2).bfloat16()
+    optimizer.step()
+    params = {"kernel": jnp.zeros((2, 3), jnp.bfloat16)}
+    ours, _ = from_torch(optimizer.state_dict(), ["kernel"], params, count=1)
+    theirs = optimizer.state[weight]["momentum_buffer"].float().numpy()
+    assert theirs.any() and ours.mu["kernel"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(ours.mu["kernel"], theirs.T)
 
 
 @pytest.mark.parametrize("mistake", ["no decay", "beta", "nesterov", "shape", "coefficients"])
