@@ -46,3 +46,18 @@ def x64():
 def key():
     """A fixed random key; every test draws from its own copy."""
     return jax.random.key(42)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--first-case", action="store_true", help="one case of every test")
+
+
+@pytest.hookimpl(trylast=True)  # of those that other options have left
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("first_case", False):
+        first = {}
+        for item in items:
+            first.setdefault(item.nodeid.partition("[")[0], item)
+        others = [item for item in items if item not in first.values()]
+        config.hook.pytest_deselected(items=others)
+        items[:] = first.values()

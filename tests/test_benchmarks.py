@@ -170,6 +170,7 @@ def test_the_same_program_costs_as_much_to_compile_the_second_time():
     assert again["trace_s"] > 0.2 * first["trace_s"]
 
 
+@pytest.mark.slow
 @pytest.mark.device
 def test_the_peak_is_of_a_product_whose_operations_are_counted():
     call, operations = best_matmul("float32")
@@ -294,6 +295,7 @@ def test_kept_results_are_believable(machine):
     assert shares and all(low <= 1.0 for low, _, _ in shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_figure_of_the_polar_factor_is_drawn_again(machine, tmp_path):
     figures.draw(tmp_path, load(machine, "polar"))

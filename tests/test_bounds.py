@@ -43,6 +43,7 @@ def every_muon(where):
     return p, eta, beta, jax.jit(runs)(eta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLAR)
 @pytest.mark.parametrize("where", PROBLEMS)
 def test_muons_gradient_is_within_every_bound_for_every_seed(where, name, x64):
@@ -88,6 +89,7 @@ def test_the_constants_of_the_problems_bound_what_they_say(where, x64):
         assert np.linalg.norm(change, "nuc") == pytest.approx(p.L, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_trajectory_goes_to_that_of_the_svd_with_every_step(x64):
     """On the quadratic, the same noise in all, q = 0 to 8."""
     by_q = list(distances(1000).values())

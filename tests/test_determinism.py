@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+import pytest
 
 from muon_optax import METHODS, SVD, NewtonSchulz, muon
 
@@ -82,6 +83,7 @@ def start(seed):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_programs_and_bits():
     said = [process.communicate(timeout=240)[0] for process in [start(1), start(2)]]
     (order, ours), (other_order, theirs) = map(json.loads, said)

@@ -235,6 +235,7 @@ def test_what_was_read_stays_when_the_state_goes_on():
     assert before["wide"]["update_rms"][0] == 0 < after["wide"]["update_rms"][0]
 
 
+@pytest.mark.slow
 def test_a_fused_leaf_is_recorded_matrix_by_matrix_with_a_heavy_ball():
     """One number for each of three layers' query, key and value; the updates as without."""
     params = {"qkv": jax.random.normal(jax.random.key(0), (3, 4, 8))}

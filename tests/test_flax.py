@@ -11,6 +11,8 @@ from models import LinenTransformer, NnxTransformer, linen_params
 
 from muon_optax import muon
 
+pytestmark = pytest.mark.slow
+
 TOKENS = jax.random.randint(jax.random.key(0), (4, 8), 0, 50)
 
 

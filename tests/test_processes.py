@@ -20,6 +20,8 @@ from jax.sharding import PartitionSpec as P
 from mesh import AXES, batch_sharding, make_mesh, parameter_shardings
 from train_gpt import Config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 STEPS, EVERY = 12, 2
 SIZES = dict(steps=STEPS, eval_every=EVERY, width=32, layers=1, context=16, batch=8)

@@ -350,6 +350,7 @@ VIEWED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_view_is_cut_as_it_lies(kind):
     mesh = mesh_of(kind)
@@ -391,6 +392,7 @@ def model(seed):
     return {name: jax.random.normal(k, MODEL[name][0]) for k, name in zip(keys, MODEL)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_model_trains_as_on_one_device(kind):
     """Decay, shape factors, the fallback and all: three steps of the default."""
@@ -410,6 +412,7 @@ def test_a_whole_model_trains_as_on_one_device(kind):
         np.testing.assert_allclose(x, y, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_stands_beside_muon_takes_the_same_arrays(kind):
     """NorMuon, shape factors and the record, on leaves whose reshape explicit axes refuse."""

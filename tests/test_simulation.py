@@ -10,6 +10,8 @@ from benchmarks.scaling.schemes import dion, gather, owners, rounds
 from benchmarks.sharding.formula import Move, ours
 from benchmarks.sharding.layouts import METHOD, OURS, compiled, layouts, optimizers
 
+pytestmark = pytest.mark.slow
+
 MEASURED = sorted(path.parent.name for path in RESULTS.glob("*/sharding.json"))
 SIMULATED = sorted(path.parent.name for path in RESULTS.glob("*/scaling.json"))
 

@@ -327,6 +327,7 @@ def test_adam_counts_anew_where_nothing_is_known_of_its_parameters():
     assert [int(count) for count in schedules] == [1000, 1000]
 
 
+@pytest.mark.slow
 def test_an_nnx_optimizer_goes_on_with_muon():
     model = NnxTransformer(nnx.Rngs(0))
     old = nnx.Optimizer(model, optax.adamw(1e-3), wrt=nnx.Param)

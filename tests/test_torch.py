@@ -11,6 +11,8 @@ from torch.optim._muon import _zeropower_via_newtonschulz
 
 from muon_optax.compat import MODES, RoundedNewtonSchulz, from_torch
 
+pytestmark = pytest.mark.slow
+
 CASES = [(nesterov, rule) for library, nesterov, rule in FORMULAS if library == "torch"]
 
 
