@@ -109,15 +109,20 @@ def test_a_test_fails_on_a_fault_and_passes_without(call):
         "muon_optax/scaling.py",
         "tests/test_scaling.py::test_an_empty_matrix_has_factor_one",
     )
-    tests, source = [f"{test}[rms_to_rms]", f"{test}[jordan]"], (ROOT / path).read_text()
+    doctest = "muon_optax/scaling.py::muon_optax.scaling.shape_factor"
+    tests, source = (
+        [f"{test}[rms_to_rms]", f"{test}[jordan]", doctest],
+        (ROOT / path).read_text(),
+    )
     assert call(120.0, suite.verdict, tests, path, source) == (0, "")
     faulty = source.replace("fan_in and fan_out else", "fan_in or fan_out else")
-    assert call(120.0, suite.verdict, tests, path, faulty) == (
-        1,
-        tests[0],
-    )  # not the first in the file
+    assert call(120.0, suite.verdict, tests, path, faulty) == (1, tests[0])  # by our order
+    wrong = source.replace("max(1.0, fan_out", "max(1.1, fan_out")
+    assert call(120.0, suite.verdict, tests, path, wrong) == (1, doctest)
     unreadable = source.replace("SHAPE_SCALINGS:", "SHAPES:")
-    assert call(120.0, suite.verdict, tests, path, unreadable) == (1, "tests/test_scaling.py")
+    assert call(120.0, suite.verdict, tests, path, unreadable)[0] == 1
+    with pytest.raises(RuntimeError, match=r"no test imported muon_optax/none.py"):
+        call(120.0, suite.verdict, tests, "muon_optax/none.py", source)
 
 
 def test_a_trace_says_who_executes_what(call):

@@ -19,11 +19,11 @@ from benchmarks.record import ROOT
 
 PACKAGE = "muon_optax"
 LIMIT = 3600.0  # seconds for many tests, on a machine that does other things too
-OPTIONS = ["-q", "--rootdir", str(ROOT)]
+# Plain asserts: to rewrite them pytest would import what is asked for by its path itself.
+OPTIONS = ["-q", "--rootdir", str(ROOT), "--assert", "plain"]
 OPTIONS += [
     part for plugin in ("cacheprovider", "xdist", "cov") for part in ("-p", f"no:{plugin}")
 ]
-OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins imported before
 
 
 class Chosen:
@@ -83,6 +83,7 @@ class Mutated(SourceFileLoader):
         module = ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
         super().__init__(module, str(ROOT / path))
         self.source = source
+        self.imported = False
 
     def find_spec(self, name: str, path: object = None, target: object = None):
         return (
@@ -90,15 +91,19 @@ class Mutated(SourceFileLoader):
         )
 
     def get_code(self, fullname: str) -> CodeType:
+        self.imported = True
         return compile(self.source, self.path, "exec")
 
 
 def verdict(tests: Sequence[str], path: str, source: str) -> tuple[int, str]:
     """The exit code of pytest on a mutant of a file, and the first test that failed."""
-    sys.meta_path.insert(0, Mutated(path, source))
-    chosen = Chosen(tests)
+    mutated, chosen = Mutated(path, source), Chosen(tests)
+    sys.meta_path.insert(0, mutated)
     files = dict.fromkeys(test.partition("::")[0] for test in tests)
-    return _pytest(["--exitfirst", *files], chosen), chosen.failed
+    code = _pytest(["--exitfirst", *files], chosen)
+    if not mutated.imported:
+        raise RuntimeError(f"no test imported {path}")
+    return code, chosen.failed
 
 
 def trace(file: str) -> dict[str, Any]:
