@@ -5,17 +5,18 @@ optimizer step. train_step: forward, backward and update. gpt: Muon beside AdamW
 training under other polynomials. switch: the GPT changing from AdamW to Muon on the way.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
 for large models on many, a simulation. catalogue: hard and bad inputs, and what two Muons make
-of them. soak: a long run with faulty gradients, killed again and again. mutation: which faults
-planted in the package its tests see. Results go to benchmarks/results/<machine>/. show: print
-this machine's as tables. report: rewrite the tables and pictures of README and docs.
+of them. soak: a long run with faulty gradients, killed again and again. faults: which tests of
+numerics see faults planted by hand. mutation: which small faults all tests see. Results go to
+benchmarks/results/<machine>/. show: print this machine's as tables. report: rewrite the tables
+and pictures of README and docs.
 """
 
 import argparse
 from importlib import import_module
 
 MEASUREMENTS = ("polar", "step", "train_step", "gpt", "presets", "switch", "convergence")
-MEASUREMENTS += ("sharding", "scaling", "catalogue", "soak", "mutation")
-SHOWN = ("polar", "step", "train_step", *MEASUREMENTS[-5:])  # as tables, when they end
+MEASUREMENTS += ("sharding", "scaling", "catalogue", "soak", "faults", "mutation")
+SHOWN = ("polar", "step", "train_step", *MEASUREMENTS[-6:])  # as tables, when they end
 NAMES = (*MEASUREMENTS, "show", "report")
 
 

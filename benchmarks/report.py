@@ -16,6 +16,7 @@ from benchmarks import switch, tables
 from benchmarks.catalogue import tables as catalogue_tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
+from benchmarks.faults import tables as faults_tables
 from benchmarks.mutation import tables as mutation_tables
 from benchmarks.polar import figures as polar_figures
 from benchmarks.polar import tables as polar_tables
@@ -33,6 +34,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | scaling_tables.TABLES
     | catalogue_tables.TABLES
     | soak_tables.TABLES
+    | faults_tables.TABLES
     | mutation_tables.TABLES
 )
 

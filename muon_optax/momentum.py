@@ -43,9 +43,8 @@ class Momentum:
         """What is orthogonalized: `μ`, or `β·μ + gain·g`; each term over its bias."""
 
         def weight(factor: ArrayLike, steps: ArrayLike) -> Array:
-            real = jnp.finfo(
-                mu.dtype
-            ).dtype  # else an integer's power, float64 where there is one
+            # In μ's dtype: an integer's power is float64 where there is one.
+            real = jnp.finfo(mu.dtype).dtype
             power = jnp.asarray(self.decay, real) ** jnp.asarray(steps, real)
             bias = 1 - power if self.bias_correction else 1.0
             return jnp.asarray(self.unit * jnp.asarray(factor, real) / bias)

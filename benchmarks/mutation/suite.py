@@ -97,13 +97,19 @@ class Mutated(SourceFileLoader):
 
 def verdict(tests: Sequence[str], path: str, source: str) -> tuple[int, str]:
     """The exit code of pytest on a mutant of a file, and the first test that failed."""
-    mutated, chosen = Mutated(path, source), Chosen(tests)
-    sys.meta_path.insert(0, mutated)
+    chosen = Chosen(tests)
     files = dict.fromkeys(test.partition("::")[0] for test in tests)
-    code = _pytest(["--exitfirst", *files], chosen)
+    return run(["--exitfirst", *files], chosen, path, source), chosen.failed
+
+
+def run(arguments: list[str], plugin: object, path: str, source: str) -> int:
+    """The exit code of pytest where a file of the package has another text."""
+    mutated = Mutated(path, source)
+    sys.meta_path.insert(0, mutated)
+    code = _pytest(arguments, plugin)
     if not mutated.imported:
         raise RuntimeError(f"no test imported {path}")
-    return code, chosen.failed
+    return code
 
 
 def trace(file: str) -> dict[str, Any]:
