@@ -82,17 +82,14 @@ def faulty(fault: Fault) -> tuple[str, str]:
     return path, text.replace(fault.before, fault.after)
 
 
-def failing(fault: Fault, tests: Mapping[str, Sequence[str]]) -> list[str]:
-    """The tests of a fault, all of which fail under it.
-
-    Raises:
-      RuntimeError: If one of them passes in every case.
-    """
+def judge(fault: Fault, tests: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The tests of a fault, those that fail under it and those that are blind to it."""
     named = named_tests(fault, tests)
-    seen = children.call(LIMIT, run, named, *faulty(fault))
-    if blind := sorted({*named} - {*seen}):
-        raise RuntimeError(f"{fault.what}: {blind} do not see it")
-    return named
+    failed = children.call(LIMIT, run, named, *faulty(fault))
+    return {
+        "seen_by": [test for test in named if test in failed],
+        "blind": [test for test in named if test not in failed],
+    }
 
 
 class Seen:
