@@ -1,11 +1,14 @@
 """The catalogue of bad inputs: ours is right in every row, and what is wrong is seen."""
 
+import json
+
 import optax
 import pytest
 
 from benchmarks.catalogue import ROWS, tables
 from benchmarks.catalogue.judging import judge
 from benchmarks.catalogue.libraries import LIBRARIES, OURS, Library, NotOffered
+from benchmarks.record import RESULTS
 
 
 def test_every_number_is_there_once():
@@ -15,6 +18,17 @@ def test_every_number_is_there_once():
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_ours_is_right(row):
     row.check(OURS)
+
+
+@pytest.mark.parametrize(
+    "path", [*RESULTS.glob("*/catalogue.json")], ids=lambda path: path.parent.name
+)
+def test_what_is_kept_is_of_these_rows_and_this_package(path):
+    kept = json.loads(path.read_text())["rows"]
+    said = {number: (row["input"], row["expected"]) for number, row in kept.items()}
+    assert said == {str(row.number): (row.input, row.expected) for row in ROWS}
+    wrong = {int(n) for n, row in kept.items() if row[OURS.name]["outcome"] != "right"}
+    assert wrong == {*PENDING}, "run `python -m benchmarks catalogue`"
 
 
 def test_a_library_is_judged_by_what_it_does():
