@@ -371,9 +371,9 @@ def test_six_thousand_layers_take_their_time_once():
     layer = {"conv": {"kernel": jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)}}
     layer["out"] = {"kernel": jax.ShapeDtypeStruct((4, 8, 32), jnp.float32)}
     params = {f"layer_{i}": layer for i in range(3000)}
-    start = time.perf_counter()
+    start = time.process_time()  # not the wall's: others may have the cores
     assert len(sides(params)) == 6000
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 def test_a_lone_rule_serves():

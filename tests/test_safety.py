@@ -187,6 +187,8 @@ HOSTILE = {
     "one long name": "a" * LONG,
     "spaces": "in" + " " * LONG + "out ,",
     "lines": "in" + "\n" * LONG + "out ,",
+    "a huge number": "in out=" + "9" * LONG,
+    "a digit that is no number": "in out=²",
     "equals signs": "in" + "=" * LONG,
     "dots": "..." * LONG,
     "sizes that end in no number": "in out" + " a=1" * LONG + " a=",
