@@ -62,13 +62,16 @@ def filled(updates: Any, params: Any) -> tuple[Any, set[KeyPath]]:
     return jax.tree.map_with_path(fill, updates, is_leaf=nothing), absent & {*known}
 
 
-def held(updates: Any, state: Any, old_state: Any, absent: set[KeyPath]) -> tuple[Any, Any]:
+def held(
+    updates: Any, state: Any, old_state: Any, params: Any, absent: set[KeyPath]
+) -> tuple[Any, Any]:
     """What a step leaves of parameters without a gradient: no update, and their old state.
 
     Args:
       updates: As the step returned them.
       state: As the step returned it.
       old_state: As the step got it.
+      params: Parameters.
       absent: Paths, from `filled`.
 
     Returns:
@@ -77,14 +80,18 @@ def held(updates: Any, state: Any, old_state: Any, absent: set[KeyPath]) -> tupl
     if not absent:
         return updates, state
 
-    def ours(path: KeyPath) -> bool:
-        return any(path[-len(p) :] == p for p in absent)
+    known = {path for path, _ in jax.tree.leaves_with_path(params)}
+
+    def stays(path: KeyPath) -> bool:
+        """Of a state's leaf, whose path ends with that of its parameter, if it has one."""
+        ends = (path[start:] for start in range(len(path)))
+        return next((end for end in ends if end in known), None) in absent
 
     updates = jax.tree.map_with_path(
         lambda path, u: jnp.zeros_like(u) if path in absent else u, updates
     )
     state = jax.tree.map_with_path(
-        lambda path, new, old: old if ours(path) else new, state, old_state
+        lambda path, new, old: old if stays(path) else new, state, old_state
     )
     return updates, state
 

@@ -71,6 +71,6 @@ def partition_matrices(
         updates, absent = filled(updates, params)
         check_agreement(updates, params)
         found, after = on(updates).update(updates, state, params, **extra_args)
-        return held(found, after, state, absent)
+        return held(found, after, state, params, absent)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -28,7 +28,7 @@ def test_what_is_kept_is_of_these_rows_and_this_package(path):
     said = {number: (row["input"], row["expected"]) for number, row in kept.items()}
     assert said == {str(row.number): (row.input, row.expected) for row in ROWS}
     wrong = {int(n) for n, row in kept.items() if row[OURS.name]["outcome"] != "right"}
-    assert wrong == {*PENDING}, "run `python -m benchmarks catalogue`"
+    assert not wrong, "run `python -m benchmarks catalogue`"
 
 
 def test_a_library_is_judged_by_what_it_does():

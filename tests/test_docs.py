@@ -94,6 +94,14 @@ def test_commands_name_benchmarks_extras_and_targets_that_exist(page):
         assert (ROOT / script).exists()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_named_on_a_page_exist(page):
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", page.read_text())
+    assert named or page.name != "numerics.md"
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), name
+
+
 @pytest.mark.parametrize("name", [n for n, v in PUBLIC.items() if callable(v)])
 def test_a_public_function_has_arguments_errors_and_an_example(name):
     value = PUBLIC[name]

@@ -82,8 +82,7 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
       x: `[..., m, n]`, real or complex, of any float dtype.
       method: One of `METHODS`, or any object with `.polar(x)`. The default, Jordan's five
         steps, is made for training: it leaves singular values between about 0.5 and 1.2. For
-        an accurate factor pass `SVD()`, or `METHODS["near_exact"]`, on an accelerator as
-        `dataclasses.replace(METHODS["near_exact"], compute_dtype="float32")`.
+        an accurate factor pass `SVD()` or `METHODS["near_exact"]`.
 
     Returns:
       The same shape and dtype.

@@ -1,0 +1,97 @@
+"""Gradients go with parameters: their leaves, shapes and dtypes; None is none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from muon_optax import muon
+from muon_optax.compat import muon as contrib_muon
+
+# One path is the end of another.
+PARAMS = {
+    "kernel": jnp.eye(3),
+    "block": {"kernel": jnp.eye(3), "bias": jnp.ones(3)},
+    "bias": jnp.ones(3),
+}
+TX = muon(0.1, adam_learning_rate=0.1)
+
+
+def of_parameter(state, *path):
+    """What of a state belongs to a parameter: the leaves under its whole path."""
+    names = {"kernel", "bias", "block"}
+    found = []
+    for keys, leaf in jax.tree.leaves_with_path(state):
+        plain = [getattr(key, "key", None) for key in keys]
+        if tuple(key for key in plain if key in names) == path:
+            found.append(leaf)
+    return found
+
+
+@pytest.mark.parametrize("path", [("kernel",), ("bias",), ("block", "kernel")])
+def test_a_parameter_without_a_gradient_stays_with_all_its_state(path):
+    _, before = TX.update(PARAMS, TX.init(PARAMS), PARAMS)
+    grads = jax.tree.map(lambda p: p + 1, PARAMS)
+    branch = grads[path[0]] if len(path) == 2 else grads
+    branch[path[-1]] = None
+    updates, after = jax.jit(TX.update)(grads, before, PARAMS)
+    assert jax.tree.structure(updates) == jax.tree.structure(PARAMS)
+    for leaf_path, update in jax.tree.leaves_with_path(updates):
+        absent = tuple(key.key for key in leaf_path) == path
+        assert bool(update.any()) != absent
+    for other in (("kernel",), ("bias",), ("block", "kernel"), ("block", "bias")):
+        old, new = of_parameter(before, *other), of_parameter(after, *other)
+        assert len(old) == len(new) > 0
+        moved = any((a != b).any() for a, b in zip(old, new))
+        assert moved != (other == path)
+
+
+def test_what_is_missing_or_unknown_is_listed_for_every_muon():
+    for tx in (TX, contrib_muon(0.1)):
+        state = tx.init(PARAMS)
+        less = {"kernel": PARAMS["kernel"], "bias": PARAMS["bias"], "odd": jnp.ones(2)}
+        expected = r"\['block/bias', 'block/kernel'\] are missing, \['odd'\] unknown"
+        with pytest.raises(ValueError, match=expected):
+            tx.update(less, state, PARAMS)
+        wrong = {**PARAMS, "bias": jnp.ones(1)}
+        with pytest.raises(ValueError, match=r"leaf 'bias' \(shape \(1,\).*shape \(3,\)"):
+            tx.update(wrong, state, PARAMS)
+
+
+@pytest.mark.parametrize("given", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("own", ["float32", "bfloat16", "float16"])
+def test_a_fallback_sees_its_parameters_dtype(own, given):
+    seen = []
+
+    def update(updates, state, params=None):
+        seen.append((updates["bias"].dtype, params and params["bias"].dtype))
+        return updates, state
+
+    spy = optax.GradientTransformation(lambda params: params, update)
+    tx = muon(0.1, fallback=spy)
+    params = jax.tree.map(lambda p: p.astype(own), PARAMS)
+    grads = jax.tree.map(lambda p: p.astype(given), PARAMS)
+    expected = "float32" if own == "float16" else own
+    state = tx.init(params)
+    assert state.inner_states["adam"].inner_state["bias"].dtype == expected
+    updates, after = tx.update(grads, state, params)
+    assert seen == [(expected, expected)] and updates["bias"].dtype == own
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+
+
+def test_without_parameters_updates_have_the_gradients_dtype():
+    grads = jax.tree.map(lambda p: p.astype("float16"), PARAMS)
+    updates, _ = TX.update(grads, TX.init(grads))
+    assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("float16")}
+
+
+def test_adam_moves_float16_as_it_does_float32():
+    """Zeros, whose ε float16 has not, and what it cannot square, among them."""
+    grads = {"kernel": jnp.eye(3), "bias": jnp.asarray([0.0, 3e-5, 6e4])}
+    params = jax.tree.map(jnp.ones_like, grads)
+    expected, _ = TX.update(grads, TX.init(params), params)
+    half = jax.tree.map(lambda x: x.astype("float16"), (grads, params))
+    found, _ = TX.update(half[0], TX.init(half[1]), half[1])
+    eps = float(jnp.finfo("float16").eps)
+    np.testing.assert_allclose(found["bias"], expected["bias"], rtol=2 * eps)
