@@ -22,10 +22,10 @@ def wide_types(x64):
 
 
 def gradients(dtype, shape=(4, 9)):
-    """Of all steps, their largest part 1."""
+    """Of all steps, their largest part 1.75: times the largest power of two, near the end."""
     parts = np.random.default_rng(0).standard_normal((2, STEPS, *shape))
     x = parts[0] + 1j * parts[1] if dtype.startswith("complex") else parts[0]
-    return jnp.asarray(x / np.abs(parts).max()).astype(dtype)
+    return jnp.asarray(1.75 * x / np.abs(parts).max()).astype(dtype)
 
 
 def run(tx, grads):
@@ -167,11 +167,12 @@ def test_float16_gradients_of_any_size_move_a_whole_model():
     """‖g‖_F passes 65504, and g² the smallest number, long before g does."""
     params = {"kernel": jnp.ones((16, 16), "float16"), "bias": jnp.ones(16, "float16")}
     tx = muon(0.1, adam_learning_rate=0.1)
-    for scale in (6e4, 1.0, 1e-4):
+    for scale in (3e4, 1.0, 1e-4):
         grads = {
             "kernel": gradients("float16", (16, 16))[0] * scale,
-            "bias": jnp.ones(16, "float16"),
+            "bias": jnp.zeros(16, "float16"),
         }
         updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
         singular = np.linalg.svd(wide(updates["kernel"]), compute_uv=False)
-        assert updates["kernel"].dtype == "float16" and 0.05 < np.median(singular) < 0.13
+        assert updates["kernel"].dtype == "float16" and 0.07 < np.median(singular) < 0.13
+        assert not updates["bias"].any()
