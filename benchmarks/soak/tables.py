@@ -42,7 +42,7 @@ def _kills(record: dict) -> dict[str, str]:
         "went on from the newest whole checkpoint": f"{newest} of {len(kills)}",
         "most steps lost; by a kill during a write": f"{max(between)}; {max(during)}",
         "steps between checkpoints": f"{record['every']}",
-        "checkpoints with the bits of the undisturbed run, the last step's among them": (
+        "checkpoints with the undisturbed run's bits, up to the last": (
             f"{digests['equal']} of {digests['compared']}"
         ),
     }
