@@ -24,6 +24,7 @@ if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and tuple(
     )
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
+import hypothesis
 import jax
 import optax.contrib
 import pytest
@@ -31,6 +32,24 @@ import pytest
 collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
 if "preconditioning" not in inspect.signature(optax.contrib.muon).parameters:
     collect_ignore.append("test_contrib.py")  # whose arguments optax 0.2.8 has, not 0.2.6
+
+# The same examples in every run, and a failure at once. HYPOTHESIS_PROFILE=random draws others,
+# twenty times as many where a test says `examples`, and makes small what fails.
+hypothesis.settings.register_profile(
+    "fixed",
+    derandomize=True,
+    deadline=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.register_profile(
+    "random",
+    hypothesis.settings.get_profile("fixed"),
+    derandomize=False,
+    phases=list(hypothesis.Phase),
+    print_blob=True,
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture

@@ -58,11 +58,15 @@ def matrix_with_spectrum(rng, m, n, sigma, dtype=np.float64):
     return (u * sigma) @ v.conj().T
 
 
+def wide(x):
+    """`x` in float64 or complex128."""
+    x = np.asarray(x)
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
 def singular_values(x):
     """Of every matrix of a batch, in float64."""
-    x = np.asarray(x)
-    wide = np.complex128 if np.iscomplexobj(x) else np.float64
-    return np.linalg.svd(x.astype(wide), compute_uv=False)
+    return np.linalg.svd(wide(x), compute_uv=False)
 
 
 def in_dtype(method, dtype):

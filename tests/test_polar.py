@@ -1,11 +1,8 @@
 """The laws of a polar method, over methods × spectra × shapes × dtypes.
 
-A rounding error made early grows by the slope of the scalar map at 0, the product of the
-stages' first coefficients: 4 times that, times eps, is the tolerance. Where a Gram matrix is
-carried on, an error in it grows by the square of that segment's slope: a quarter of it more.
+How far rounding may bring them from these is in `tolerances.py`.
 """
 
-import itertools
 from dataclasses import replace
 from typing import get_args
 
@@ -21,7 +18,9 @@ from reference import (
     newton_schulz,
     singular_values,
     spectra,
+    wide,
 )
+from tolerances import gain, tolerance
 
 from muon_optax import METHODS, SVD, DualNorm, NewtonSchulz, orthogonalize, theory
 from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
@@ -44,25 +43,6 @@ def every_polar(x):
     return {name: method.polar(x) for name, method in METHODS.items()}
 
 
-def gain(method):
-    """How much the smallest singular values, and errors beside them, are amplified."""
-    if isinstance(method, SVD):
-        return 1e3  # 1/σ_min of the spectra below, for errors turn singular vectors
-    return float(np.prod([stage[0] for stage in method.schedule]))
-
-
-def tolerance(method, dtype):
-    computed_in, grown = jnp.promote_types(dtype, "float32"), 4 * gain(method)
-    if isinstance(method, NewtonSchulz):
-        plan, stages = method.plan((5, 12), dtype), iter(method.schedule)
-        computed_in = plan.dtype
-        for count in plan.segments:
-            slope = np.prod([stage[0] for stage in itertools.islice(stages, count)])
-            grown += slope**2 / 4 if count > 1 else 0
-    computed, returned = (float(jnp.finfo(d).eps) for d in (computed_in, dtype))
-    return grown * computed + 4 * returned
-
-
 def batch(shape, dtype, seed=0):
     """One matrix per spectrum, `[spectra, m, n]`, and the spectra it truly has."""
     rng = np.random.default_rng(seed)
@@ -72,11 +52,6 @@ def batch(shape, dtype, seed=0):
     )
     x = jnp.asarray(x).astype(dtype)
     return x, singular_values(wide(x))
-
-
-def wide(x):
-    x = jnp.asarray(x)
-    return np.asarray(x.astype("complex128" if jnp.iscomplexobj(x) else "float64"))
 
 
 def mapped(method, sigma):
