@@ -154,7 +154,6 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(None), "learning_rate=None; use a number"),
         (lambda: muon(0.1, adam_learning_rate=-1.0), "adam_learning_rate=-1.0"),
         (lambda: muon(0.1, weight_decay=-0.1), "weight_decay=-0.1; use a number ≥ 0"),
-        (lambda: muon(0.1, weight_decay=None), "weight_decay=None"),
         (lambda: muon(0.1, adam_weight_decay=-1), "adam_weight_decay=-1"),
         (lambda: muon(0.1, adam_b1=2.0), r"adam_b1=2.0; use a number in \[0, 1\)"),
         (lambda: muon(0.1, adam_b2=-3), "adam_b2=-3"),
