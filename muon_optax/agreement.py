@@ -8,7 +8,8 @@ import optax
 from jax import Array
 from jax.tree_util import KeyPath
 
-from muon_optax.checks import LeafError, path_name
+from muon_optax.checks import LeafError, check_float_array, path_name
+from muon_optax.saturation import narrowed
 
 
 def check_agreement(updates: Any, params: Any) -> None:
@@ -30,11 +31,16 @@ def check_agreement(updates: Any, params: Any) -> None:
     )
     missing, unknown = sorted({*known} - {*given}), sorted({*given} - {*known})
     if missing or unknown:
+        lists = (("missing", missing), ("unknown", unknown))
+        said = "; ".join(
+            f"{what}: {names[:5]}, {len(names)} in all" for what, names in lists if names
+        )
         raise ValueError(
-            f"gradients are not of these parameters: {missing} are missing, {unknown} unknown; "
-            "pass what jax.grad returns for them, None for a leaf that is to stay"
+            f"gradients are not of these parameters. {said}. Pass what jax.grad returns for "
+            "them; None says that a leaf is to stay as it is"
         )
     for name, x in given.items():
+        check_float_array(name, x)
         if x.shape != known[name].shape:
             problem = f"a gradient for a parameter of shape {known[name].shape}"
             raise LeafError(name, x, problem)
@@ -80,18 +86,19 @@ def held(
     if not absent:
         return updates, state
 
-    known = {path for path, _ in jax.tree.leaves_with_path(params)}
+    shapes = {path: x.shape for path, x in jax.tree.leaves_with_path(params)}
 
-    def stays(path: KeyPath) -> bool:
-        """Of a state's leaf, whose path ends with that of its parameter, if it has one."""
-        ends = (path[start:] for start in range(len(path)))
-        return next((end for end in ends if end in known), None) in absent
+    def stays(path: KeyPath, leaf: Array) -> bool:
+        """Whether a state's leaf is such a parameter's: its shape, and the end of its path."""
+        ends = (path[start:] for start in range(len(path) + 1))
+        owner = next((end for end in ends if end in shapes), None)
+        return owner in absent and leaf.shape == shapes[owner]
 
     updates = jax.tree.map_with_path(
         lambda path, u: jnp.zeros_like(u) if path in absent else u, updates
     )
     state = jax.tree.map_with_path(
-        lambda path, new, old: old if stays(path) else new, state, old_state
+        lambda path, new, old: old if stays(path, old) else new, state, old_state
     )
     return updates, state
 
@@ -101,7 +108,8 @@ def in_their_dtype(
 ) -> optax.GradientTransformationExtraArgs:
     """A transformation that sees gradients in the dtype of parameters, and float16 as float32.
 
-    Squares of float16 leave its range, as Adam's ε does.
+    Squares of float16 leave its range, as Adam's ε does. And a state that mixes dtypes with
+    gradients of another would change its own.
 
     Args:
       transformation: Any.
@@ -115,7 +123,7 @@ def in_their_dtype(
         dtype = (x if like is None else like).dtype
         dtype = jnp.float32 if dtype == jnp.float16 else dtype
         is_shape = isinstance(x, jax.ShapeDtypeStruct)
-        return jax.ShapeDtypeStruct(x.shape, dtype) if is_shape else x.astype(dtype)
+        return jax.ShapeDtypeStruct(x.shape, dtype) if is_shape else narrowed(x, dtype)
 
     def init(params: optax.Params) -> Any:
         return inner.init(jax.tree.map(wide, params))
@@ -130,6 +138,6 @@ def in_their_dtype(
         gradients = jax.tree.map(wide, updates, like)
         widened = None if params is None else jax.tree.map(wide, params)
         found, state = inner.update(gradients, state, widened, **extra_args)
-        return jax.tree.map(lambda u, p: u.astype(p.dtype), found, like), state
+        return jax.tree.map(lambda u, p: narrowed(u, p.dtype), found, like), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -123,9 +123,9 @@ def muon(
     elif adam_learning_rate is not None:
         raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
 
-    fallback = in_their_dtype(fallback)
     if on_nonfinite == "skip":
         fallback = optax.apply_if_finite(fallback, max_consecutive_errors=2**31 - 1)
+    fallback = in_their_dtype(fallback)
     scale = scale_by_muon if record_every is None else partial(record_muon, record_every)
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:

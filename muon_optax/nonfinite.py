@@ -46,8 +46,8 @@ def leave_out(
     """
     if skipped is None:
         raise ValueError(
-            "this state does not count what is skipped; use the init of this transformation, "
-            "or state._replace(skipped=jnp.zeros([], jnp.int32)) once"
+            "this state was made with on_nonfinite='propagate'; carry it over once: "
+            "compat.transfer(state, like=tx.init(params))"
         )
     leaves, treedef = jax.tree.flatten(blend)
     found = [_finite(x, view) for x, view in zip(leaves, views)]

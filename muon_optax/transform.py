@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax.checks import check_number, check_schedulable
 from muon_optax.dims import Dims, MatrixView, matrix_views
-from muon_optax.momentum import Momentum, stored
+from muon_optax.momentum import Momentum
 from muon_optax.nonfinite import OnNonfinite, check_policy, leave_out
 from muon_optax.polar import (
     NewtonSchulz,
@@ -21,6 +21,7 @@ from muon_optax.polar import (
     is_scale_invariant,
     polar_all,
 )
+from muon_optax.saturation import narrowed
 from muon_optax.scaling import shape_factor
 from muon_optax.sharding import (
     Shardings,
@@ -114,9 +115,7 @@ def scale_by_muon(
     """
     _check_arguments(method, beta, mu_dtype, max_stack_bytes, on_nonfinite)
     skips = on_nonfinite == "skip"
-    # Sums may pass the largest number of float32; a quarter, which the method cannot tell from
-    # the whole, does not.
-    unit = 0.25 if is_scale_invariant(method) else 1.0
+    at_any_scale = is_scale_invariant(method)
 
     def init(params: optax.Params) -> MuonState:
         matrix_views(dims, params)
@@ -137,16 +136,16 @@ def scale_by_muon(
         decay = beta(state.count) if callable(beta) else beta
         count = jnp.asarray(optax.safe_increment(state.count))
         gain = 1.0 if heavy_ball else 1 - decay
-        momentum = Momentum(decay, gain, nesterov, bias_correction, unit)
+        momentum = Momentum(decay, gain, nesterov, bias_correction, at_any_scale)
         mu = jax.tree.map_with_path(momentum.next, updates, state.mu)
         blend = jax.tree.map(partial(momentum.blend, count), mu, updates)
-        mu = jax.tree.map(lambda m, old: stored(m, old.dtype), mu, state.mu)
+        mu = jax.tree.map(lambda m, old: narrowed(m, old.dtype), mu, state.mu)
         skipped = state.skipped
         if skips:
             blend, mu, skipped = leave_out(blend, mu, state.mu, views, skipped)
         direction = _polar(method, blend, views, max_stack_bytes, shardings)
         like = updates if params is None else params
-        updates = jax.tree.map(lambda o, p: o.astype(p.dtype), direction, like)
+        updates = jax.tree.map(lambda o, p: narrowed(o, p.dtype), direction, like)
         mu = place_like(shardings, mu)  # or XLA gives it the gradient's layout
         return updates, MuonState(count, mu, skipped)
 

@@ -51,7 +51,7 @@ def test_what_is_missing_or_unknown_is_listed_for_every_muon():
     for tx in (TX, contrib_muon(0.1)):
         state = tx.init(PARAMS)
         less = {"kernel": PARAMS["kernel"], "bias": PARAMS["bias"], "odd": jnp.ones(2)}
-        expected = r"\['block/bias', 'block/kernel'\] are missing, \['odd'\] unknown"
+        expected = r"missing: \['block/bias', 'block/kernel'\], 2 in all; unknown: \['odd'\]"
         with pytest.raises(ValueError, match=expected):
             tx.update(less, state, PARAMS)
         wrong = {**PARAMS, "bias": jnp.ones(1)}
@@ -84,6 +84,39 @@ def test_without_parameters_updates_have_the_gradients_dtype():
     grads = jax.tree.map(lambda p: p.astype("float16"), PARAMS)
     updates, _ = TX.update(grads, TX.init(grads))
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("float16")}
+
+
+@pytest.mark.parametrize("given", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("own", ["float32", "bfloat16", "float16"])
+def test_skipping_bears_gradients_of_another_dtype(own, given):
+    tx = muon(0.1, adam_learning_rate=0.1, on_nonfinite="skip")
+    params = jax.tree.map(lambda p: p.astype(own), PARAMS)
+    grads = jax.tree.map(lambda p: p.astype(given), PARAMS)
+    for bias, moves in ((grads["bias"], True), (grads["bias"].at[0].set(jnp.nan), False)):
+        updates, _ = jax.jit(tx.update)({**grads, "bias": bias}, tx.init(params), params)
+        assert updates["bias"].dtype == own and bool(updates["bias"].any()) == moves
+
+
+def test_finite_gradients_stay_finite_in_a_narrower_dtype():
+    params = jax.tree.map(lambda p: p.astype("bfloat16"), PARAMS)
+    grads = jax.tree.map(lambda p: jnp.full_like(p, 3.4028e38), PARAMS)
+    updates, _ = TX.update(grads, TX.init(params), params)
+    assert all(jnp.isfinite(u).all() for u in jax.tree.leaves(updates))
+
+
+def test_a_bare_array_and_a_number_that_a_parameter_shares_its_name_with():
+    x, tx = jnp.eye(3), muon(0.1, dims="in out")
+    _, before = tx.update(x, tx.init(x), x)
+    update, after = tx.update(None, before, x)
+    assert not update.any()
+    assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (before, after))) if a.ndim)
+    schedule = lambda step: 0.9 + 0.01 * step
+    injected = optax.inject_hyperparams(optax.adamw)(learning_rate=0.1, b1=schedule)
+    tx, params = muon(0.1, fallback=injected), {"kernel": x, "b1": jnp.ones(3)}
+    _, state = tx.update({**params, "b1": None}, tx.init(params), params)
+    _, state = tx.update({**params, "b1": None}, state, params)
+    rate = state.inner_states["adam"].inner_state.hyperparams["b1"]
+    assert float(rate) == pytest.approx(0.91)
 
 
 def test_adam_moves_float16_as_it_does_float32():

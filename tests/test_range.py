@@ -154,6 +154,37 @@ def test_a_small_gradient_still_feels_an_eps():
     np.testing.assert_allclose(found, NewtonSchulz(eps=1.0).polar(x), atol=485 * 1.2e-7)
 
 
+@pytest.mark.parametrize("beta", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize("heavy_ball", [True, False])
+@pytest.mark.parametrize("name", ["jordan", "with eps", "dual norm"])
+def test_the_largest_gradients_may_turn_round(name, heavy_ball, bias_correction, beta):
+    """Then a blend has terms beyond the largest number, of either sign."""
+    method, options = FINITE[name], {"heavy_ball": heavy_ball}
+    tx = scale_by_muon(method, beta, bias_correction=bias_correction, **options)
+    top = jnp.eye(3, dtype="float32") * largest("float32")
+    updates, state = run(tx, jnp.stack([top, -0.5 * top, -top, top]))
+    assert jnp.isfinite(updates).all() and jnp.isfinite(state.mu).all()
+    assert updates[0].any()
+
+
+@pytest.mark.parametrize("beta", [np.float64(0.9), "array", 0.9])
+def test_no_beta_widens_what_is_orthogonalized(beta):
+    class Seen:
+        def polar(self, x):
+            assert x.dtype == "float32"
+            return x
+
+    beta = jnp.asarray(0.9, "float64") if isinstance(beta, str) else beta
+    run(scale_by_muon(Seen(), beta), gradients("float32"))
+
+
+def test_a_dual_norm_fits_into_its_parameters_dtype():
+    g = jnp.clip(2e4 * jax.random.normal(jax.random.key(0), (64, 64)), -6e4, 6e4)
+    updates, _ = run(scale_by_muon(DualNorm()), g.astype("float16")[None])
+    assert updates.dtype == "float16" and jnp.isfinite(updates).all()
+
+
 def test_dual_norms_beyond_the_largest_number_become_that():
     x = jnp.diag(jnp.asarray([3e38, 3e38, 1e38], "float32"))
     found = DualNorm(METHODS["svd"]).polar(x)

@@ -71,9 +71,10 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
     missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
     if missing or unknown:
         raise ValueError(
-            f"another optimizer saved this: {missing} are missing, {unknown} unknown. Pass "
-            "the state of that optimizer (its dims, fallback, schedules) as like, then "
-            "transfer(state, tx.init(params))"
+            f"another optimizer saved this: {len(missing)} leaves are missing, such as "
+            f"{missing[:3]}, {len(unknown)} unknown, such as {unknown[:3]}. Pass the state of "
+            "that optimizer (its dims, fallback, schedules, record_every, on_nonfinite) as "
+            "like, then transfer(state, tx.init(params))"
         )
     for name, leaf in expected.items():
         if found[name].shape != leaf.shape:

@@ -17,7 +17,7 @@ from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
 from muon_optax.polar.arrays import check_matrix, product, scaled
 from muon_optax.polar.gram import gram_factor
 from muon_optax.polar.normalize import Normalization, norm_bound
-from muon_optax.polar.pairing import flaw
+from muon_optax.polar.pairing import flaw, remedy
 from muon_optax.polar.plan import Form, PolarPlan, segments
 from muon_optax.polynomials import power_products
 from muon_optax.stacking import call_once
@@ -82,8 +82,9 @@ class NewtonSchulz:
     def __post_init__(self):
         # A name and the family it names are one configuration: equal, and one jit key.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
+        if isinstance(self.steps, int) and self.steps > 99:
+            raise ValueError(f"steps={self.steps}; use at most 99, all of which are unrolled")
         self.schedule  # noqa: B018 (raises where steps do not fit)
-        check_number("steps", self.steps, "at most 99 steps", lambda q: q < 100)
         for name, kind in (("normalize", Normalization), ("form", Form)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name}={getattr(self, name)!r}; use one of {get_args(kind)}")
@@ -188,13 +189,13 @@ class NewtonSchulz:
     def _check_pairing(self) -> None:
         named = self.compute_dtype not in (None, "input")
         dtype = self.compute_dtype if named else "float32"
-        if found := flaw(self.schedule, float(jnp.finfo(dtype).eps)):
-            name = find_family(self.coefficients).name
+        eps = float(jnp.finfo(dtype).eps)
+        if found := flaw(self.schedule, eps):
+            family = find_family(self.coefficients)
             raise ValueError(
-                f"{name!r} in {dtype}: of singular values in [0, 1], which is what "
-                f"normalize={self.normalize!r} promises, and of roundings, {found}. Use a "
-                "wider compute_dtype, safety=1.03 (of minimax, or dataclasses.replace(family, "
-                "safety=1.03)), or another family, such as JORDAN"
+                f"{family.name!r} in {dtype}: normalize={self.normalize!r} promises singular "
+                f"values in [0, 1], roundings apart, and {found}. "
+                f"{remedy(family, self.steps, eps)}"
             )
 
     def _operands(self, dtype: DTypeLike) -> np.dtype:

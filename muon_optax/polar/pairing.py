@@ -7,17 +7,23 @@ value, would be stepped away from, or blown up.
 """
 
 import functools
+from dataclasses import replace
 
-from muon_optax.coefficients import Schedule
+from muon_optax.coefficients import Coefficients, Schedule
 from muon_optax.polynomials import Stage, first_zero, image
 
 # Where roundings are blown up, the next stage is at 8 or more; where not, all stay under 2.1.
 _FAR = 3.0
+_MARGINS = (1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.3, 1.5)
 
 
 @functools.lru_cache
 def flaw(schedule: Schedule, eps: float) -> str:
-    """What a schedule may do that no polar factor does, were all roundings to conspire.
+    """What a schedule may do that no polar factor does, were all roundings of it to conspire.
+
+    They move a singular value as they move a number: so of a matrix of rank one, in the direct
+    form. Of others they might in theory do more, by the root of a side; none is known where
+    they did.
 
     Args:
       schedule: Stages, first applied first.
@@ -30,15 +36,37 @@ def flaw(schedule: Schedule, eps: float) -> str:
     unit = eps / 2
     exact = reach = 1.0
     for number, stage in enumerate(schedule, 1):
-        # A stage rounds x, x·xᴴ (the square of a rounded x), every higher power, h and h·x.
+        # A stage rounds x, x·xᴴ, which is the square of a rounded x, every power, h and h·x.
         reach *= 1 + 1.5 * unit
         if (zero := first_zero(_off(stage, -unit))) <= reach:
-            return f"stage {number} turns the sign in [{zero:.6g}, {reach:.6g}]"
+            return f"stage {number} turns their sign in [{zero:.6g}, {reach:.6g}]"
         reach = (1 + 3.5 * unit) * image(_off(stage, unit), 0.0, reach)[1]
         exact = image(stage, 0.0, exact)[1]
         if reach >= _FAR:
-            return f"stage {number} may reach {reach:.4g}"
-    return f"singular values in (0, 1] go up to {exact:.4g}" if exact >= 2 else ""
+            return f"stage {number} may take them to {reach:.4g}; the limit is {_FAR:g}"
+    return f"without any they end up to {exact:.4g}; the limit is 2" if exact >= 2 else ""
+
+
+def remedy(family: Coefficients, steps: int, eps: float) -> str:
+    """What to do about a flaw: the smallest margin that mends it, if one does.
+
+    Args:
+      family: Whose schedule has a flaw.
+      steps: How many of its stages.
+      eps: Machine epsilon of the products' operands.
+
+    Returns:
+      A sentence.
+    """
+    if flaw(family.schedule(steps), 0.0):
+        return "No rounding is needed for that: use other coefficients"
+    for safety in _MARGINS:
+        if not flaw(replace(family, safety=safety).schedule(steps), eps):
+            return (
+                f"Use dataclasses.replace(family, safety={safety}), which shrinks the stages, "
+                "a wider compute_dtype, or another family, such as JORDAN"
+            )
+    return "Use a wider compute_dtype, or another family, such as JORDAN"
 
 
 def _off(stage: Stage, unit: float) -> Stage:
