@@ -19,7 +19,7 @@ test: $(VENV)/.test  ## run every test, doctest and snippet
 	$(PYTEST)
 
 test-fast: $(VENV)/.test  ## the first case of every test that is not slow: a minute
-	$(PYTEST) -m "not slow" --first-case
+	$(PYTEST) -m "not slow and not hypothesis" --first-case
 
 cover: $(VENV)/.cover  ## every test, and what no test of this process runs
 	$(PYTEST) --cov

@@ -153,6 +153,7 @@ MATRICES = [
     ((6, 4), "in out"),
     ((4, 6), "out in"),
     ((4, 9), MuonDimensionNumbers(-2, -1)),
+    ((10, 4), "in out"),
     ((2, 4, 6), "... in out"),
     ((4, 2, 3), "in out out"),
     ((4, 12), "in out[q k]"),

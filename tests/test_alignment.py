@@ -98,6 +98,7 @@ SCHEDULES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=400)
 @given(SCHEDULES, SPECTRA, st.sampled_from(["frobenius", "schatten4"]))
 def test_no_spectrum_has_a_smaller_alignment_than_the_bound(schedule, sigma, normalize):

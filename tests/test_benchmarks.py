@@ -180,6 +180,7 @@ def test_the_peak_is_of_a_product_whose_operations_are_counted():
     np.testing.assert_allclose(call()[:2], np.asarray(a[:2]) @ np.asarray(b), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_group_reports_what_was_asked():
     rows = group.measure(SMOKE)
     assert [(r["spectrum"], r["contender"]) for r in rows] == [
@@ -305,6 +306,7 @@ def test_every_figure_of_the_polar_factor_is_drawn_again(machine, tmp_path):
     assert not kept or drawn == kept  # none before `python -m benchmarks report`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [0, 1, 7, 40, 100])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_what_a_stopped_run_left_is_shown(machine, rows, tmp_path, monkeypatch):

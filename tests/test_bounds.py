@@ -60,6 +60,7 @@ def test_muons_gradient_is_within_every_bound_for_every_seed(where, name, x64):
         assert measured <= theory.muon_bound(p, eta, beta, *certificate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PROBLEMS)
 def test_sgds_gradient_is_within_its_bound_for_every_seed(where, x64):
     problem = PROBLEMS[where]()
@@ -161,6 +162,7 @@ def test_the_tuned_steps_have_the_papers_rates():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
 def test_weight_decay_keeps_the_weight_under_the_spectral_bound(name, x64):
     method, decay, rng = METHODS[name], 0.5, np.random.default_rng(0)

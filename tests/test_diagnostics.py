@@ -264,6 +264,7 @@ def test_recording_goes_through_inject_hyperparams():
     assert latest(state)[0] == 0 and float(state.hyperparams["beta"]) == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_recording_goes_through_nnx_and_multi_steps():
     model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
     tx = optax.MultiSteps(muon(0.1, adam_learning_rate=0.1, record_every=1), 2)

@@ -80,17 +80,20 @@ NNX_TRANSFORMER = {
 }
 
 
+@pytest.mark.slow
 def test_every_leaf_of_a_linen_transformer_has_its_role():
     params = linen_params(LinenTransformer(), TOKENS)
     blocks = [under(f"LinenBlock_{i}", linen_block()) for i in (0, 1)]
     assert sides(params) == LINEN_SHELL | blocks[0] | blocks[1]
 
 
+@pytest.mark.slow
 def test_every_leaf_of_a_scanned_linen_transformer_has_its_role():
     params = linen_params(LinenTransformer(scanned=True), TOKENS)
     assert sides(params) == LINEN_SHELL | under("blocks", linen_block(batch=3))
 
 
+@pytest.mark.slow
 def test_every_leaf_of_a_linen_conv_net_has_its_role():
     params = linen_params(LinenConvNet(), IMAGES)
     norms = [f"{n}_0/{leaf}" for n in ("BatchNorm", "GroupNorm") for leaf in ("scale", "bias")]
@@ -114,6 +117,7 @@ def test_every_leaf_of_an_nnx_transformer_has_its_role():
     assert sides(params) == NNX_TRANSFORMER
 
 
+@pytest.mark.slow
 def test_a_leading_stack_axis_is_a_batch_axis_under_nnx():
     params = nnx.state(NnxStack(nnx.Rngs(0)), nnx.Param)
     stacked = {n: v and (3 * v[0], *v[1:]) for n, v in NNX_TRANSFORMER.items()}

@@ -105,6 +105,7 @@ def call():
         yield children.call
 
 
+@pytest.mark.slow
 def test_a_child_answers_raises_dies_or_is_late(call):
     assert call(60.0, max, 1, 2) == 2
     with pytest.raises(ValueError, match="invalid literal"):
@@ -115,6 +116,7 @@ def test_a_child_answers_raises_dies_or_is_late(call):
         call(0.5, time.sleep, 60)
 
 
+@pytest.mark.slow
 def test_a_test_fails_on_a_fault_and_passes_without(call):
     path, test = (
         "muon_optax/scaling.py",
@@ -195,6 +197,7 @@ def test_a_table_has_every_file_in_one_area(monkeypatch):
     assert low < 80.0 < high
 
 
+@pytest.mark.slow
 def test_every_known_equivalent_is_a_mutant():
     paths = {path for path, *_ in score.EQUIVALENT}
     found = {(m.path, m.before, m.after) for p in paths for m in mutants.mutants(ROOT / p)}

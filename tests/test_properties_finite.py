@@ -26,7 +26,7 @@ from muon_optax import SVD, DualNorm, NewtonSchulz, scale_by_muon, theory
 def test_finite_matrices_have_finite_and_bounded_polar_factors(dtype, shape):
     """Whatever their bits, and in half precision too."""
 
-    @examples(25)
+    @examples(15)
     @given(finite_matrices(shape, dtype))
     def law(x):
         found = every_polar(x)
@@ -104,7 +104,7 @@ PLACES = st.dictionaries(
 
 
 @pytest.mark.parametrize("policy", ["skip", "propagate"])
-@examples(12)
+@examples(8)
 @given(PLACES, st.fixed_dictionaries(MOMENTUM), st.integers(0, 2**32 - 1))
 def test_a_broken_gradient_touches_no_other_matrix(policy, places, options, seed):
     """Bit for bit. Under "skip" its own gets no update, keeps its momentum, and is counted."""

@@ -84,7 +84,7 @@ def test_factors_are_as_good_as_lapacks_whatever_the_condition(shape, dtype, con
     """By the SVD, and by products in the direct form of a family that does not collapse."""
     find, unit = polars(shape, dtype, condition, "direct"), min(shape) * jnp.finfo(dtype).eps
 
-    @examples(15)
+    @examples(10)
     @given(conditioned(shape, dtype, condition))
     def law(x):
         for name, u in find(x).items():
@@ -99,7 +99,7 @@ def test_the_gram_form_costs_half_of_the_digits(shape, dtype, condition):
     """4·√eps; of 54000 random matrices the worst had 1.4·√eps."""
     find, root = polars(shape, dtype, condition, "gram"), math.sqrt(jnp.finfo(dtype).eps)
 
-    @examples(15)
+    @examples(10)
     @given(conditioned(shape, dtype, condition))
     def law(x):
         for name, u in find(x).items():
@@ -114,7 +114,7 @@ def test_of_a_singular_matrix_u_is_an_isometry_on_the_range_and_h_positive(shape
     values = st.one_of(st.just(0.0), st.just(1.0), st.floats(0.01, 1))
     unit = min(shape) * float(jnp.finfo(dtype).eps)
 
-    @examples(25)
+    @examples(15)
     @given(with_spectra(shape, dtype, values))
     def law(exact):
         x = jnp.asarray(exact, dtype)

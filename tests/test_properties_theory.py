@@ -35,7 +35,7 @@ def test_an_update_keeps_the_share_of_the_nuclear_norm_that_theory_says(dtype, s
     """Of every matrix that of its own spectrum, and never less than the bound for its rank."""
     known = {k: m for k, m in SPECTRAL.items() if m.normalize in ("frobenius", "schatten4")}
 
-    @examples(12)
+    @examples(8)
     @given(matrices(shape, dtype))
     def law(x):
         found = every_polar(x)

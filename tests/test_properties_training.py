@@ -52,7 +52,7 @@ def test_a_power_of_two_in_all_gradients_changes_no_bit_of_an_update(dtype, data
         assert same_bits(one, other)
 
 
-@examples(8)
+@examples(5)
 @given(
     trees(leaves(MATRICES + OTHERS, ["float32", "complex64"])),
     st.fixed_dictionaries(MOMENTUM),
@@ -141,7 +141,7 @@ class Nothing:
         return jnp.zeros_like(x)
 
 
-@examples(60)
+@examples(40)
 @given(st.dictionaries(st.sampled_from(PATHS), st.sampled_from(SHAPES), max_size=6))
 def test_every_leaf_has_one_optimizer_and_the_plan_says_which(drawn):
     """Or is refused by its name, or none is a matrix: then in the plan as well."""

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -21,8 +22,10 @@ from properties import (
     trees,
     values,
 )
+from tolerances import tolerance
 
 from muon_optax import METHODS, muon, scale_by_muon
+from muon_optax.dims import view_of
 
 DTYPES = ["float16", "bfloat16", "float32", "complex64"]
 
@@ -64,7 +67,7 @@ def check_types(tx, params, grads):
     assert not any(x.weak_type for x in jax.tree.leaves((updates, after)))
 
 
-@examples(40)
+@examples(25)
 @given(
     trees(leaves(MATRICES, DTYPES)),
     st.fixed_dictionaries(MOMENTUM),
@@ -101,6 +104,19 @@ def test_names_nesting_and_neighbours_of_a_leaf_change_no_bit_of_it(tree, option
         alone, state = run(tx, g)
         for one, other in zip(found, (alone[-1], state.mu), strict=True):
             assert same_bits(one, other), leaf
+
+
+@examples(12)
+@given(trees(leaves(MATRICES, ["float32", "complex64"])), st.sampled_from(["jordan", "svd"]))
+def test_updates_are_the_polar_factors_of_the_matrices_that_specs_say(tree, method):
+    grads, method = values(tree), METHODS[method]
+    tx = scale_by_muon(method, beta=0.0, dims=specs(tree))
+    (updates,), _ = run(tx, [grads])
+    for leaf, *pair in zip(*map(jax.tree.leaves, (tree, grads, updates)), strict=True):
+        view = view_of(leaf.spec, "", pair[0])
+        for g, found in zip(*map(view.to_matrices, pair), strict=True):
+            atol = tolerance(method, g.dtype, g.shape)
+            np.testing.assert_allclose(found, method.polar(g), atol=atol)
 
 
 @examples(5)

@@ -145,6 +145,7 @@ def test_what_moves_is_what_the_formula_says(name):
     assert received == pytest.approx(there_and_back + to_replicas, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_compile_once_and_keep_one_copy_of_the_state(kind):
     full = NamedSharding(mesh_of(kind), P("fsdp", "tp"))
@@ -196,6 +197,7 @@ class Counting:
         return self.method.polar(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "spec"),
     [

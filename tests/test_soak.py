@@ -11,6 +11,8 @@ from benchmarks.soak.faults import IS_MATRIX, PARTS, spoil
 from benchmarks.soak.model import LEAVES, init
 from benchmarks.soak.supervisor import Kill
 
+pytestmark = pytest.mark.slow
+
 STEPS, EVERY = 60, 10
 
 

@@ -82,6 +82,7 @@ OURS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", OURS)
 def test_a_job_of_optax_contrib_goes_on_with_ours_through_a_checkpoint(ours, tmp_path):
     theirs, ours = optax.contrib.muon(**RATES), OURS[ours]()

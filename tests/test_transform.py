@@ -188,6 +188,7 @@ def test_a_tree_of_144_leaves_makes_one_call_per_matrix_shape():
     assert found == [(32, 8, 32), (64, 8, 8)]  # up and down, transposed; query, key, value, out
 
 
+@pytest.mark.slow
 def test_a_step_takes_three_kernels_per_leaf():
     """Momentum; what is orthogonalized; slice, factors and parameter. AdamW takes three too."""
     params = jax.eval_shape(lambda: transformer_tree(layers=16, width=8))
