@@ -55,7 +55,7 @@ def scale_by_muon(
       weight_dimension_numbers: Specs as in `muon_optax.dims`; None: all leaves are matrices.
 
     Returns:
-      A transformation whose state is `MuonState(count, mu)`; it holds no coefficients.
+      A transformation whose state is a `MuonState`; it holds no coefficients.
 
     Raises:
       ValueError: If an argument is unknown or out of its range.
