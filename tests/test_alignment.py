@@ -182,6 +182,12 @@ def test_steps_for_are_the_fewest_that_suffice(family, known):
 def test_steps_for_is_none_where_a_family_never_gets_there():
     assert theory.steps_for(1.1, "jordan", delta0=0.9) is None
     assert theory.steps_for(1.001, "you", rank=64) is None  # five stages, no more
+    five = [theory.steps_for(factor, "you", rank=8) for factor in np.linspace(1.02, 1.3, 57)]
+    assert 5 in five  # and no less
+
+
+def test_a_vector_is_a_matrix_with_operations_too():
+    assert theory.flops(((1.5, -0.5),), 1, 3) == theory.flops(((1.5, -0.5),), 3, 1) == 12
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from flax import nnx
 from models import LinenConvNet, LinenTransformer, NnxStack, NnxTransformer, linen_params
 
 from muon_optax import EQUINOX, FLAX, LAYOUTS, MuonDimensionNumbers, Rule
+from muon_optax.checks import LeafError
 from muon_optax.dims import assign, resolve, view_of
 
 SPEC_2D = MuonDimensionNumbers(0, 1)
@@ -600,3 +601,11 @@ def test_every_axis_of_an_array_is_a_product_of_axes_of_its_view(shape):
     if 0 not in shape:  # what an empty axis is the product of says nothing
         assert [math.prod(view.shape[i] for i in axes) for axes in groups] == [*shape]
         assert groups == [(0, 1), (2,)]
+
+
+@pytest.mark.parametrize(
+    "spec", [MuonDimensionNumbers((), (0, 1)), MuonDimensionNumbers((0, 1), ())], ids=str
+)
+def test_each_side_of_a_matrix_has_an_axis(spec):
+    with pytest.raises(LeafError, match="must name an axis each for reduction and output"):
+        view_of(spec, "w", jnp.ones((2, 3)))

@@ -140,6 +140,12 @@ def test_a_flaw_is_told_with_its_interval(stages, found):
         NewtonSchulz(family, len(stages), normalize="aol")
 
 
+def test_every_rounding_of_a_stage_counts_once():
+    """Of 2.9·x by 1 + 1.5·u before and 1 + 3.5·u behind, u half of eps: 3 at eps = 0.0137."""
+    schedule = ((2.9,), (0.5,))
+    assert not flaw(schedule, 0.0134) and "3.00" in flaw(schedule, 0.0140)
+
+
 def test_the_drop_in_refuses_them_too():
     with pytest.raises(ValueError, match=r"turns their sign|may take them to"):
         scale_by_muon(AOL.stages[0], preconditioning="aol")
