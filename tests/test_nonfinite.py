@@ -46,6 +46,7 @@ def others(name):
     return masks
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("poison", [NAN, INF, -INF])
 @pytest.mark.parametrize("name", HIT)
 def test_a_broken_matrix_is_skipped_and_keeps_its_momentum(name, poison):

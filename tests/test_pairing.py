@@ -37,6 +37,7 @@ def along(method, x):
     return (y * x).sum((-2, -1)) / np.linalg.norm(x, axis=(-2, -1))
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("form", ["direct", "gram"])
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "svd"])

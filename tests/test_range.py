@@ -92,6 +92,7 @@ def test_updates_of_small_gradients_are_those_of_others_to_the_bit(dtype):
     np.testing.assert_array_equal(wide(found), wide(expected))
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("heavy_ball", [True, False])
 @pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize("name", FINITE)
