@@ -60,15 +60,19 @@ def test_what_is_no_python_or_the_same_program_is_no_mutant(module):
     assert not [*mutants.mutants(module)]
 
 
-def traced(lines, seconds, failed=()):
-    return Traces(seconds, list(failed), {"half.py": lines})
+def traced(lines, seconds):
+    return Traces(seconds, [], {"half.py": lines})
 
 
-def test_a_line_is_judged_by_those_who_execute_it_and_pass(module):
-    lines = {11: {"a", "b", "c"}, 10: {"a", "b", "c", "d"}}
-    made = traced(lines, dict.fromkeys("abcd", 1.0), failed="b")
+def test_a_line_is_judged_by_those_who_execute_it_and_pass_without_a_fault(module):
+    made = Traces()
+    lines = {"11": [0, 1, 2], "10": [0, 1, 2, 3], "1": [-1]}
+    seconds = dict.fromkeys("abcd", 1.0)
+    made.add({"seconds": seconds, "failed": ["b"], "lines": {"half.py": lines}})
+    assert made.failed == ["b"]
     assert made.tests("half.py", 11) == ["a", "c"]
     assert made.tests("half.py", 12) == []
+    assert made.lines["half.py"][1] == {""}
 
 
 @pytest.mark.parametrize(("line", "expected"), [(5, ["elsewhere", "half"]), (8, ["half"])])
@@ -77,6 +81,13 @@ def test_what_an_import_executes_is_judged_by_those_who_use_what_has_it(module, 
     lines = {5: {""}, 8: {""}, 10: {"half"}, 16: {"elsewhere"}}
     made = traced(lines, {"half": 2.0, "elsewhere": 1.0})
     assert made.tests("half.py", line) == expected
+
+
+def test_a_module_of_data_is_judged_by_those_who_use_its_folder(module):
+    module.with_name("data.py").write_text("SIDES = 2\n")
+    lines = {"data.py": {1: {""}}, "half.py": {10: {"near"}}, "other/far.py": {1: {"far"}}}
+    made = Traces({"near": 1.0, "far": 1.0}, [], lines)
+    assert made.tests("data.py", 1) == ["near"]
 
 
 def test_the_cheapest_of_each_function_come_first_until_the_budget_is_spent(module):

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.mutation import children, suite
@@ -19,7 +20,7 @@ BUDGET = 45.0  # seconds of tests for one mutant
 
 @dataclass
 class Traces:
-    """Every test's seconds, and line by line the tests that execute it, "" for an import."""
+    """Seconds of tests that can judge, and who executes each line, "" where an import does."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
@@ -27,7 +28,8 @@ class Traces:
 
     def add(self, found: dict) -> None:
         names = [*found["seconds"], ""]  # the last, by -1, is an import
-        self.seconds |= found["seconds"]
+        failed = set(found["failed"])  # without a fault: they judge nothing
+        self.seconds |= {test: s for test, s in found["seconds"].items() if test not in failed}
         self.failed += found["failed"]
         for path, lines in found["lines"].items():
             mine = self.lines.setdefault(path, defaultdict(set))
@@ -39,18 +41,21 @@ class Traces:
         executed = self.lines.get(path, {})
         for number, (start, end) in enumerate(_around(ROOT / path, line)):
             found = set().union(*(executed.get(n, ()) for n in range(start, end + 1)))
-            if tests := found - {"", *self.failed}:
-                return list(self._affordable(tests))
+            if not found.isdisjoint(self.seconds):
+                return list(self._affordable(found))
             if number and not found:  # the whole statement
-                break
-        return []
+                return []
+        # A module of nothing but data: whoever uses its folder.
+        folder = Path(path).parent
+        near = (xs.values() for name, xs in self.lines.items() if Path(name).parent == folder)
+        return list(self._affordable(set().union(*chain.from_iterable(near))))
 
-    def _affordable(self, tests: Iterable[str]) -> Iterator[str]:
+    def _affordable(self, found: set[str]) -> Iterator[str]:
         """The cheapest of each function, then the next of each, while they are paid for."""
         turns, ranked, left = Counter(), [], BUDGET
-        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+        for seconds, test in sorted((self.seconds[x], x) for x in found & self.seconds.keys()):
             function = test.partition("[")[0]
-            ranked.append((turns[function], self.seconds[test], test))
+            ranked.append((turns[function], seconds, test))
             turns[function] += 1
         for number, (_, seconds, test) in enumerate(sorted(ranked)):
             left -= seconds
