@@ -13,8 +13,9 @@ from benchmarks.mutation import children, suite
 from benchmarks.record import ROOT
 from benchmarks.store import remembered
 
-# They read sources and pages, start processes, or measure time: no line here is theirs.
-APART = ("test_layout", "test_docs", "test_scripts", "test_processes", "test_benchmarks")
+# They read sources or pages, start processes, or measure time: what they execute says little.
+APART = ("benchmarks", "determinism", "docs", "faults", "layout", "mutation", "processes")
+APART += ("safety", "scripts", "soak")
 BUDGET = 45.0  # seconds of tests for one mutant
 
 
@@ -91,7 +92,8 @@ def traces(files: Sequence[str]) -> Traces:
 
 def test_files() -> list[str]:
     """Those that take part, the longest first; a module's doctest is one."""
-    tests = [path for path in (ROOT / "tests").glob("test_*.py") if path.stem not in APART]
+    apart = {f"test_{name}.py" for name in APART}
+    tests = [path for path in (ROOT / "tests").glob("test_*.py") if path.name not in apart]
     documented = [p for p in (ROOT / suite.PACKAGE).rglob("*.py") if ">>>" in p.read_text()]
     longest = sorted(tests, key=lambda path: -path.stat().st_size)
     return [path.relative_to(ROOT).as_posix() for path in longest + sorted(documented)]
