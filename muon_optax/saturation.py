@@ -32,4 +32,6 @@ def narrowed(x: Array, dtype: DTypeLike) -> Array:
     Returns:
       x's shape.
     """
+    if x.dtype == dtype:  # and leave alone where on a mesh it lies
+        return x
     return saturated(x, dtype, jnp.isfinite(x)).astype(dtype)

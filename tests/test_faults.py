@@ -4,9 +4,6 @@ import ast
 
 import pytest
 
-pytest.importorskip("cosmic_ray")
-pytest.importorskip("coverage")
-
 from benchmarks.faults.planting import FAULTS, faulty, known_tests, named_tests
 
 

@@ -8,9 +8,6 @@ from unittest import mock
 
 import pytest
 
-pytest.importorskip("cosmic_ray", reason="it comes with the extra mutation")
-pytest.importorskip("coverage", reason="it comes with the extra mutation")
-
 from benchmarks.mutation import children, mutants, score, selection, suite, tables
 from benchmarks.mutation.mutants import Mutant
 from benchmarks.mutation.selection import Traces
