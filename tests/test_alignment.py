@@ -12,6 +12,7 @@ from reference import matrix_products
 
 from muon_optax import NewtonSchulz, theory
 from muon_optax.coefficients import FAMILIES, minimax, taylor
+from muon_optax.theory.alignment import alignment_of_equals
 
 RANKS = (4, 16, 64, 256, 768, 1024, 4096)
 PLAIN = minimax(8, 1e-3)
@@ -177,6 +178,17 @@ def test_steps_for_are_the_fewest_that_suffice(family, known):
     assert theory.certificate(family.schedule(q), **known).factor <= 1.2
     if q > 1:
         assert theory.certificate(family.schedule(q - 1), **known).factor > 1.2
+
+
+@pytest.mark.parametrize("normalize", ["frobenius", "schatten4"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_equal_singular_values_keep_no_less_than_the_bound(name, normalize):
+    """So that `steps_for` passes over no steps that suffice."""
+    schedule = FAMILIES[name].schedule(5)
+    found = alignment_of_equals(schedule, 12, normalize)
+    each = [theory.alignment(schedule, np.ones(k), normalize) for k in range(1, 13)]
+    assert found == pytest.approx(min(each), rel=1e-9)
+    assert theory.alignment_bound(schedule, 12, normalize) <= found + 2e-6
 
 
 def test_steps_for_is_none_where_a_family_never_gets_there():

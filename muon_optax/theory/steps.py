@@ -4,7 +4,8 @@ from numpy.typing import ArrayLike
 
 from muon_optax.coefficients import Coefficients, Schedule, find_family
 from muon_optax.polynomials import power_products
-from muon_optax.theory.alignment import Norm, certificate
+from muon_optax.theory.alignment import Norm, alignment_of_equals, certificate
+from muon_optax.theory.scalar import image
 
 _MOST_STEPS = 64
 
@@ -104,8 +105,13 @@ def steps_for(
     family = find_family(family)
     most = len(family.stages) if family.tail == "fixed" else _MOST_STEPS
     for q in range(1, most + 1):
+        schedule = family.schedule(q)
+        if rank is not None:  # most q are told at once not to suffice
+            s = image(schedule, 0.0)[1]
+            if s > factor * alignment_of_equals(schedule, rank, normalize):
+                continue
         known = certificate(
-            family.schedule(q),
+            schedule,
             rank=rank,
             delta0=delta0,
             singular_values=singular_values,
