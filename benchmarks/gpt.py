@@ -25,7 +25,7 @@ def main(smoke: bool = False) -> None:
     made_by = provenance()
     config = Config(optimizers=OPTIMIZERS, out=folder() / "gpt")
     if smoke:
-        config = replace(config, optimizers=OPTIMIZERS[1:], **SMALL)
+        config = replace(config, optimizers=OPTIMIZERS[-1:], **SMALL)
     sweep = train_all(replace(config, sweep=not smoke))
     tuned = replace(
         config,

@@ -1,5 +1,6 @@
 """Fixtures of the whole suite."""
 
+import gc
 import inspect
 import os
 from importlib.metadata import version
@@ -8,6 +9,8 @@ from importlib.util import find_spec
 # Most of the suite's time is XLA's, compiling; what it then runs takes milliseconds. With 0 in
 # the environment the machine code is what users get.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Where in the source an operation was written costs 3 % of the time, and no test asks.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # For the workers, which inherit it: LAPACK's threads gain nothing on small matrices, and spin
 # where the workers share the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,6 +31,8 @@ import hypothesis
 import jax
 import optax.contrib
 import pytest
+
+gc.set_threshold(50_000)  # JAX's traces are many small objects; looking at them is 3 %, too
 
 collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
 if not (find_spec("cosmic_ray") and find_spec("coverage")):  # the extra mutation

@@ -70,6 +70,7 @@ def test_sgds_gradient_is_within_its_bound_for_every_seed(where, x64):
     assert float(seen.gradient.mean(1).max()) <= theory.sgdm_bound(p, eta, beta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PROBLEMS)
 def test_the_constants_of_the_problems_bound_what_they_say(where, x64):
     problem, rng = PROBLEMS[where](), np.random.default_rng(3)

@@ -94,6 +94,7 @@ def plain(dims, weight_decay=0.0):
     return ten_steps(tx)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_ten_steps_equal_optax_contrib(setting):
     settings = {"learning_rate": 0.02, "muon_weight_dimension_numbers": DIMS}

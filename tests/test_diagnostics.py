@@ -169,6 +169,7 @@ class _Unchanged:
         return x
 
 
+@pytest.mark.slow
 def test_recording_runs_in_a_jitted_scan_with_one_structure():
     tx = muon(0.02, record_every=4, adam_learning_rate=1e-3, dims=DIMS | {"bias": None})
     plain = muon(0.02, adam_learning_rate=1e-3, dims=DIMS | {"bias": None})

@@ -135,6 +135,7 @@ def test_a_test_fails_on_a_fault_and_passes_without(call):
         call(120.0, suite.verdict, tests, "muon_optax/none.py", source)
 
 
+@pytest.mark.slow
 def test_a_trace_says_who_executes_what(call):
     found = call(120.0, suite.trace, "tests/test_scaling.py")
     source = (ROOT / "muon_optax/scaling.py").read_text().splitlines()

@@ -90,6 +90,7 @@ def test_every_method_skips_alike(name):
     assert not any(leaf.any() for leaf in jax.tree.leaves((updates, state.mu)))
 
 
+@pytest.mark.slow
 def test_a_momentum_that_is_broken_already_is_counted_at_every_step():
     tx = scale_by_muon(dims=DIMS, on_nonfinite="skip")
     state = tx.init(tree(0))
@@ -114,6 +115,7 @@ def test_where_all_is_finite_nothing_is_skipped():
     assert int(state.skipped) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_matrices_are_skipped_alike_on_a_mesh(kind):
     mesh = jax.make_mesh(

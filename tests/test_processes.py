@@ -120,8 +120,8 @@ def test_two_processes_of_four_devices_train_as_one_device(alone, killed):
 
 @pytest.mark.parametrize(
     ("count", "devices", "mesh"),
-    [(4, 2, "data=2,fsdp=2,tensor=2"), (1, 4, "fsdp=4"), (1, 1, "")],
-    ids=["four processes of two devices", "four devices", "one device"],
+    [(4, 1, "fsdp=2,tensor=2"), (1, 1, "")],
+    ids=["four processes", "one device"],
 )
 def test_a_killed_run_goes_on_elsewhere(alone, killed, tmp_path, count, devices, mesh):
     step, _ = last(killed)

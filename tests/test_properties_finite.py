@@ -21,6 +21,7 @@ from reference import singular_values
 from muon_optax import SVD, DualNorm, NewtonSchulz, scale_by_muon, theory
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("dtype", "shape"), KINDS, ids=str)
 def test_finite_matrices_have_finite_and_bounded_polar_factors(dtype, shape):
@@ -68,6 +69,7 @@ def test_finite_gradients_give_finite_updates_and_momenta(dtype, data):
     check_finite(grads, data.draw(st.fixed_dictionaries(MOMENTUM)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy_ball", [True, False])
 @pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

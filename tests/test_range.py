@@ -1,5 +1,6 @@
 """A whole step from tiny to huge gradients: nothing depends on the scale, all stays finite."""
 
+from itertools import product
 from typing import get_args
 
 import jax
@@ -51,8 +52,9 @@ def power_below(dtype):
     return jnp.asarray(2.0, jnp.finfo(dtype).dtype) ** (jnp.finfo(dtype).maxexp - 1)
 
 
-@pytest.mark.parametrize("nesterov", [True, False])
-@pytest.mark.parametrize("name", ["jordan", "fast", "svd"])
+@pytest.mark.parametrize(
+    ("name", "nesterov"), [("jordan", True), ("jordan", False), ("fast", True), ("svd", True)]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_updates_of_the_largest_gradients_are_those_of_others_to_the_bit(dtype, name, nesterov):
     grads = gradients(dtype)
@@ -92,10 +94,14 @@ def test_updates_of_small_gradients_are_those_of_others_to_the_bit(dtype):
     np.testing.assert_array_equal(wide(found), wide(expected))
 
 
+# Every method after the usual momentum; after every other one, the two kinds of methods: those
+# whose result has no scale, and those for which the momentum's is kept.
+AFTER = [(name, True, False) for name in FINITE]
+AFTER += product(("jordan", "with eps"), (True, False), (True, False))
+
+
 @pytest.mark.device
-@pytest.mark.parametrize("heavy_ball", [True, False])
-@pytest.mark.parametrize("bias_correction", [True, False])
-@pytest.mark.parametrize("name", FINITE)
+@pytest.mark.parametrize(("name", "bias_correction", "heavy_ball"), dict.fromkeys(AFTER))
 def test_finite_gradients_give_finite_updates_and_states(name, bias_correction, heavy_ball):
     rng = np.random.default_rng(0)
     tx = scale_by_muon(FINITE[name], heavy_ball=heavy_ball, bias_correction=bias_correction)
@@ -155,7 +161,7 @@ def test_a_small_gradient_still_feels_an_eps():
     np.testing.assert_allclose(found, NewtonSchulz(eps=1.0).polar(x), atol=485 * 1.2e-7)
 
 
-@pytest.mark.parametrize("beta", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("beta", [0.5, 0.999])
 @pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize("heavy_ball", [True, False])
 @pytest.mark.parametrize("name", ["jordan", "with eps", "dual norm"])

@@ -108,6 +108,7 @@ def shared(kind, name):
     return compiled.as_text(), updates, state, shardings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), EACH)
 def test_eight_devices_give_the_updates_of_one(kind, name):
     _, updates, state, shardings = shared(kind, name)
@@ -618,6 +619,7 @@ def test_the_direct_form_makes_no_team():
     close(found, expected, within=1e-6)
 
 
+@pytest.mark.slow
 def test_float64_travels_as_it_is(x64):
     """However few digits the products keep: bfloat16 has not its range."""
     x = jax.random.normal(jax.random.key(0), (16, 32), jnp.float64) * 1e-60

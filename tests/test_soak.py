@@ -6,25 +6,21 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.soak import soak
+from benchmarks.soak import main
 from benchmarks.soak.faults import IS_MATRIX, PARTS, spoil
 from benchmarks.soak.model import LEAVES, init
-from benchmarks.soak.supervisor import Kill
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY = 60, 10
-
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """Killed as soon as a write begins."""
-    return soak(tmp_path_factory.mktemp("soak"), STEPS, EVERY, [Kill(25, True, 0.0)])
+def found():
+    return main(smoke=True)
 
 
 def test_a_killed_run_has_the_bits_of_one_that_was_not(found):
     digests = found["digests"]
-    assert digests["equal"] == digests["compared"] > STEPS // EVERY
+    assert digests["equal"] == digests["compared"] > found["steps"] // found["every"]
     assert found["ends"]["killed"] == found["ends"]["alone"]
 
 
@@ -35,7 +31,8 @@ def test_a_torn_checkpoint_is_passed_over_for_the_newest_whole_one(found):
 
 def test_a_kill_during_a_write_costs_two_intervals_at_most(found):
     (kill,) = found["kills"]
-    assert EVERY <= kill["last"] - kill["begins"] <= 2 * EVERY  # a write waits for the last
+    every = found["every"]
+    assert every <= kill["last"] - kill["begins"] <= 2 * every  # a write waits for the last
 
 
 def test_all_that_is_not_finite_is_skipped_and_nothing_else(found):

@@ -74,14 +74,17 @@ def curves(alone: Life) -> dict:
     }
 
 
-def main(smoke: bool = False) -> None:
-    """Twenty thousand steps and two dozen kills; keep what they show."""
+def main(smoke: bool = False) -> dict:
+    """Twenty thousand steps and two dozen kills; keep what they show.
+
+    With `smoke`, sixty steps, and one kill as soon as a write begins.
+    """
     jax.config.update("jax_platforms", "cpu")  # where the same program gives the same bits
     made_by = provenance()
-    steps, every, kills = (60, 10, 1) if smoke else (20_000, 100, 24)
+    steps, every = (60, 10) if smoke else (20_000, 100)
+    plan = [Kill(25, True, 0.0)] if smoke else planned(steps, every, 24)
     with tempfile.TemporaryDirectory() as folder:
-        measured = soak(Path(folder), steps, every, planned(steps, every, kills))
-    if smoke:
-        print(measured)
-    else:
+        measured = soak(Path(folder), steps, every, plan)
+    if not smoke:
         save("soak", made_by, measured)
+    return measured
