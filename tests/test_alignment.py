@@ -189,6 +189,8 @@ def test_equal_singular_values_keep_no_less_than_the_bound(name, normalize):
     each = [theory.alignment(schedule, np.ones(k), normalize) for k in range(1, 13)]
     assert found == pytest.approx(min(each), rel=1e-9)
     assert theory.alignment_bound(schedule, 12, normalize) <= found + 2e-6
+    large = alignment_of_equals(schedule, 10**9, normalize)
+    assert theory.alignment_bound(schedule, 10**9, normalize) <= large + 2e-6
 
 
 def test_steps_for_is_none_where_a_family_never_gets_there():
@@ -215,6 +217,7 @@ def test_a_vector_is_a_matrix_with_operations_too():
         (lambda: theory.certificate((), delta0=1.5), "delta0=1.5"),
         (lambda: theory.flops((), 0, 3), "m=0, n=3; use positive sides"),
         (lambda: theory.steps_for(1.0, "jordan", rank=4), "factor=1.0; use a number above 1"),
+        (lambda: theory.steps_for(1.1, "jordan", rank=4, delta0=0.5), "'rank', 'delta0'"),
         (lambda: theory.steps_for(1.1, "jordann", rank=4), "unknown family 'jordann'"),
     ],
 )

@@ -120,10 +120,12 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
 
 def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
     """`min_k P(k^(-1/2))`: of k ≤ rank equal values. `alignment_bound` is lower, and slower."""
+    # Any of the k serve, and a million need not be tried.
     power = _power(normalize)
     _check_rank(rank)
+    sizes = np.unique(np.geomspace(1, rank, 1024).round())
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(scalar_map(schedule, np.arange(1, rank + 1) ** (-1.0 / power)).min())
+        return float(scalar_map(schedule, sizes ** (-1.0 / power)).min())
 
 
 def certificate(
@@ -157,10 +159,7 @@ def certificate(
 
     Source: docs/theory.md, section 3; for `delta0` Kim & Oh, arXiv 2601.19156, Theorem 2.
     """
-    known = {"rank": rank, "delta0": delta0, "singular_values": singular_values}
-    given = [name for name, value in known.items() if value is not None]
-    if len(given) != 1:
-        raise ValueError(f"given: {given or 'nothing'}; pass exactly one of {list(known)}")
+    check_one_is_given(rank=rank, delta0=delta0, singular_values=singular_values)
     if rank is not None:
         low, high = image(schedule, 0.0)
         a = alignment_bound(schedule, rank, normalize)
@@ -174,6 +173,13 @@ def certificate(
     values = scalar_map(schedule, _normalized(singular_values, normalize))
     a = alignment(schedule, singular_values, normalize)
     return Certificate(a, float(np.abs(values).max()))
+
+
+def check_one_is_given(**known: ArrayLike | None) -> None:
+    """Refuse to guess which of several descriptions of a momentum is meant."""
+    given = [name for name, value in known.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"given: {given or 'nothing'}; pass exactly one of {list(known)}")
 
 
 def _highest_minimum(values: NDArray, slopes: NDArray) -> float:

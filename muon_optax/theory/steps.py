@@ -4,7 +4,12 @@ from numpy.typing import ArrayLike
 
 from muon_optax.coefficients import Coefficients, Schedule, find_family
 from muon_optax.polynomials import power_products
-from muon_optax.theory.alignment import Norm, alignment_of_equals, certificate
+from muon_optax.theory.alignment import (
+    Norm,
+    alignment_of_equals,
+    certificate,
+    check_one_is_given,
+)
 from muon_optax.theory.scalar import image
 
 _MOST_STEPS = 64
@@ -102,6 +107,7 @@ def steps_for(
     """
     if not factor > 1.0:
         raise ValueError(f"factor={factor}; use a number above 1, such as 1.1")
+    check_one_is_given(rank=rank, delta0=delta0, singular_values=singular_values)
     family = find_family(family)
     most = len(family.stages) if family.tail == "fixed" else _MOST_STEPS
     for q in range(1, most + 1):
