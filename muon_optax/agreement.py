@@ -21,7 +21,7 @@ def check_agreement(updates: Any, params: Any) -> None:
 
     Raises:
       ValueError: If leaves are missing or unknown; all are named.
-      LeafError: If a leaf has another shape.
+      LeafError: If a leaf has another shape, or is complex where its parameter is not.
     """
     if params is None:
         return
@@ -43,6 +43,9 @@ def check_agreement(updates: Any, params: Any) -> None:
         check_float_array(name, x)
         if x.shape != known[name].shape:
             problem = f"a gradient for a parameter of shape {known[name].shape}"
+            raise LeafError(name, x, problem)
+        if jnp.iscomplexobj(x) and not jnp.iscomplexobj(known[name]):
+            problem = "a gradient for a real parameter; pass its real part"
             raise LeafError(name, x, problem)
 
 
@@ -86,13 +89,14 @@ def held(
     if not absent:
         return updates, state
 
-    shapes = {path: x.shape for path, x in jax.tree.leaves_with_path(params)}
+    known = dict(jax.tree.leaves_with_path(params))
 
     def stays(path: KeyPath, leaf: Array) -> bool:
-        """Whether a state's leaf is such a parameter's: its shape, and the end of its path."""
+        """Whether a state's leaf is such a parameter's, by the end of its path."""
         ends = (path[start:] for start in range(len(path) + 1))
-        owner = next((end for end in ends if end in shapes), None)
-        return owner in absent and leaf.shape == shapes[owner]
+        owner = next((end for end in ends if end in known), None)
+        # A number is a count, or a rate of the same name, unless the parameter is one.
+        return owner in absent and (jnp.ndim(leaf) > 0 or jnp.ndim(known[owner]) == 0)
 
     updates = jax.tree.map_with_path(
         lambda path, u: jnp.zeros_like(u) if path in absent else u, updates

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from muon_optax import muon
+from muon_optax.checks import LeafError
 from muon_optax.compat import muon as contrib_muon
 
 # One path is the end of another.
@@ -104,6 +105,20 @@ def test_finite_gradients_stay_finite_in_a_narrower_dtype():
     assert all(jnp.isfinite(u).all() for u in jax.tree.leaves(updates))
 
 
+def test_a_factored_state_stays_too():
+    """Whose rows and columns have the parameter's path, but not its shape."""
+    tx = muon(0.1, fallback=optax.adafactor(0.1, min_dim_size_to_factor=2))
+    params = {"embedding": jnp.ones((4, 6)), "kernel": jnp.eye(3)}
+    _, before = tx.update(params, tx.init(params), params)
+    _, after = tx.update({**params, "embedding": None}, before, params)
+    shapes = set()
+    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after)):
+        if getattr(path[-1], "key", None) == "embedding":
+            np.testing.assert_array_equal(new, old)
+            shapes.add(old.shape)
+    assert {(4,), (6,)} <= shapes
+
+
 def test_a_bare_array_and_a_number_that_a_parameter_shares_its_name_with():
     x, tx = jnp.eye(3), muon(0.1, dims="in out")
     _, before = tx.update(x, tx.init(x), x)
@@ -117,6 +132,15 @@ def test_a_bare_array_and_a_number_that_a_parameter_shares_its_name_with():
     _, state = tx.update({**params, "b1": None}, state, params)
     rate = state.inner_states["adam"].inner_state.hyperparams["b1"]
     assert float(rate) == pytest.approx(0.91)
+
+
+def test_a_complex_gradient_of_a_real_parameter_is_refused():
+    """Else its imaginary part would be lost."""
+    bias = 1j * PARAMS["bias"]
+    with pytest.raises(
+        LeafError, match=r"leaf 'bias'.*for a real parameter; pass its real part"
+    ):
+        TX.update({**PARAMS, "bias": bias}, TX.init(PARAMS), PARAMS)
 
 
 def test_adam_moves_float16_as_it_does_float32():
