@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax.checks import check_schedulable
+from muon_optax.saturation import saturated
 
 _Mask = Any | Callable[[optax.Params], Any] | None
 
@@ -171,7 +172,9 @@ def _each(
 
         def wide(u: Array, w: Array) -> Array:
             dtype = jnp.promote_types(jnp.promote_types(u.dtype, w.dtype), jnp.float32)
-            return decayed(u.astype(dtype), w.astype(dtype), decay).astype(u.dtype)
+            found = decayed(u.astype(dtype), w.astype(dtype), decay)
+            finite = jnp.isfinite(u) & jnp.isfinite(w)
+            return saturated(found, u.dtype, finite).astype(u.dtype)
 
         return jax.tree.map(wide, updates, params), state
 

@@ -21,7 +21,7 @@ from muon_optax.polar import (
     is_scale_invariant,
     polar_all,
 )
-from muon_optax.saturation import narrowed
+from muon_optax.saturation import narrowed, saturated
 from muon_optax.scaling import shape_factor
 from muon_optax.sharding import (
     Shardings,
@@ -165,7 +165,7 @@ def scale_by_shape(
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
 
     Returns:
-      A stateless transformation.
+      A stateless transformation; a number beyond the largest of its dtype becomes that.
 
     Raises:
       ValueError: If the rule is unknown; at `init` and `update`, if a leaf is no matrix
@@ -254,5 +254,7 @@ def _polar(
 def _scaled(rule: str, x: Array, view: MatrixView) -> Array:
     factors = [shape_factor(rule, fan_in, fan_out) for _, fan_in, fan_out in view.sides]
     if len(set(factors)) == 1 or x.size == 0:
-        return factors[0] * x
-    return jnp.asarray(view.of_parts(factors, x.shape), x.dtype) * x
+        factor = factors[0]
+    else:
+        factor = jnp.asarray(view.of_parts(factors, x.shape), x.dtype)
+    return saturated(factor * x, x.dtype, jnp.isfinite(x))

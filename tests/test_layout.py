@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "muon_optax.stacking": set(),
     "muon_optax.scaling": set(),
     "muon_optax.planning": {"alias", "checks", "dims", "planning", "polar", "scaling"},
-    "muon_optax.decay": {"checks"},
+    "muon_optax.decay": {"checks", "saturation"},
     "muon_optax.attention": {"checks"},
     "muon_optax.neurons": {"checks", "dims", "sharding"},
     "muon_optax.agreement": {"checks", "saturation"},

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muon_optax import METHODS, DualNorm, NewtonSchulz, muon, scale_by_muon
+from muon_optax import METHODS, DualNorm, NewtonSchulz, muon, scale_by_muon, scale_by_shape
 from muon_optax.polar.normalize import Normalization
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
@@ -111,6 +111,18 @@ def test_finite_gradients_give_finite_updates_and_states(name, bias_correction, 
     grads = jnp.asarray(sizes * rng.choice([-1, 1], sizes.shape), "float32")
     updates, state = run(tx, grads)
     assert jnp.isfinite(updates).all() and jnp.isfinite(state.mu).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_whole_muon_stays_finite_at_a_rate_of_one(dtype):
+    """Behind the polar step a factor of the shape and the decay make numbers larger still."""
+    w = jnp.full((4, 16), largest(dtype), dtype)
+    tx = muon(1.0, DualNorm(), weight_decay=2.0, dims="in out")
+    updates, _ = tx.update(w, tx.init(w), w)
+    np.testing.assert_array_equal(wide(updates), -float(largest(dtype)))
+    alone = scale_by_shape()
+    found, _ = alone.update(w, alone.init(w))
+    np.testing.assert_array_equal(wide(found), float(largest(dtype)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
