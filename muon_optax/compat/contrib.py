@@ -62,7 +62,9 @@ def scale_by_muon(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> tx, theirs = scale_by_muon(), optax.contrib.scale_by_muon()
+      >>> spec = optax.contrib.MuonDimensionNumbers()
+      >>> tx = scale_by_muon(weight_dimension_numbers=spec)
+      >>> theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=spec)
       >>> g = jnp.array([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
       >>> ours, expected = (t.update(g, t.init(g))[0] for t in (tx, theirs))
       >>> bool(jnp.abs(ours - expected).max() < 1e-6)
