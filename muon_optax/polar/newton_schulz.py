@@ -188,7 +188,7 @@ class NewtonSchulz:
 
     def _check_pairing(self) -> None:
         named = self.compute_dtype not in (None, "input")
-        dtype = self.compute_dtype if named else "float32"
+        dtype = jax.dtypes.canonicalize_dtype(self.compute_dtype if named else "float32")
         eps = float(jnp.finfo(dtype).eps)
         if found := flaw(self.schedule, eps):
             family = find_family(self.coefficients)

@@ -21,9 +21,9 @@ _MARGINS = (1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.3, 1.5)
 def flaw(schedule: Schedule, eps: float) -> str:
     """What a schedule may do that no polar factor does, were all roundings of it to conspire.
 
-    They move a singular value as they move a number: so of a matrix of rank one, in the direct
-    form. Of others they might in theory do more, by the root of a side; none is known where
-    they did.
+    As if the largest singular value were a number by itself. A matrix's entries are rounded one
+    by one, which may do more: with margins that are barely enough, matrices of rank one were
+    seen to turn. None did with those that `remedy` names, or in `METHODS`.
 
     Args:
       schedule: Stages, first applied first.
