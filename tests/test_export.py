@@ -24,7 +24,8 @@ FORMS = METHODS | {
     "dual norm": DualNorm(),
     **{f"rounded as {order}": RoundedNewtonSchulz(order) for order in ("torch", "keller")},
 }
-ALIKE = {"taylor2", "you"}  # Jordan's program, with other numbers
+# Other polynomials, for time in one dtype only.
+ALIKE = {name for name in METHODS if name not in ("jordan", "near_exact", "svd")}
 REAL_ONLY = {form for form in FORMS if form.startswith("rounded")}
 
 

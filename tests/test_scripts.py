@@ -61,20 +61,15 @@ def test_the_quickstart_learns_in_forty_lines(run):
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_the_gpt_prints_a_table_and_saves_a_picture(run, tmp_path):
+def test_the_gpt_takes_any_method_and_size_prints_a_table_and_saves_a_picture(run, tmp_path):
     small = {"steps": 20, "width": 32, "layers": 1, "context": 32, "batch": 8}
-    said = run("examples/train_gpt.py", *flags(small), "--seeds", 0, 1, "--out", tmp_path)
+    options = ("--method", "svd", "--seeds", 0, 1, "--out", tmp_path)
+    said = run("examples/train_gpt.py", *flags(small), *options)
     assert "AdamW (seed 1)" in said and "Muon (seed 0)" in said
     curves = json.loads((tmp_path / "curves.json").read_text())
     assert [c["optimizer"] for c in curves] == ["adamw", "muon"] * 2
     assert all(c["loss"][-1] < c["loss"][0] for c in curves)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
-
-
-def test_the_gpt_takes_any_polar_method_and_size(run, tmp_path):
-    small = {"steps": 2, "eval_every": 1, "width": 32, "context": 16, "batch": 2}
-    options = ["--method", "svd", "--optimizers", "muon"]
-    run("examples/train_gpt.py", *flags(small), *options, "--out", tmp_path)
 
 
 def test_the_digits_learn_with_convolutions_on_muon(run, tmp_path):
