@@ -11,6 +11,9 @@ from jax.tree_util import KeyPath
 from muon_optax.checks import LeafError, check_float_array, path_name
 from muon_optax.saturation import narrowed
 
+# What optax.inject_hyperparams calls its rates, which may have a parameter's name.
+_INJECTED = ("hyperparams", "hyperparams_states")
+
 
 def check_agreement(updates: Any, params: Any) -> None:
     """Refuse gradients that lack a leaf, have one too many, or one of another shape.
@@ -93,10 +96,12 @@ def held(
 
     def stays(path: KeyPath, leaf: Array) -> bool:
         """Whether a state's leaf is such a parameter's, by the end of its path."""
+        if any(getattr(key, "name", None) in _INJECTED for key in path):
+            return False
         ends = (path[start:] for start in range(len(path) + 1))
         owner = next((end for end in ends if end in known), None)
-        # A number is a count, or a rate of the same name, unless the parameter is one.
-        return owner in absent and (jnp.ndim(leaf) > 0 or jnp.ndim(known[owner]) == 0)
+        # All paths end like a bare array's, which is empty: those of counts, too.
+        return owner in absent and (owner != () or jnp.ndim(leaf) > 0)
 
     updates = jax.tree.map_with_path(
         lambda path, u: jnp.zeros_like(u) if path in absent else u, updates
