@@ -28,6 +28,10 @@ FORMS = METHODS | {
 ALIKE = {name for name in METHODS if name not in ("jordan", "near_exact", "svd")}
 REAL_ONLY = {form for form in FORMS if form.startswith("rounded")}
 
+# Of a product in a program: its precision, and the dtypes of an operand and of the result.
+TENSOR = r"tensor<[\dx]*x([a-z].*?>?)>"
+PRODUCT = rf"dot_general .*precision = \[(.*?)\] : \({TENSOR}, .*-> {TENSOR}"
+
 
 def tree(dtype):
     """Every kind of view, with matrices of two sizes: each is a program of its own.
@@ -65,7 +69,8 @@ def test_an_update_is_lowered_for_accelerators(dtype, form, x64, monkeypatch):
     assert shapes(updates) == shapes(params)
     if isinstance(FORMS[form], NewtonSchulz):
         operands = NAMES[FORMS[form].plan((44, 44), dtype).dtype]
-        wide = NAMES[jnp.promote_types(dtype, "float32").name]  # of vectors, for a norm
-        program = exported.mlir_module()
-        products = re.findall(r"dot_general .*: \(tensor<[\dx]*x([a-z][^,]*)>,", program)
-        assert operands in products and {*products} <= {operands, wide}
+        products = re.findall(PRODUCT, exported.mlir_module())
+        assert operands in {given for _, given, _ in products}
+        for precision, given, found in products:
+            assert precision == "HIGHEST, HIGHEST"
+            assert found == ("f32" if given in ("f16", "bf16") else given)

@@ -109,6 +109,18 @@ def test_published_families_are_taken_in_float32_at_every_length(family):
         NewtonSchulz(family, steps, compute_dtype="float32")
 
 
+def test_float64_that_is_not_there_is_judged_as_float32():
+    """Without jax_enable_x64. The stage turns the sign at 1 + 1e-8."""
+    barely = Coefficients("barely", ((1 + 2e-8, -1.0),), "repeat", "here")
+    with pytest.raises(ValueError, match="turns their sign"):
+        NewtonSchulz(barely, 1, compute_dtype="float64")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        NewtonSchulz(barely, 1, compute_dtype="float64")
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
 def test_an_accelerator_takes_float32_for_what_bfloat16_would_turn(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

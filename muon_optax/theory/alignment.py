@@ -119,8 +119,7 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
 
 
 def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
-    """`min_k P(k^(-1/2))`: of k ≤ rank equal values. `alignment_bound` is lower, and slower."""
-    # Any of the k serve, and a million need not be tried.
+    """`P(k^(-1/2))`, the least of up to 1024 sizes k ≤ rank: no less than `alignment_bound`."""
     power = _power(normalize)
     _check_rank(rank)
     sizes = np.unique(np.geomspace(1, rank, 1024).round())
