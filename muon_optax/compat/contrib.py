@@ -65,7 +65,7 @@ def scale_by_muon(
       >>> spec = optax.contrib.MuonDimensionNumbers()
       >>> tx = scale_by_muon(weight_dimension_numbers=spec)
       >>> theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=spec)
-      >>> g = jnp.array([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+      >>> g = jnp.array([[3.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
       >>> ours, expected = (t.update(g, t.init(g))[0] for t in (tx, theirs))
       >>> bool(jnp.abs(ours - expected).max() < 1e-6)
       True
