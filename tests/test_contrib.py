@@ -110,6 +110,7 @@ def test_ten_steps_equal_optax_contrib(setting):
     assert max(np.abs(wrong[-1][n] - ours[-1][n]).max() for n in PARAMS) > 1e-4
 
 
+@pytest.mark.slow
 def test_ten_steps_equal_optax_contrib_in_float64(x64):
     settings = {
         "learning_rate": 0.02,

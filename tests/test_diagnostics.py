@@ -138,6 +138,7 @@ def gradients(steps, tree):
     return jax.tree.structure(tree).unflatten(make)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_a_record_equals_what_the_definition_says_of_that_step(nesterov):
     options = {"beta": 0.9, "nesterov": nesterov, "dims": DIMS}

@@ -113,6 +113,7 @@ def test_every_leaf_of_a_linen_conv_net_has_its_role():
     }
 
 
+@pytest.mark.slow
 def test_every_leaf_of_an_nnx_transformer_has_its_role():
     params = nnx.state(NnxTransformer(nnx.Rngs(0)), nnx.Param)
     assert sides(params) == NNX_TRANSFORMER
@@ -371,6 +372,7 @@ def test_equinox_keeps_patches_and_members_apart_from_embeddings():
     }
 
 
+@pytest.mark.slow
 def test_six_thousand_layers_take_their_time_once():
     """Linear in the leaves: each is checked against its own module alone."""
     layer = {"conv": {"kernel": jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)}}

@@ -33,6 +33,7 @@ PUBLIC = {
 RECORDS = {"PolarMethod", "MuonState", "MuonDimensionNumbers", "Certificate", "RecordState"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "number", "code", "printed"),
     SNIPPETS,

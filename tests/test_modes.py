@@ -226,6 +226,7 @@ def golden_run(run, settings):
     return deviations(found, {name: GOLDEN[f"{name}/{run}"] for name in names})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_six_steps_are_theirs_in_both_layouts(run):
     found = golden_run(run, RUNS[run])
@@ -275,6 +276,7 @@ def formula_run(formula, settings, steps=10):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formula", FORMULAS, ids=str)
 def test_ten_steps_equal_their_formula_in_float64(formula):
     weights, momenta = formula_run(formula, FORMULAS[formula] | FLOAT32)

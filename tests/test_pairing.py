@@ -57,6 +57,7 @@ def test_an_update_of_rank_one_points_along_its_momentum(name, form, dtype):
 THIN = [CANS, POLAR_EXPRESS, minimax(4, 3e-3, cushion=0.02), minimax(6, 1e-3, kappa=1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", THIN[:2], ids=lambda family: family.name)
 def test_what_is_refused_goes_wrong(family, monkeypatch):
     """CANS turns a sign; Polar Express' roundings conspire in some diagonal matrices."""

@@ -154,6 +154,7 @@ def test_coherent_rounding_costs_no_more_than_half_of_what_is_allowed(name, dtyp
         assert gram <= direct + 4 * math.sqrt(EPS[dtype]), matrix
 
 
+@pytest.mark.slow
 def test_the_worst_case_known_is_as_the_page_says():
     made = {k: x for k, x in coherent((64, 200)).items() if k == "constant + 0.0001"}
     direct, gram = errors("taylor2", "bfloat16", made)

@@ -88,6 +88,7 @@ TREES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tree", TREES)
 def test_the_plan_is_what_muon_does(tree):
     """A step of plain polar factors has RMS rate·√(rank/size), of AdamW the rate."""

@@ -340,6 +340,7 @@ def test_equal_configurations_are_traced_once():
     assert NewtonSchulz(compute_dtype=jnp.bfloat16) == NewtonSchulz(compute_dtype="bfloat16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [None, 3000])
 def test_stacks_together_equal_one_call_each(max_bytes):
     """Of one short side, several long ones and scales; tall ones and broken ones among them."""

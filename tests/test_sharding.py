@@ -222,6 +222,7 @@ def test_no_matrix_is_worked_on_twice_whatever_their_number(number, spec):
     close(updates, one.update(grads, one.init(grads))[0], within=1e-6)
 
 
+@pytest.mark.slow
 def test_whole_matrices_stay_where_they_are():
     """Scanned layers, cut along the axis of layers."""
     sharding = NamedSharding(mesh_of(AxisType.Auto), P(("fsdp", "tp")))
@@ -308,6 +309,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("method", [NewtonSchulz(), METHODS["polar_express"]])
 def test_of_a_large_matrix_only_gram_matrices_are_summed(name, method):
@@ -651,6 +653,7 @@ def test_momentum_stays_as_its_parameters_lie_whatever_gradients_do():
     assert step._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_memory_is_capped_on_every_device():
     sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
     method = Counting()

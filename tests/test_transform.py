@@ -178,6 +178,7 @@ def test_state_is_count_and_momentum_and_nothing_else():
     assert state.count.dtype == jnp.int32 and shapes(state.mu) == {"w": (2, 3)}
 
 
+@pytest.mark.slow
 def test_a_tree_of_144_leaves_makes_one_call_per_matrix_shape():
     params = transformer_tree(layers=16, width=8)
     assert len(jax.tree.leaves(params)) == 144
@@ -216,6 +217,7 @@ def test_names_and_order_of_leaves_do_not_matter():
     np.testing.assert_allclose(found["b"], other["c"], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.device
 def test_a_memory_cap_changes_only_rounding():
     layer = transformer_tree(layers=1, width=8)["layer0"]
