@@ -32,8 +32,8 @@ def partition_matrices(
 
     Raises:
       ValueError: At `init` and `update`, if a leaf has no role, or no leaf is a matrix; at
-        `update`, if gradients are not of the parameters' leaves and shapes. The leaf's path
-        is named.
+        `update`, if gradients are not of the parameters' leaves and shapes, or complex where
+        these are real. The leaf's path is named.
 
     Example:
       >>> import jax.numpy as jnp

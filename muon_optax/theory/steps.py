@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike
 from muon_optax.coefficients import Coefficients, Schedule, find_family
 from muon_optax.polynomials import power_products
 from muon_optax.theory.alignment import (
+    Certificate,
     Norm,
     alignment_of_equals,
     certificate,
@@ -113,8 +114,8 @@ def steps_for(
     for q in range(1, most + 1):
         schedule = family.schedule(q)
         if rank is not None:  # most q are told at once not to suffice
-            s = image(schedule, 0.0)[1]
-            if s > factor * alignment_of_equals(schedule, rank, normalize):
+            a = alignment_of_equals(schedule, rank, normalize)
+            if Certificate(a, image(schedule, 0.0)[1]).factor > factor:
                 continue
         known = certificate(
             schedule,
