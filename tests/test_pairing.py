@@ -110,6 +110,15 @@ def test_published_families_are_taken_in_float32_at_every_length(family):
         NewtonSchulz(family, steps, compute_dtype="float32")
 
 
+@pytest.mark.parametrize("form", ["direct", "gram"])
+def test_the_check_is_no_proof(form):
+    """A margin that is barely enough for a number, and too little for a matrix."""
+    barely = NewtonSchulz(replace(minimax(4, 3e-3), safety=1.2322), 6, form=form)
+    assert along(barely, np.ones((1, 96, 200), np.float32)) > 0.5
+    half = replace(barely, compute_dtype="bfloat16")
+    assert along(half, np.ones((1, 96, 200), np.float32)) < -0.5
+
+
 def test_float64_that_is_not_there_is_judged_as_float32():
     """Without jax_enable_x64. The stage turns the sign at 1 + 1e-8."""
     barely = Coefficients("barely", ((1 + 2e-8, -1.0),), "repeat", "here")
