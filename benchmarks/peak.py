@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from benchmarks.timing import take_turns
-from muon_optax.polar.arrays import product
+from muon_optax.polar._linalg import product
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LONG_S = 0.05  # no larger size is tried beyond

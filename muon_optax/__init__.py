@@ -17,29 +17,33 @@ from muon_optax import compat as compat
 from muon_optax import diagnostics as diagnostics
 from muon_optax import dims as dims
 from muon_optax import theory as theory
-from muon_optax.alias import muon as muon
-from muon_optax.attention import qk_clip as qk_clip
+from muon_optax._muon import muon as muon
 from muon_optax.coefficients import FAMILIES as FAMILIES
 from muon_optax.coefficients import Coefficients as Coefficients
-from muon_optax.decay import add_cautious_weight_decay as add_cautious_weight_decay
-from muon_optax.decay import add_independent_weight_decay as add_independent_weight_decay
 from muon_optax.dims import EQUINOX as EQUINOX
 from muon_optax.dims import FLAX as FLAX
 from muon_optax.dims import LAYOUTS as LAYOUTS
 from muon_optax.dims import MuonDimensionNumbers as MuonDimensionNumbers
 from muon_optax.dims import Rule as Rule
-from muon_optax.neurons import scale_by_neuron as scale_by_neuron
-from muon_optax.partition import partition_matrices as partition_matrices
-from muon_optax.planning import Plan as Plan
-from muon_optax.planning import plan as plan
+from muon_optax.planning._plan import plan as plan
+from muon_optax.planning._table import Plan as Plan
 from muon_optax.polar import METHODS as METHODS
 from muon_optax.polar import SVD as SVD
 from muon_optax.polar import DualNorm as DualNorm
 from muon_optax.polar import NewtonSchulz as NewtonSchulz
 from muon_optax.polar import PolarMethod as PolarMethod
 from muon_optax.polar import orthogonalize as orthogonalize
-from muon_optax.transform import MuonState as MuonState
-from muon_optax.transform import scale_by_muon as scale_by_muon
-from muon_optax.transform import scale_by_shape as scale_by_shape
+from muon_optax.transforms._normuon import scale_by_neuron_rms as scale_by_neuron_rms
+from muon_optax.transforms._orthogonalize import MuonState as MuonState
+from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_muon
+from muon_optax.transforms._orthogonalize import scale_by_shape as scale_by_shape
+from muon_optax.transforms._partition import partition_matrices as partition_matrices
+from muon_optax.transforms._qk_clip import qk_clip as qk_clip
+from muon_optax.transforms._weight_decay import (
+    add_cautious_weight_decay as add_cautious_weight_decay,
+)
+from muon_optax.transforms._weight_decay import (
+    add_independent_weight_decay as add_independent_weight_decay,
+)
 
 __version__ = _version("muon-optax")

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from muon_optax.polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
+from muon_optax._polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
 
 Schedule = tuple[Stage, ...]
 

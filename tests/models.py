@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from muon_optax.checks import path_name
+from muon_optax._leaves import path_name
 
 
 class LinenBlock(nn.Module):

@@ -16,7 +16,7 @@ from tolerances import tolerance
 
 from muon_optax import METHODS, MuonDimensionNumbers, NewtonSchulz
 from muon_optax.dims import Spec
-from muon_optax.scaling import SHAPE_SCALINGS
+from muon_optax.transforms._shape import SHAPE_SCALINGS
 
 BATCH = 6
 # Each is compiled: few of them, and many matrices in each.

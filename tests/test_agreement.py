@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from muon_optax import muon
-from muon_optax.checks import LeafError
+from muon_optax._leaves import LeafError
 from muon_optax.compat import muon as contrib_muon
 
 # One path is the end of another.

@@ -12,7 +12,7 @@ from reference import matrix_products
 
 from muon_optax import NewtonSchulz, theory
 from muon_optax.coefficients import FAMILIES, minimax, taylor
-from muon_optax.theory.alignment import alignment_of_equals
+from muon_optax.theory._alignment import alignment_of_equals
 
 RANKS = (4, 16, 64, 256, 768, 1024, 4096)
 PLAIN = minimax(8, 1e-3)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muon_optax.attention import clip_factors, qk_clip
-from muon_optax.checks import LeafError
+from muon_optax._leaves import LeafError
+from muon_optax.transforms._qk_clip import clip_factors, qk_clip
 
 WIDTH, HEADS, DEPTH, THRESHOLD = 16, 4, 8, 30.0
 SPREAD = np.array([8.0, 1.0, 3.0, 0.5])  # of queries, so that only some heads are clipped

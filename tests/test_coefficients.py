@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import linprog
 
 from muon_optax import theory
+from muon_optax._polynomials import best_odd_polynomial, evaluate
 from muon_optax.coefficients import (
     CANS,
     FAMILIES,
@@ -20,7 +21,6 @@ from muon_optax.coefficients import (
     minimax,
     taylor,
 )
-from muon_optax.polynomials import best_odd_polynomial, evaluate
 
 CUSHION = 0.02407327424182761
 

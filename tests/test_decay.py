@@ -8,7 +8,7 @@ import pytest
 from reference import muon_updates
 
 from muon_optax import METHODS, scale_by_muon
-from muon_optax.decay import (
+from muon_optax.transforms._weight_decay import (
     DecayState,
     add_cautious_weight_decay,
     add_decayed_weights,

@@ -13,7 +13,7 @@ from flax import nnx
 from models import LinenConvNet, LinenTransformer, NnxStack, NnxTransformer, linen_params
 
 from muon_optax import EQUINOX, FLAX, LAYOUTS, MuonDimensionNumbers, Rule
-from muon_optax.checks import LeafError
+from muon_optax._leaves import LeafError
 from muon_optax.dims import assign, resolve, view_of
 
 SPEC_2D = MuonDimensionNumbers(0, 1)

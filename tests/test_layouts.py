@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from muon_optax import LAYOUTS, dims
-from muon_optax.checks import path_name
+from muon_optax._leaves import path_name
 
 MODELS = list(layouts.DATA)
 

@@ -14,7 +14,7 @@ from muon_optax import (
     muon,
     partition_matrices,
     scale_by_muon,
-    scale_by_neuron,
+    scale_by_neuron_rms,
     scale_by_shape,
 )
 from muon_optax.compat import RoundedNewtonSchulz
@@ -44,7 +44,7 @@ def run(tx, updates):
 @pytest.mark.parametrize("shape", [(4, 6), (6, 4)], ids=str)
 def test_ten_steps_equal_the_formula(shape, b2):
     updates = np.random.default_rng(0).standard_normal((10, *shape)).astype(np.float32)
-    found, _ = run(scale_by_neuron(b2), jnp.asarray(updates))
+    found, _ = run(scale_by_neuron_rms(b2), jnp.asarray(updates))
     np.testing.assert_allclose(found, by_formula(updates, b2), rtol=1e-5, atol=1e-6)
     inputs = np.stack(by_formula(updates.swapaxes(1, 2), b2)).swapaxes(1, 2)
     for wrong in (by_formula(updates, b2 + 0.04), inputs, updates):
@@ -53,14 +53,14 @@ def test_ten_steps_equal_the_formula(shape, b2):
 
 def test_eps_bounds_what_a_silent_neuron_gets():
     o = jnp.array([[1.0, 1e-6], [1.0, 1e-6]])
-    found, _ = run(scale_by_neuron(0.0, eps=1e-3), [o])
+    found, _ = run(scale_by_neuron_rms(0.0, eps=1e-3), [o])
     np.testing.assert_allclose(found[0], by_formula([o], 0.0, 1e-3)[0], rtol=1e-5)
 
 
 def test_every_part_of_a_fused_leaf_has_its_own_moment_and_norm():
     dims = "layers in out[q=4 kv=2]"
     updates = np.random.default_rng(1).standard_normal((5, 3, 7, 6)).astype(np.float32)
-    found, state = run(scale_by_neuron(dims=dims), jnp.asarray(updates))
+    found, state = run(scale_by_neuron_rms(dims=dims), jnp.asarray(updates))
     assert [v.shape for v in state.nu] == [(3, 1, 4), (3, 1, 2)]
     for layer in range(3):
         for part in (slice(0, 4), slice(4, 6)):
@@ -73,7 +73,7 @@ def test_every_part_of_a_fused_leaf_has_its_own_moment_and_norm():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 def test_updates_keep_their_dtype_and_norm_and_the_state_is_a_fixed_point(dtype):
     o = {"w": jax.random.normal(jax.random.key(0), (5, 4)).astype(dtype)}
-    tx = scale_by_neuron()
+    tx = scale_by_neuron_rms()
 
     def step(state, _):
         updates, state = tx.update(o, state)
@@ -90,12 +90,12 @@ def test_updates_keep_their_dtype_and_norm_and_the_state_is_a_fixed_point(dtype)
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0)], ids=str)
 def test_an_empty_leaf_comes_back(shape):
-    found, state = run(scale_by_neuron(), [jnp.zeros(shape)] * 2)
+    found, state = run(scale_by_neuron_rms(), [jnp.zeros(shape)] * 2)
     assert found[0].shape == shape and np.all(np.isfinite(jax.tree.leaves(state)[0]))
 
 
 def test_zero_stays_zero():
-    found, state = run(scale_by_neuron(), [jnp.zeros((3, 4))] * 2)
+    found, state = run(scale_by_neuron_rms(), [jnp.zeros((3, 4))] * 2)
     assert not np.any(found) and not np.any(state.nu)
 
 
@@ -112,7 +112,7 @@ def test_it_chains_into_a_whole_model():
     )
     params = {"up": {"kernel": jnp.eye(4), "bias": jnp.ones(4)}, "head": {"kernel": jnp.eye(4)}}
     found = []
-    for tx in (chain(), chain(scale_by_neuron), muon(0.1, adam_learning_rate=1e-3)):
+    for tx in (chain(), chain(scale_by_neuron_rms), muon(0.1, adam_learning_rate=1e-3)):
         found.append(jax.jit(tx.update)(params, tx.init(params), params)[0])
     for other in found[1:]:
         jax.tree.map(
@@ -123,10 +123,10 @@ def test_it_chains_into_a_whole_model():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: scale_by_neuron(1.0), r"b2=1.0; use a number in \[0, 1\)"),
-        (lambda: scale_by_neuron(eps=0.0), "eps=0.0; use a number > 0"),
+        (lambda: scale_by_neuron_rms(1.0), r"b2=1.0; use a number in \[0, 1\)"),
+        (lambda: scale_by_neuron_rms(eps=0.0), "eps=0.0; use a number > 0"),
         (
-            lambda: scale_by_neuron(dims=FLAX).init({"bias": jnp.ones(3)}),
+            lambda: scale_by_neuron_rms(dims=FLAX).init({"bias": jnp.ones(3)}),
             "'bias'.*it is no matrix",
         ),
         (
@@ -161,7 +161,7 @@ def test_six_steps_equal_normuons_own(shape, layout):
     def deviation(b2=0.95, decay=0.1, axes=dims):
         tx = optax.chain(
             scale_by_muon(RoundedNewtonSchulz("keller"), bias_correction=False, dims=dims),
-            scale_by_neuron(b2, dims=axes),
+            scale_by_neuron_rms(b2, dims=axes),
             scale_by_shape(dims=dims),
             optax.add_decayed_weights(decay),
             optax.scale_by_learning_rate(0.02),

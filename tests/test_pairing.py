@@ -12,7 +12,7 @@ import pytest
 from muon_optax import METHODS, NewtonSchulz
 from muon_optax.coefficients import CANS, FAMILIES, POLAR_EXPRESS, Coefficients, minimax
 from muon_optax.compat import scale_by_muon
-from muon_optax.polar.pairing import flaw
+from muon_optax.polar._stability import flaw
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 # A public list, made for another scaling: below 0 from 0.884 on, where a matrix of rank one is.

@@ -12,7 +12,7 @@ from reference import in_dtype, matrix_products, matrix_with_spectrum, spectra
 
 from muon_optax import METHODS, SVD, NewtonSchulz, theory
 from muon_optax.coefficients import FAMILIES, minimax, taylor
-from muon_optax.polar.plan import amplification, segments
+from muon_optax.polar._segments import amplification, segments
 
 SCHEDULES = {name: family.schedule(5) for name, family in FAMILIES.items()} | {
     "taylor2 × 12": taylor(2).schedule(12),

@@ -24,7 +24,7 @@ from muon_optax import (
     muon,
     plan,
 )
-from muon_optax.checks import path_name
+from muon_optax._leaves import path_name
 
 PARAMS = {
     "Dense_0": {"kernel": jnp.ones((6, 8)), "bias": jnp.ones(8)},

@@ -25,7 +25,7 @@ from tolerances import gain, tolerance
 from muon_optax import METHODS, SVD, DualNorm, NewtonSchulz, orthogonalize, theory
 from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
 from muon_optax.polar import polar_all
-from muon_optax.polar.normalize import Normalization
+from muon_optax.polar._normalization import Normalization
 
 SHAPES = [(6, 6), (5, 12), (7, 1)]
 DTYPES = ["float16", "bfloat16", "float32", "complex64", "float64", "complex128"]

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import examples
 
-from muon_optax.checks import LeafError
+from muon_optax._leaves import LeafError
 from muon_optax.dims import SpecError, view_of
-from muon_optax.dims.spec import parse
+from muon_optax.dims._spec import parse
 
 EXECUTED = []
 PYTHON = f"__import__('sys').modules[{__name__!r}].EXECUTED.append(1)"

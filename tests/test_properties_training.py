@@ -31,7 +31,7 @@ from muon_optax import (
     scale_by_shape,
     theory,
 )
-from muon_optax.checks import LeafError
+from muon_optax._leaves import LeafError
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])

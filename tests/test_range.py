@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from muon_optax import METHODS, DualNorm, NewtonSchulz, muon, scale_by_muon, scale_by_shape
-from muon_optax.polar.normalize import Normalization
+from muon_optax.polar._normalization import Normalization
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 STEPS = 3

@@ -9,8 +9,8 @@ import pytest
 from reference import matrix_with_spectrum
 
 from muon_optax import NewtonSchulz, theory
+from muon_optax._polynomials import binomial_series
 from muon_optax.coefficients import taylor
-from muon_optax.polynomials import binomial_series
 
 # δ_0, κ → bound/exact χ_q for q = 1, 2, 3, 5, 8, computed independently in float64.
 CONSTANT_FACTORS = {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from muon_optax.scaling import SHAPE_SCALINGS, shape_factor
+from muon_optax.transforms._shape import SHAPE_SCALINGS, shape_factor
 
 CASES = {
     "jordan": [((16, 64), 2.0), ((64, 16), 1.0), ((8, 8), 1.0)],

@@ -26,11 +26,11 @@ from muon_optax import (
     scale_by_muon,
     scale_by_shape,
 )
+from muon_optax.batching import infer_shardings, replicate_unsharded
+from muon_optax.batching._ownership import Bucket, deal, devices_of, size
 from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_muon
-from muon_optax.neurons import scale_by_neuron
-from muon_optax.sharding import place_rest, read_shardings
-from muon_optax.sharding.shares import Bucket, deal, devices_of, size
+from muon_optax.transforms._normuon import scale_by_neuron_rms
 
 KINDS = (AxisType.Auto, AxisType.Explicit)
 # Every leaf `[in, out]` on a mesh of 4 × 2: buckets, and what collectives each of them has.
@@ -431,7 +431,7 @@ def test_what_stands_beside_muon_takes_the_same_arrays(kind):
         measures = ("orthogonality_error",)
         return optax.chain(
             record_muon(1, METHOD, measures=measures, dims=dims, shardings=shardings),
-            scale_by_neuron(dims=dims),
+            scale_by_neuron_rms(dims=dims),
             scale_by_shape("rms_to_rms", dims=dims),
         )
 
@@ -579,7 +579,7 @@ def test_leaves_on_two_meshes_are_an_error():
         "b": NamedSharding(mesh_of(AxisType.Auto, (8,), ("fsdp",)), P("fsdp")),
     }
     with pytest.raises(ValueError, match=r"leaf 'b' .*on the mesh .*'fsdp': 8.*others are on"):
-        read_shardings(shardings, {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))})
+        infer_shardings(shardings, {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))})
 
 
 def on_eight(x, spec, method=METHOD, **options):
@@ -679,7 +679,7 @@ def test_a_prefix_of_shardings_is_found_by_path():
     mesh = mesh_of(AxisType.Auto)
     cuts = {"blocks": NamedSharding(mesh, P("fsdp")), "last": NamedSharding(mesh, P("tp"))}
     x = {"blocks": {"a": jnp.ones((8, 8)), "b": [jnp.ones((8, 8))]}, "last": jnp.ones((8, 8))}
-    found = read_shardings(cuts, jax.eval_shape(lambda: x))
+    found = infer_shardings(cuts, jax.eval_shape(lambda: x))
     assert found == (cuts["blocks"], cuts["blocks"], cuts["last"])
 
 
@@ -725,7 +725,7 @@ def test_counters_around_muon_are_placed_on_request():
     on_mesh = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
     params = jax.device_put({"kernel": jnp.ones((8, 16))}, on_mesh)
     tx = optax.inject_hyperparams(muon)(0.1, METHOD, shardings=on_mesh)
-    state, update = place_rest(params, tx.init(params)), jax.jit(tx.update)
+    state, update = replicate_unsharded(params, tx.init(params)), jax.jit(tx.update)
     for _ in range(2):
         _, state = update(params, state, params)
     assert update._cache_size() == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from muon_optax import muon, scale_by_muon, scale_by_shape
-from muon_optax.checks import LeafError
+from muon_optax._leaves import LeafError
 from muon_optax.dims import Rule, SpecError, resolve, view_of
 
 # Name → shape, spec, the matrices that Muon sees: (batch, fan_in, fan_out) of every stack.

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muon_optax import METHODS, stacking
-from muon_optax.stacking import call_once, map_stacked
+from muon_optax import METHODS
+from muon_optax.batching import _bucket as stacking
+from muon_optax.batching._bucket import call_once, map_stacked
 
 SHAPES = [(1, 4, 6), (2, 6, 4), (1, 3, 3), (3, 4, 6), (1, 6, 5), (0, 4, 6), (1, 0, 3)]
 

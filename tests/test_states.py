@@ -16,7 +16,7 @@ from muon_optax import (
     muon,
     partition_matrices,
     scale_by_muon,
-    scale_by_neuron,
+    scale_by_neuron_rms,
 )
 
 SHAPES = {
@@ -229,7 +229,7 @@ def test_schedules_and_dtypes_go_on():
 def test_wrapped_states_and_neurons_are_found():
     make = lambda rate: partition_matrices(
         lambda dims: optax.chain(
-            scale_by_muon(dims=dims), scale_by_neuron(dims=dims), optax.scale(-rate)
+            scale_by_muon(dims=dims), scale_by_neuron_rms(dims=dims), optax.scale(-rate)
         ),
         optax.adam(rate),
     )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax import PolarMethod
-from muon_optax.polar.arrays import scaled, svd
+from muon_optax.polar._linalg import scaled, svd
 
 
 @dataclass(frozen=True)

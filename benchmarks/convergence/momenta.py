@@ -16,7 +16,7 @@ from train_gpt import Config, Run, data, make_optimizer
 from benchmarks.convergence.pool import run_all
 from benchmarks.store import folder, remembered
 from muon_optax import MuonState, NewtonSchulz, diagnostics, theory
-from muon_optax.checks import path_name
+from muon_optax._leaves import path_name
 
 STEPS = (10, 50, 150, 300)
 CONFIG = Config(steps=300, eval_every=10)

@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.hlo import RECEIVED
 from benchmarks.sharding.layouts import Layout
 from muon_optax import NewtonSchulz
+from muon_optax.batching._blocks import Names, place
+from muon_optax.batching._mesh import kind_of
+from muon_optax.batching._ownership import Bucket, Share, deal, devices_of, size
 from muon_optax.dims import matrix_views
 from muon_optax.polar import cost, wire_dtype
-from muon_optax.sharding.each import kind_of
-from muon_optax.sharding.placement import Names, place
-from muon_optax.sharding.shares import Bucket, Share, deal, devices_of, size
 
 
 @dataclass(frozen=True)

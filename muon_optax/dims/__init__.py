@@ -13,20 +13,20 @@ batch axes; or None for a leaf that is no matrix. Wherever `dims` is an argument
 
 from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
-from muon_optax.dims.layouts import EQUINOX as EQUINOX
-from muon_optax.dims.layouts import FLAX as FLAX
-from muon_optax.dims.layouts import HALIAX as HALIAX
-from muon_optax.dims.layouts import LAYOUTS as LAYOUTS
-from muon_optax.dims.layouts import MAXTEXT as MAXTEXT
-from muon_optax.dims.layouts import RANK_TWO as RANK_TWO
-from muon_optax.dims.resolve import Assignment as Assignment
-from muon_optax.dims.resolve import Dims as Dims
-from muon_optax.dims.resolve import assign as assign
-from muon_optax.dims.resolve import check_trains as check_trains
-from muon_optax.dims.resolve import matrix_views as matrix_views
-from muon_optax.dims.resolve import resolve as resolve
-from muon_optax.dims.rules import Rule as Rule
-from muon_optax.dims.spec import SpecError as SpecError
-from muon_optax.dims.view import MatrixView as MatrixView
-from muon_optax.dims.view import Spec as Spec
-from muon_optax.dims.view import view_of as view_of
+from muon_optax.dims._layouts import EQUINOX as EQUINOX
+from muon_optax.dims._layouts import FLAX as FLAX
+from muon_optax.dims._layouts import HALIAX as HALIAX
+from muon_optax.dims._layouts import LAYOUTS as LAYOUTS
+from muon_optax.dims._layouts import MAXTEXT as MAXTEXT
+from muon_optax.dims._layouts import RANK_TWO as RANK_TWO
+from muon_optax.dims._resolve import Assignment as Assignment
+from muon_optax.dims._resolve import Dims as Dims
+from muon_optax.dims._resolve import assign as assign
+from muon_optax.dims._resolve import check_trains as check_trains
+from muon_optax.dims._resolve import matrix_views as matrix_views
+from muon_optax.dims._resolve import resolve as resolve
+from muon_optax.dims._rules import Rule as Rule
+from muon_optax.dims._spec import SpecError as SpecError
+from muon_optax.dims._view import MatrixView as MatrixView
+from muon_optax.dims._view import Spec as Spec
+from muon_optax.dims._view import view_of as view_of

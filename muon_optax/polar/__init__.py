@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from jax import Array
 
+from muon_optax.batching._bucket import map_stacked
 from muon_optax.coefficients import FAST
-from muon_optax.polar.dual_norm import DualNorm as DualNorm
-from muon_optax.polar.method import PolarMethod as PolarMethod
-from muon_optax.polar.method import check_method as check_method
-from muon_optax.polar.newton_schulz import NewtonSchulz
-from muon_optax.polar.spread import cost as cost
-from muon_optax.polar.spread import is_newton_schulz
-from muon_optax.polar.spread import polar_in_teams as polar_in_teams
-from muon_optax.polar.spread import wire_dtype as wire_dtype
-from muon_optax.polar.svd import SVD
-from muon_optax.stacking import map_stacked
+from muon_optax.polar._dual_norm import DualNorm as DualNorm
+from muon_optax.polar._method import PolarMethod as PolarMethod
+from muon_optax.polar._method import check_method as check_method
+from muon_optax.polar._newton_schulz import NewtonSchulz
+from muon_optax.polar._spread import cost as cost
+from muon_optax.polar._spread import is_newton_schulz
+from muon_optax.polar._spread import polar_in_teams as polar_in_teams
+from muon_optax.polar._spread import wire_dtype as wire_dtype
+from muon_optax.polar._svd import SVD
 
 METHODS: dict[str, PolarMethod] = {
     **{f"taylor{kappa}": NewtonSchulz(f"taylor{kappa}", 5) for kappa in (1, 2, 3, 4)},
@@ -63,7 +63,7 @@ def polar_all(
       The same shapes and dtypes.
     """
     if is_newton_schulz(method):
-        return map_stacked(method.polar_together, stacks, max_bytes, method.sharing_key)
+        return map_stacked(method.polar_together, stacks, max_bytes, method.bucket_key)
     return map_stacked(_OneByOne(method.polar), stacks, max_bytes)
 
 

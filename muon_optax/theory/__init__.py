@@ -10,29 +10,29 @@ The paper's own: `residual_polynomial`, `residual`, `residual_bound`, `polar_err
 `paper_bound`, `sgdm_bound`, `tuned_sgdm_step`, `spectral_bound`.
 """
 
-from muon_optax.theory.alignment import Certificate as Certificate
-from muon_optax.theory.alignment import alignment as alignment
-from muon_optax.theory.alignment import alignment_bound as alignment_bound
-from muon_optax.theory.alignment import certificate as certificate
-from muon_optax.theory.bounds import muon_bound as muon_bound
-from muon_optax.theory.bounds import paper_bound as paper_bound
-from muon_optax.theory.bounds import sgdm_bound as sgdm_bound
-from muon_optax.theory.bounds import spectral_bound as spectral_bound
-from muon_optax.theory.problem import Problem as Problem
-from muon_optax.theory.problem import best_step as best_step
-from muon_optax.theory.problem import tuned_sgdm_step as tuned_sgdm_step
-from muon_optax.theory.problem import tuned_step as tuned_step
-from muon_optax.theory.residual import constant_factor as constant_factor
-from muon_optax.theory.residual import polar_error as polar_error
-from muon_optax.theory.residual import residual as residual
-from muon_optax.theory.residual import residual_bound as residual_bound
-from muon_optax.theory.residual import residual_polynomial as residual_polynomial
-from muon_optax.theory.scalar import image as image
-from muon_optax.theory.scalar import scalar_map as scalar_map
-from muon_optax.theory.scalar import sup_error as sup_error
-from muon_optax.theory.steps import flops as flops
-from muon_optax.theory.steps import products as products
-from muon_optax.theory.steps import steps_for as steps_for
+from muon_optax.theory._alignment import Certificate as Certificate
+from muon_optax.theory._alignment import alignment as alignment
+from muon_optax.theory._alignment import alignment_bound as alignment_bound
+from muon_optax.theory._alignment import certificate as certificate
+from muon_optax.theory._bounds import muon_bound as muon_bound
+from muon_optax.theory._bounds import paper_bound as paper_bound
+from muon_optax.theory._bounds import sgdm_bound as sgdm_bound
+from muon_optax.theory._bounds import spectral_bound as spectral_bound
+from muon_optax.theory._problem import Problem as Problem
+from muon_optax.theory._problem import best_step as best_step
+from muon_optax.theory._problem import tuned_sgdm_step as tuned_sgdm_step
+from muon_optax.theory._problem import tuned_step as tuned_step
+from muon_optax.theory._residual import constant_factor as constant_factor
+from muon_optax.theory._residual import polar_error as polar_error
+from muon_optax.theory._residual import residual as residual
+from muon_optax.theory._residual import residual_bound as residual_bound
+from muon_optax.theory._residual import residual_polynomial as residual_polynomial
+from muon_optax.theory._scalar import image as image
+from muon_optax.theory._scalar import scalar_map as scalar_map
+from muon_optax.theory._scalar import sup_error as sup_error
+from muon_optax.theory._steps import flops as flops
+from muon_optax.theory._steps import products as products
+from muon_optax.theory._steps import steps_for as steps_for
 
 __all__ = [
     "Certificate",

@@ -1,0 +1,49 @@
+"""Checks of arguments: each error says what was passed and what is allowed."""
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
+    """Refuse anything but a finite Python or NumPy number in its range.
+
+    `allowed` is the range in words, for the message; `holds` tests a finite float.
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not holds(float(value)):
+        raise ValueError(f"{name}={value!r}; use {allowed}")
+
+
+def check_integer(name: str, value: Any, least: int = 1, allowed: str = "") -> None:
+    """Refuse anything but an integer of at least `least`; a float such as 3.0 is none."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}={value!r}; use {allowed or f'a whole number ≥ {least}'}")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Refuse anything but one of a few names."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r}; use one of {sorted(choices)}")
+
+
+def check_schedulable(
+    name: str, value: Any, allowed: str, holds: Callable[[float], bool]
+) -> None:
+    """`check_number`, but a schedule or a traced value passes: its numbers come later."""
+    if isinstance(value, jax.Array) and value.ndim:
+        raise ValueError(f"{name} has shape {value.shape}; use {allowed}, or a schedule")
+    if not callable(value) and not isinstance(value, jax.Array):
+        check_number(name, value, f"{allowed}, or a schedule", holds)
+
+
+def is_function(value: Any) -> bool:
+    """Whether to call a value, and not to read it as a tree that happens to be callable.
+
+    An Equinox model is both, and so is every tree of its structure: labels, masks, specs.
+    """
+    is_tree = not jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
+    return callable(value) and (isinstance(value, jax.tree_util.Partial) or not is_tree)

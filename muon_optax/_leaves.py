@@ -1,0 +1,68 @@
+"""The leaves of a tree by path, and the error that names one of them.
+
+>>> import jax.numpy as jnp
+>>> list(leaves_by_path({"layers": [{"kernel": jnp.ones(2)}]}))
+['layers/0/kernel']
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import GetAttrKey, KeyPath
+
+
+def leaves_by_path(
+    tree: Any, is_leaf: Callable[[Any], bool] | None = None, separator: str = "/"
+) -> dict[str, Any]:
+    """The leaves in the order of `jax.tree.leaves(tree)`; an error if two share a path."""
+    named = [
+        (path_name(path, separator), leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_leaf)
+    ]
+    if len(dict(named)) < len(named):
+        raise ValueError(f"two leaves share a path among {[name for name, _ in named]}")
+    return dict(named)
+
+
+def path_name(path: KeyPath, separator: str = "/") -> str:
+    """`["layers"][0]["kernel"].value` as `layers/0/kernel`; `.value` is a Flax variable's."""
+    if path and path[-1] == GetAttrKey("value"):
+        path = path[:-1]
+    return jax.tree_util.keystr(path, simple=True, separator=separator)
+
+
+def path_prefixes(name: str) -> list[str]:
+    """Of the path `a/b/c`: itself, `a/b`, `a` and the empty path."""
+    parts = name.split("/") if name else []
+    return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
+
+
+class LeafError(ValueError):
+    """An error about one leaf of a tree, named by its path, shape and dtype.
+
+    Attributes:
+      path: The leaf's path, such as `"layers/0/kernel"`; empty for a bare array.
+    """
+
+    def __init__(self, path: str, leaf: Any, problem: str):
+        what = f"{type(leaf).__name__} {leaf!r:.60}"
+        if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+            what = f"shape {leaf.shape}, {leaf.dtype}"
+        where = f"leaf {path!r}" if path else "the array"
+        super().__init__(f"{where} ({what}): {problem}")
+        self.path = path
+
+
+def check_float_array(name: str, leaf: Any) -> None:
+    """Refuse a leaf that cannot be trained: not an array, or not of floats."""
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        raise LeafError(name, leaf, "not an array; pass only arrays, filter the rest out")
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        raise LeafError(
+            name,
+            leaf,
+            "only real or complex floats can be trained; filter this leaf out, or freeze "
+            "it with optax.partition and optax.set_to_zero",
+        )

@@ -1,0 +1,217 @@
+"""Knows what a matrix, and an update beside its momentum, look like: one number each.
+
+All are functions of batches of matrices `[..., m, n]`, real or complex, of any float dtype,
+computed in float32 or wider; they can be jitted, and cost a singular value decomposition where
+they speak of singular values. A matrix that is not finite gives NaN or an
+infinity, and leaves the others alone.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from muon_optax._leaves import LeafError
+from muon_optax.polar import SVD
+from muon_optax.polar._linalg import check_matrix, product, scaled, svd
+
+
+def alignment(momentum: Array, update: Array) -> Array:
+    """`a = ⟨M, O⟩/‖M‖_*`: the share of the momentum's nuclear norm that an update keeps.
+
+    Args:
+      momentum: M, `[..., m, n]`, what was orthogonalized.
+      update: O, the same shape, before any learning rate or shape factor.
+
+    Returns:
+      `[...]`, float32 or wider: 1 for the exact polar factor, and for a zero momentum;
+      `theory.alignment_bound` or more for `NewtonSchulz` with its default normalisation.
+
+    Raises:
+      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
+        differ.
+
+    Example:
+      >>> x = jnp.diag(jnp.array([4.0, 3.0]))
+      >>> round(float(alignment(x, x / 5)), 4)  # normalised, not orthogonalized: 25/5/7
+      0.7143
+
+    Source: docs/theory.md, section 3.
+    """
+    m, o = _pair(momentum, update)
+    nuclear = _singular_values(m).sum(-1)
+    inner = _sum(m.conj() * o).real
+    zero = nuclear == 0
+    return jnp.where(zero, 1.0, inner / jnp.where(zero, 1.0, nuclear))
+
+
+def polar_error(momentum: Array, update: Array) -> Array:
+    """`ε = ‖O - Polar(M)‖_op`: the paper's distance to the exact polar factor.
+
+    Args:
+      momentum: M, `[..., m, n]`, what was orthogonalized.
+      update: O, the same shape, before any learning rate or shape factor.
+
+    Returns:
+      `[...]`, float32 or wider. A single small singular value of M brings it near 1, whatever
+      the others do; see `alignment` for what Muon's convergence depends on.
+
+    Raises:
+      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
+        differ.
+
+    Example:
+      >>> x = jnp.diag(jnp.array([4.0, 3.0]))
+      >>> round(float(polar_error(x, x / 5)), 6)
+      0.4
+
+    Source: Kim & Oh, arXiv 2601.19156, Definition 3.
+    """
+    m, o = _pair(momentum, update)
+    return _singular_values(o - SVD().polar(m)).max(-1, initial=0.0)
+
+
+def orthogonality_error(x: Array) -> Array:
+    """`‖I - x·xᴴ‖_F/√r` over the shorter side r: the root mean square of `1 - σ²`.
+
+    Args:
+      x: `[..., m, n]`.
+
+    Returns:
+      `[...]`, float32 or wider; 0 where all singular values are 1.
+
+    Raises:
+      ValueError: If `x` has fewer than two axes or is not of floats.
+
+    Example:
+      >>> round(float(orthogonality_error(jnp.diag(jnp.array([1.0, 0.0])))), 4)
+      0.7071
+    """
+    check_matrix(x)
+    y = x if x.shape[-2] <= x.shape[-1] else x.mT
+    gram = product(y, y.mT.conj())
+    off = jnp.abs(jnp.eye(gram.shape[-1]) - gram) ** 2
+    return jnp.sqrt(_sum(off) / max(1, gram.shape[-1]))
+
+
+def operator_norm(x: Array) -> Array:
+    """The largest singular value.
+
+    Args:
+      x: `[..., m, n]`.
+
+    Returns:
+      `[...]`, float32 or wider.
+
+    Raises:
+      ValueError: If `x` has fewer than two axes or is not of floats.
+
+    Example:
+      >>> float(operator_norm(jnp.diag(jnp.array([4.0, -3.0]))))
+      4.0
+    """
+    y, scale = _wide(x)
+    return _singular_values(y).max(-1, initial=0.0) / scale
+
+
+def stable_rank(x: Array) -> Array:
+    """`‖x‖_F²/‖x‖_op²`: how many directions carry the matrix, between 1 and min(m, n).
+
+    Args:
+      x: `[..., m, n]`.
+
+    Returns:
+      `[...]`, float32 or wider; 0 for a zero matrix.
+
+    Raises:
+      ValueError: If `x` has fewer than two axes or is not of floats.
+
+    Example:
+      >>> float(stable_rank(jnp.diag(jnp.array([2.0, 1.0]))))
+      1.25
+    """
+    sigma = _singular_values(_wide(x)[0])
+    largest = sigma.max(-1, initial=0.0)
+    return ((sigma / jnp.where(largest > 0, largest, 1.0)[..., None]) ** 2).sum(-1)
+
+
+def root_mean_square(x: Array) -> Array:
+    """The root mean square of a matrix's entries: how far one step moves a weight.
+
+    Args:
+      x: `[..., m, n]`.
+
+    Returns:
+      `[...]`, float32 or wider; `√(r/(m·n))` for a polar factor of rank r.
+
+    Raises:
+      ValueError: If `x` has fewer than two axes or is not of floats.
+
+    Example:
+      >>> round(float(root_mean_square(jnp.array([[3.0, 4.0]]))), 4)
+      3.5355
+    """
+    y, scale = _wide(x)
+    return jnp.sqrt(_sum(jnp.abs(y) ** 2) / max(1, x.shape[-1] * x.shape[-2])) / scale
+
+
+def cosine(x: Array, y: Array) -> Array:
+    """The cosine of the angle between two matrices, as of a momentum and a gradient.
+
+    Args:
+      x: `[..., m, n]`.
+      y: The same shape.
+
+    Returns:
+      `[...]`, float32 or wider, in [-1, 1]; 0 where one of them is zero.
+
+    Raises:
+      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
+        differ.
+
+    Example:
+      >>> round(float(cosine(jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0]]))), 4)
+      0.7071
+    """
+    x, y = _pair(x, _wide(y)[0])
+    norms = jnp.sqrt(_sum(jnp.abs(x) ** 2)) * jnp.sqrt(_sum(jnp.abs(y) ** 2))
+    return jnp.clip(_sum(x.conj() * y).real / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)
+
+
+# Name → what it measures of a gradient, of the momentum that was orthogonalized (with
+# Nesterov's step, the blend), and of the update, before shape factor and learning rate.
+MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "alignment": lambda g, m, o: alignment(m, o),
+    "polar_error": lambda g, m, o: polar_error(m, o),
+    "orthogonality_error": lambda g, m, o: orthogonality_error(o),
+    "operator_norm": lambda g, m, o: operator_norm(o),
+    "update_rms": lambda g, m, o: root_mean_square(o),
+    "momentum_stable_rank": lambda g, m, o: stable_rank(m),
+    "gradient_cosine": lambda g, m, o: cosine(g, m),
+}
+
+
+def _wide(x: Array) -> tuple[Array, Array]:
+    """`x·s` in float32 or wider, and the power of two s, `[...]`, that keeps it in range."""
+    check_matrix(x)
+    if x.size == 0:
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32)), jnp.ones(x.shape[:-2])
+    y, scale = scaled(x)
+    return y, scale[..., 0, 0]
+
+
+def _pair(x: Array, y: Array) -> tuple[Array, Array]:
+    """X scaled into range, and y as it is, in one dtype."""
+    check_matrix(y)
+    if x.shape != y.shape:
+        raise LeafError("", y, f"its shape differs from {x.shape}, of the other argument")
+    dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
+    return _wide(x)[0].astype(dtype), y.astype(dtype)
+
+
+def _singular_values(x: Array) -> Array:
+    return svd(x, compute_uv=False)
+
+
+def _sum(x: Array) -> Array:
+    return x.sum((-2, -1))

@@ -1,0 +1,255 @@
+"""Knows `optax.contrib`'s Muon: its signatures, defaults and numbers, by our own means."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.core import Tracer
+from jax.typing import ArrayLike, DTypeLike
+
+from muon_optax._checks import check_schedulable
+from muon_optax.coefficients import JORDAN, YOU, Coefficients
+from muon_optax.dims import RANK_TWO, Dims
+from muon_optax.polar import DualNorm, NewtonSchulz, PolarMethod
+from muon_optax.polar._normalization import Normalization
+from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_any_muon
+from muon_optax.transforms._orthogonalize import scale_by_shape as scale_by_any_shape
+from muon_optax.transforms._partition import partition_matrices
+from muon_optax.transforms._weight_decay import decay_unless_zero
+
+_PRESETS = {"standard": JORDAN.stages[0], "muon": JORDAN.stages[0], "dion": YOU.stages}
+_NORMALIZATIONS: dict[str, Normalization] = {
+    "frobenius": "frobenius",
+    "spectral": "spectral",
+    "aol": "aol",
+    "schatten": "schatten4",
+}
+
+
+def scale_by_muon(
+    ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
+    ns_steps: int = 5,
+    beta: ArrayLike = 0.95,
+    eps: float = 1e-8,
+    mu_dtype: DTypeLike | None = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    weight_dimension_numbers: Dims = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.contrib.scale_by_muon`, argument for argument.
+
+    Args:
+      ns_coeffs: One row of three coefficients, repeated, or a row for each step, or
+        `"standard"` or `"dion"`.
+      ns_steps: How many steps; ignored if `ns_coeffs` has rows.
+      beta: Decay of the momentum, an average with bias correction.
+      eps: Added to the Frobenius or spectral norm.
+      mu_dtype: The momentum's dtype.
+      nesterov: Whether to look one step ahead.
+      adaptive: Whether to multiply each polar factor by its inner product with the momentum.
+      preconditioning: `"frobenius"`, `"spectral"`, `"aol"` or `"schatten"`.
+      weight_dimension_numbers: Specs as in `muon_optax.dims`; None: all leaves are matrices.
+
+    Returns:
+      A transformation whose state is a `MuonState`; it holds no coefficients.
+
+    Raises:
+      ValueError: If an argument is unknown or out of its range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> spec = optax.contrib.MuonDimensionNumbers()
+      >>> tx = scale_by_muon(weight_dimension_numbers=spec)
+      >>> theirs = optax.contrib.scale_by_muon(weight_dimension_numbers=spec)
+      >>> g = jnp.array([[3.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
+      >>> ours, expected = (t.update(g, t.init(g))[0] for t in (tx, theirs))
+      >>> bool(jnp.abs(ours - expected).max() < 1e-6)
+      True
+
+    Source: `optax.contrib.scale_by_muon`, optax 0.2.8.
+    """
+    method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
+    return scale_by_any_muon(
+        method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=weight_dimension_numbers
+    )
+
+
+def scale_by_shape(
+    weight_dimension_numbers: Dims = None, consistent_rms: ArrayLike | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.contrib`'s `scale_by_shape`, argument for argument.
+
+    Args:
+      weight_dimension_numbers: Specs as in `muon_optax.dims`; None: all leaves are matrices.
+      consistent_rms: c for a factor `c·√max(fan_in, fan_out)`; None for
+        `√max(1, fan_out/fan_in)`.
+
+    Returns:
+      A stateless transformation.
+
+    Raises:
+      ValueError: If `consistent_rms` is negative.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> tx = scale_by_shape(consistent_rms=0.5)
+      >>> tx.update(jnp.ones((1, 4)), tx.init(jnp.ones((1, 4))))[0].tolist()
+      [[1.0, 1.0, 1.0, 1.0]]
+
+    Source: `optax.contrib._muon.scale_by_shape`, optax 0.2.8.
+    """
+    if consistent_rms is None:
+        return scale_by_any_shape("jordan", dims=weight_dimension_numbers)
+    check_schedulable(
+        "consistent_rms", consistent_rms, "None or a number ≥ 0", lambda c: c >= 0
+    )
+    adam_rms = scale_by_any_shape("adam_rms", dims=weight_dimension_numbers)
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        updates, state = adam_rms.update(updates, state, params, **extra_args)
+        return jax.tree.map(
+            lambda u: (consistent_rms / 0.2 * u).astype(u.dtype), updates
+        ), state
+
+    return optax.GradientTransformationExtraArgs(adam_rms.init, update)
+
+
+def muon(
+    learning_rate: optax.ScalarOrSchedule,
+    ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
+    ns_steps: int = 5,
+    beta: ArrayLike = 0.95,
+    eps: float = 1e-8,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
+    mu_dtype: DTypeLike | None = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    adam_b1: ArrayLike = 0.9,
+    adam_b2: ArrayLike = 0.999,
+    adam_eps_root: ArrayLike = 0.0,
+    adam_weight_decay: optax.ScalarOrSchedule = 0.0,
+    adam_learning_rate: optax.ScalarOrSchedule | None = None,
+    muon_weight_dimension_numbers: Dims = None,
+    consistent_rms: ArrayLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.contrib.muon`, argument for argument: the same labels, state order and numbers.
+
+    Without `muon_weight_dimension_numbers` every leaf of rank 2 goes to Muon, embeddings and
+    stacked biases too, and all others to Adam, as there; `plan(params, dims.RANK_TWO)` shows
+    what that means. `nesterov`, `eps` and `mu_dtype` are Adam's as well, so that it is NAdam
+    by default.
+
+    What is not taken over, see docs/migrating.md: a spec of a rank-2 leaf is heeded; one dual
+    norm for each matrix, not for each leaf; tiny, huge and zero gradients in every dtype; a
+    tree without matrices is an error.
+
+    Args:
+      learning_rate: Of both, unless `adam_learning_rate` is given.
+      ns_coeffs: See `scale_by_muon`.
+      ns_steps: See `scale_by_muon`.
+      beta: See `scale_by_muon`.
+      eps: See `scale_by_muon`; Adam's as well.
+      weight_decay: Of the matrices, multiplied by the learning rate.
+      weight_decay_mask: Which matrices decay.
+      mu_dtype: Of both momenta.
+      nesterov: Of both.
+      adaptive: See `scale_by_muon`.
+      preconditioning: See `scale_by_muon`.
+      adam_b1: Decay of Adam's first moment.
+      adam_b2: Decay of its second moment.
+      adam_eps_root: Added under its root.
+      adam_weight_decay: Its weight decay.
+      adam_learning_rate: Its learning rate; None for `learning_rate`.
+      muon_weight_dimension_numbers: Specs as in `muon_optax.dims`, rules among them; None for
+        the leaves of rank 2.
+      consistent_rms: See `scale_by_shape`.
+
+    Returns:
+      `optax.partition` of two chains, labelled `"muon"` and `"adam"`.
+
+    Raises:
+      ValueError: If an argument is unknown or out of its range; at `init`, if no leaf is a
+        matrix.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params = {"w": jnp.eye(3), "b": jnp.ones(3)}
+      >>> tx, theirs = muon(0.1), optax.contrib.muon(0.1)
+      >>> ours, expected = (t.update(params, t.init(params), params)[0] for t in (tx, theirs))
+      >>> all(bool(jnp.abs(ours[name] - expected[name]).max() < 1e-7) for name in params)
+      True
+
+    Source: `optax.contrib.muon`, optax 0.2.8.
+    """
+    rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+    dims = muon_weight_dimension_numbers
+
+    def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
+        method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
+        return optax.chain(
+            scale_by_any_muon(method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=dims),
+            scale_by_shape(dims, consistent_rms),
+            decay_unless_zero(weight_decay, weight_decay_mask),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+
+    adam = optax.scale_by_adam(
+        adam_b1, adam_b2, eps, adam_eps_root, mu_dtype=mu_dtype, nesterov=nesterov
+    )
+    decay = decay_unless_zero(adam_weight_decay)
+    fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
+    matrices(dims)  # what is out of its range raises here, not at init
+    return partition_matrices(matrices, fallback, RANK_TWO if dims is None else dims)
+
+
+def _method(
+    ns_coeffs: Any, ns_steps: int, eps: float, preconditioning: str, adaptive: bool
+) -> PolarMethod:
+    if preconditioning not in _NORMALIZATIONS:
+        raise ValueError(
+            f"preconditioning={preconditioning!r}; use one of {sorted(_NORMALIZATIONS)}"
+        )
+    if any(isinstance(value, Tracer) for value in (ns_coeffs, ns_steps, eps)):
+        raise ValueError(
+            "ns_coeffs, ns_steps and eps cannot be traced; name them in static_args of "
+            "optax.inject_hyperparams"
+        )
+    family, steps = _family(ns_coeffs, ns_steps)
+    takes_eps = preconditioning in ("frobenius", "spectral")
+    polar = NewtonSchulz(
+        family,
+        steps,
+        normalize=_NORMALIZATIONS[preconditioning],
+        eps=float(eps) if takes_eps else 0.0,
+        compute_dtype="input",
+    )
+    return DualNorm(polar) if adaptive else polar
+
+
+def _family(ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, int]:
+    """The coefficients as a family, and how many of its stages are taken."""
+    if isinstance(ns_coeffs, str):
+        if ns_coeffs not in _PRESETS:
+            raise ValueError(f"ns_coeffs={ns_coeffs!r}; use one of {sorted(_PRESETS)}, or rows")
+        ns_coeffs = _PRESETS[ns_coeffs]
+    rows = np.asarray(ns_coeffs, np.float64)
+    if rows.ndim not in (1, 2) or rows.shape[-1] != 3 or not rows.size:
+        raise ValueError(
+            f"ns_coeffs has shape {rows.shape}; use three numbers, or rows of three"
+        )
+    stages = tuple(tuple(map(float, row)) for row in np.atleast_2d(rows))
+    if rows.ndim == 1:
+        return Coefficients("ns_coeffs", stages, "repeat", "an argument"), int(ns_steps)
+    return Coefficients("ns_coeffs", stages, "fixed", "an argument"), len(stages)

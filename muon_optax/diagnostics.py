@@ -1,0 +1,27 @@
+"""Measures of an update: one number per matrix, taken by hand or inside a training run."""
+
+from muon_optax._measures import MEASURES as MEASURES
+from muon_optax._measures import alignment as alignment
+from muon_optax._measures import cosine as cosine
+from muon_optax._measures import operator_norm as operator_norm
+from muon_optax._measures import orthogonality_error as orthogonality_error
+from muon_optax._measures import polar_error as polar_error
+from muon_optax._measures import root_mean_square as root_mean_square
+from muon_optax._measures import stable_rank as stable_rank
+from muon_optax.transforms._record import RecordState as RecordState
+from muon_optax.transforms._record import latest as latest
+from muon_optax.transforms._record import record_muon as record_muon
+
+__all__ = [
+    "MEASURES",
+    "RecordState",
+    "alignment",
+    "cosine",
+    "latest",
+    "operator_norm",
+    "orthogonality_error",
+    "polar_error",
+    "record_muon",
+    "root_mean_square",
+    "stable_rank",
+]

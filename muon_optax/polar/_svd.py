@@ -1,0 +1,67 @@
+"""Knows the exact polar factor, by the singular value decomposition."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from muon_optax._checks import check_number
+from muon_optax.polar._linalg import check_matrix, product, scaled, svd
+
+
+@dataclass(frozen=True)
+class SVD:
+    """The exact polar factor `U·Vᴴ` over the singular values above `rcond·σ_max`.
+
+    The paper's idealisation: a partial isometry on the range of x. Directions of the null
+    space, where the SVD's own vectors are arbitrary, give zero; so does the zero matrix. A
+    matrix with an entry that is not finite gives NaN, the others of its batch do not.
+    Computed in float32 or wider. Rounding to a half precision gives a rank-deficient x full
+    rank, with singular values of that precision's eps: there, pass `rcond`.
+
+    Attributes:
+      rcond: Singular values up to `rcond·σ_max` count as zero; None stands for
+        `max(m, n)·eps` of the dtype computed in.
+
+    Raises:
+      ValueError: If `rcond` is not in [0, 1).
+
+    Example:
+      >>> SVD().polar(jnp.diag(jnp.array([3.0, -2.0, 0.0]))).diagonal().tolist()
+      [1.0, -1.0, 0.0]
+
+    Source: Kim & Oh, arXiv 2601.19156, Section 3.1 and Theorem 4.
+    """
+
+    rcond: float | None = None
+
+    def __post_init__(self):
+        if self.rcond is not None:
+            check_number(
+                "rcond", self.rcond, "None or a number in [0, 1)", lambda r: 0 <= r < 1
+            )
+
+    @partial(jax.jit, static_argnums=0)
+    def polar(self, x: Array) -> Array:
+        """The polar factor of every matrix of a batch.
+
+        Args:
+          x: `[..., m, n]`, real or complex, of any float dtype.
+
+        Returns:
+          The same shape and dtype.
+
+        Raises:
+          ValueError: If x has fewer than two axes or is not of floats.
+        """
+        check_matrix(x)
+        if x.size == 0:
+            return x
+        y, _ = scaled(x)
+        u, sigma, vh = svd(y)
+        default = max(x.shape[-2:]) * float(jnp.finfo(sigma.dtype).eps)
+        rcond = default if self.rcond is None else self.rcond
+        kept = (sigma > rcond * sigma[..., :1]).astype(u.dtype)
+        return product(u * kept[..., None, :], vh).astype(x.dtype)

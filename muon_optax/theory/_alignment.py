@@ -1,0 +1,223 @@
+"""Knows how much of a momentum's nuclear norm an update keeps, for any coefficients.
+
+With `O = Σ_i P(x_i)·u_i·v_iᵀ` for the normalised momentum `Σ_i x_i·u_i·v_iᵀ`, two numbers
+enter the convergence of Muon: the alignment `a = ⟨M, O⟩/‖M‖_* = Σ x_i·P(x_i)/Σ x_i` and the
+operator norm `s = max |P(x_i)|`. The exact polar factor has a = s = 1.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from muon_optax.coefficients import Schedule
+from muon_optax.theory._scalar import image, scalar_map
+
+Norm = Literal["frobenius", "schatten4"]
+_POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
+
+# Where the minimum over x is sought, then again around the lowest points of each round. The
+# oscillations of a composed polynomial are spread evenly in log x, and crowd at 1.
+_GRID = np.unique([*np.geomspace(1e-12, 1.0, 2**14), *(1.0 - np.geomspace(1e-14, 0.1, 2**13))])
+_MINIMA = 256
+_ROUNDS = 4
+
+
+class Certificate(NamedTuple):
+    """What `muon_bound` needs to know of an update; unpacks into its last two arguments.
+
+    Attributes:
+      alignment: a, at most the alignment of any update that the certificate covers.
+      operator_norm: s, at least the operator norm of any such update.
+    """
+
+    alignment: float
+    operator_norm: float
+
+    @property
+    def factor(self) -> float:
+        """`s/a ≥ 1`: by this much at most the guarantee exceeds the exact polar factor's.
+
+        Each at its own best step size; see docs/theory.md, section 4. It is 1/(1-ε) = χ where
+        the paper's ε is known, and infinite where a is not positive.
+        """
+        return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
+
+
+def alignment(
+    schedule: Schedule, singular_values: ArrayLike, normalize: Norm = "frobenius"
+) -> float:
+    """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, x its normalised singular values.
+
+    Args:
+      schedule: Stages, first applied first; `()` for the normalisation alone.
+      singular_values: Of the momentum, any number, in any unit, not all zero.
+      normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`.
+
+    Returns:
+      The alignment, 1 for an exact polar factor.
+
+    Raises:
+      ValueError: If a singular value is negative or not finite, or all are zero, or the
+        normalisation is neither of the two.
+
+    Example:
+      >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
+      0.7142857142857143
+    """
+    x = _normalized(singular_values, normalize)
+    return float((x * scalar_map(schedule, x)).sum() / x.sum())
+
+
+def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
+    """`a(P, r)`: no momentum of rank r or less has a smaller alignment, whatever its condition.
+
+    For every λ ≥ 0 the number `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound,
+    because `Σ x_i² = 1`; this is the largest of them. Exact for `()`: `1/√r`.
+
+    Args:
+      schedule: Stages, first applied first; `()` for the normalisation alone.
+      rank: r, at least 1: the shorter side of the matrix always serves.
+      normalize: As in `NewtonSchulz`: `"frobenius"`, or `"schatten4"` with x⁴ for x² above.
+
+    Returns:
+      The bound, to about 2e-6; -inf for a schedule that overflows. It does not assume that
+      the momentum is well-conditioned, as χ does; it says nothing about other
+      normalisations (`"paper"`, `"aol"`, or a positive eps).
+
+    Raises:
+      ValueError: If `rank` is not positive, or the normalisation is neither of the two.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN
+      >>> round(alignment_bound(JORDAN.schedule(5), rank=768), 3)
+      0.566
+
+    Source: docs/theory.md, section 3.
+    """
+    power = _power(normalize)
+    _check_rank(rank)
+    if rank == 1:
+        return float(scalar_map(schedule, 1.0))
+
+    def lines(x: NDArray) -> tuple[NDArray, NDArray]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return scalar_map(schedule, x), (1.0 / rank - x**power) / x
+
+    x = _GRID
+    for _ in range(_ROUNDS):
+        values, slopes = lines(x)
+        if not np.isfinite(values).all():
+            return -math.inf  # somewhere the map grows out of all bounds
+        weight = _highest_minimum(values, slopes)
+        near = _around_minima(x, values + weight * slopes)
+        values, slopes = lines(near)
+        lowest = values + weight * slopes
+        x = np.unique([*x, *near[lowest.argmin(0), np.arange(near.shape[1])]])
+    return float(lowest.min())
+
+
+def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
+    """`P(k^(-1/2))`, the least of up to 1024 sizes k ≤ rank: no less than `alignment_bound`."""
+    power = _power(normalize)
+    _check_rank(rank)
+    sizes = np.unique(np.geomspace(1, rank, 1024).round())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(scalar_map(schedule, sizes ** (-1.0 / power)).min())
+
+
+def certificate(
+    schedule: Schedule,
+    *,
+    rank: int | None = None,
+    delta0: float | None = None,
+    singular_values: ArrayLike | None = None,
+    normalize: Norm = "frobenius",
+) -> Certificate:
+    """Alignment and operator norm of an update, from what is known of the momentum.
+
+    Args:
+      schedule: Stages, first applied first.
+      rank: Nothing but the rank r: the condition-free `alignment_bound`.
+      delta0: The paper's δ_0: singular values, normalised, in `[√(1-δ_0), 1]`.
+      singular_values: All singular values.
+      normalize: As in `NewtonSchulz`, for `rank` and `singular_values`.
+
+    Returns:
+      A `Certificate`, worst case over what is left open.
+
+    Raises:
+      ValueError: If not exactly one of the three is given, or it is out of its range.
+
+    Example:
+      >>> from muon_optax.coefficients import POLAR_EXPRESS
+      >>> a, s = certificate(POLAR_EXPRESS.schedule(5), rank=768)
+      >>> round(a, 3), round(s, 3)
+      (0.761, 1.124)
+
+    Source: docs/theory.md, section 3; for `delta0` Kim & Oh, arXiv 2601.19156, Theorem 2.
+    """
+    check_one_is_given(rank=rank, delta0=delta0, singular_values=singular_values)
+    if rank is not None:
+        low, high = image(schedule, 0.0)
+        a = alignment_bound(schedule, rank, normalize)
+        return Certificate(a, max(-low, high))
+    if delta0 is not None:
+        if not 0.0 <= delta0 <= 1.0:
+            raise ValueError(f"delta0={delta0}; a residual lies in [0, 1]")
+        low, high = image(schedule, math.sqrt(1.0 - delta0))
+        return Certificate(low, max(-low, high))
+    assert singular_values is not None
+    values = scalar_map(schedule, _normalized(singular_values, normalize))
+    a = alignment(schedule, singular_values, normalize)
+    return Certificate(a, float(np.abs(values).max()))
+
+
+def check_one_is_given(**known: ArrayLike | None) -> None:
+    """Refuse to guess which of several descriptions of a momentum is meant."""
+    given = [name for name, value in known.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"given: {given or 'nothing'}; pass exactly one of {list(known)}")
+
+
+def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
+    """The λ ≥ 0 at which `min_k values_k + λ·slopes_k`, concave in λ, is highest."""
+    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|: the end of the search.
+    low, high = 0.0, 4.0 * float(np.abs(values).max())
+    for _ in range(56):
+        middle = (low + high) / 2
+        rising = slopes[(values + middle * slopes).argmin()] > 0
+        low, high = (middle, high) if rising else (low, middle)
+    return low
+
+
+def _around_minima(x: NDArray, values: NDArray) -> NDArray:
+    """65 points between the neighbours of every local minimum, a column each."""
+    padded = np.concatenate([[math.inf], values, [math.inf]])
+    minima = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
+    minima = minima[np.argsort(values[minima])[:_MINIMA]]
+    return np.geomspace(x[np.maximum(minima - 1, 0)], x[np.minimum(minima + 1, len(x) - 1)], 65)
+
+
+def _check_rank(rank: int) -> None:
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
+        raise ValueError(f"rank={rank!r}; use a whole number ≥ 1")
+
+
+def _power(normalize: str) -> int:
+    if normalize not in _POWERS:
+        raise ValueError(f"normalize={normalize!r}; use one of {tuple(_POWERS)}")
+    return _POWERS[normalize]
+
+
+def _normalized(singular_values: ArrayLike, normalize: str) -> NDArray:
+    power = _power(normalize)
+    x = np.asarray(singular_values, np.float64).ravel()
+    largest = x.max(initial=0.0)
+    if not (np.isfinite(x).all() and (x >= 0).all() and largest > 0):
+        raise ValueError(
+            f"singular_values={singular_values!r:.80}; use finite numbers ≥ 0, not all zero"
+        )
+    x = x / largest
+    return x / (x**power).sum() ** (1 / power)

@@ -1,0 +1,168 @@
+"""Knows the convergence bounds: how small the gradient of Muon and of SGD gets in T steps.
+
+All bound `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm of the gradient, for Algorithm 1
+of the paper: `M_t = β·M_{t-1} + G_t`, no Nesterov step, no weight decay, one matrix, a constant
+step size. They are worst cases over all problems with the given constants.
+"""
+
+import math
+
+from muon_optax.theory._problem import Problem, check_update
+
+
+def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -> float:
+    """The paper's bound on Muon's mean gradient, before its O(...).
+
+    `1/(1-ε)·[D/(Tη) + (Lη/2)·(1+ε)² + 2βLη(1+ε)/(1-β) + 2σ√(r/B)·√((1-β)/(1+β))
+    + 2β√(2rLD)/(T(1-β))]`, for any η > 0. It needs ε, the supremum over the whole run of the
+    operator-norm distance to the polar factor, below 1.
+
+    Args:
+      problem: The constants.
+      eta: η.
+      beta: β in [0, 1).
+      polar_error: ε in [0, 1); 0 for the exact polar factor, Theorem 4.
+
+    Returns:
+      The bound, in units of the gradient's nuclear norm.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+
+    Example:
+      >>> round(paper_bound(Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100), 0.1, 0.0, 0.0), 3)
+      0.2
+
+    Source: Kim & Oh, arXiv 2601.19156, Appendix B.
+    """
+    if not 0.0 <= polar_error < 1.0:
+        raise ValueError(f"polar_error={polar_error}; use ε in [0, 1), or muon_bound")
+    check_update(beta)
+    p, size = problem, 1.0 + polar_error
+    drift = 2 * beta * p.L * eta * size / (1 - beta)
+    start = 2 * beta * math.sqrt(2 * p.r * p.L * p.D) / (p.T * (1 - beta))
+    descent = p.D / (p.T * _positive("eta", eta)) + p.L * eta / 2 * size**2
+    return (descent + drift + 2 * _noise(p, beta) + start) / (1 - polar_error)
+
+
+def muon_bound(
+    problem: Problem,
+    eta: float,
+    beta: float,
+    alignment: float = 1.0,
+    operator_norm: float = 1.0,
+) -> float:
+    """A bound on Muon's mean gradient for any update of known alignment and operator norm.
+
+    `(1/a)·[D/(Tη) + (Lη/2)·s² + (a+s)·R]` with
+    `R = βLηs/(1-β) + √((1-β)/(1+β))·√(r/B)·σ + β√(2LD)/(T(1-β))`, for any η > 0. With a ≥ 1-ε
+    and s ≤ 1+ε it is never above `paper_bound`; with `*certificate(schedule, rank=r)` it holds
+    for every momentum and every coefficient list whose certified alignment is positive.
+
+    Args:
+      problem: The constants.
+      eta: η.
+      beta: β in [0, 1).
+      alignment: a > 0, a lower bound over the run; 1 for the exact polar factor.
+      operator_norm: s ≥ a, an upper bound over the run; 1 for the exact polar factor.
+
+    Returns:
+      The bound, in units of the gradient's nuclear norm.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+
+    Example:
+      >>> from muon_optax.coefficients import JORDAN
+      >>> from muon_optax.theory import certificate, tuned_step
+      >>> problem = Problem(L=1.0, D=1.0, sigma=0.1, r=16, T=1000)
+      >>> eta, beta = tuned_step(problem)
+      >>> jordan = certificate(JORDAN.schedule(5), rank=16)
+      >>> round(muon_bound(problem, eta, beta), 2)
+      0.52
+      >>> round(muon_bound(problem, eta, beta, *jordan), 2)
+      0.79
+
+    Source: docs/theory.md, section 4, with Kim & Oh, arXiv 2601.19156, Appendix B.
+    """
+    check_update(beta, alignment, operator_norm)
+    p, a, s = problem, alignment, operator_norm
+    start = beta * math.sqrt(2 * p.L * p.D) / (p.T * (1 - beta))
+    mismatch = beta * p.L * eta * s / (1 - beta) + _noise(p, beta) + start
+    descent = p.D / (p.T * _positive("eta", eta)) + p.L * eta / 2 * s**2
+    return (descent + (a + s) * mismatch) / a
+
+
+def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
+    """A bound on the mean gradient of SGD with momentum, in the same nuclear norm.
+
+    `√r·√(2D(1-β)/(Tη) + 2β²·L_F·D/(T(1-β)) + (1-β)·σ²/B)` for `W ← W - η·M` and
+    `η ≤ (1-β)²/L_F`. The √r is the price of measuring in the nuclear norm what descends in the
+    Frobenius norm; Muon does not pay it, but its L may be r times L_F. Where all curvatures
+    are equal it is, and SGD loses nothing.
+
+    Args:
+      problem: The constants; `L_F` should be given.
+      eta: η.
+      beta: β in [0, 1).
+
+    Returns:
+      The bound, in units of the gradient's nuclear norm.
+
+    Raises:
+      ValueError: If an argument is out of its range, `η > (1-β)²/L_F` included.
+
+    Example:
+      >>> sgdm_bound(Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100, L_F=0.5), 2.0, 0.0)
+      0.2
+
+    Source: docs/theory.md, section 5, in place of Kim & Oh, arXiv 2601.19156, Theorem 3.
+    """
+    check_update(beta)
+    p, smoothness = problem, problem.frobenius_smoothness
+    largest = (1 - beta) ** 2 / smoothness
+    if not 0 < eta <= largest * (1 + 1e-12):
+        raise ValueError(f"eta={eta}; the bound holds for 0 < η ≤ (1-β)²/L_F = {largest:.3g}")
+    descent = 2 * p.D * (1 - beta) / (p.T * eta)
+    start = 2 * beta**2 * smoothness * p.D / (p.T * (1 - beta))
+    return math.sqrt(p.r * (descent + start + (1 - beta) * p.sigma**2 / p.B))
+
+
+def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1.0) -> float:
+    """`‖W_t‖_op ≤ max(‖W_0‖_op, s/λ)` under decoupled weight decay, at every step.
+
+    For `W ← (1 - η_t·λ)·W - η_t·O` with any step sizes `0 ≤ η_t ≤ 1/λ`: a convex combination
+    of W and of `-O/λ`. A shape factor multiplies s.
+
+    Args:
+      initial: `‖W_0‖_op`.
+      weight_decay: λ > 0.
+      operator_norm: s, the largest operator norm of an update: `certificate(...)[1]`.
+
+    Returns:
+      The bound.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+
+    Example:
+      >>> spectral_bound(initial=1.0, weight_decay=0.25)
+      4.0
+
+    Source: one line of induction, docs/theory.md, section 6; Chen, Li & Liu, arXiv 2506.15054.
+    """
+    if not (initial >= 0 and operator_norm >= 0):
+        raise ValueError(f"initial={initial}, operator_norm={operator_norm}; use norms ≥ 0")
+    return max(float(initial), operator_norm / _positive("weight_decay", weight_decay))
+
+
+def _noise(problem: Problem, beta: float) -> float:
+    """The averaged noise in the nuclear norm."""
+    root = math.sqrt((1 - beta) / (1 + beta))
+    return root * math.sqrt(problem.r / problem.B) * problem.sigma
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{name}={value}; use a positive number")
+    return value

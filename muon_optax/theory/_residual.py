@@ -1,0 +1,164 @@
+"""Knows how far from orthogonal the paper's own iteration is after q steps: δ, ε and χ.
+
+All of it is for the Taylor family, `coefficients.taylor(kappa)`, whose map of [0, 1] into
+itself is monotone; for other coefficients see `alignment.py`.
+"""
+
+import math
+from fractions import Fraction
+
+from muon_optax._polynomials import binomial_series
+
+
+def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
+    """The exact polynomial by which one step moves the residual, over `u^(κ+1)`.
+
+    `φ(u) = 1 - (1-u)·p(1-u)² = u^(κ+1)·Σ_s a_s·u^s` with
+    `a_s = (2κ+1)·c_κ·c_s/(κ+1+s)`, `c_s = C(2s, s)/4^s`. Every a_s is positive and their sum
+    is 1: so `φ(u) ≤ u^(κ+1)` on all of [0, 1], for every κ.
+
+    Args:
+      kappa: The degree of p in λ, at least 1.
+
+    Returns:
+      `(a_0, ..., a_κ)` as fractions.
+
+    Raises:
+      ValueError: If `kappa` is not a positive integer.
+
+    Example:
+      >>> [str(a) for a in residual_polynomial(1)]
+      ['3/4', '1/4']
+
+    Source: Kim & Oh, arXiv 2601.19156, Lemmas 2 and 3, which write φ out for κ = 1 and 2 and
+    prove the inequality near 0 for others; docs/theory.md, section 2.
+    """
+    _check_whole("kappa", kappa, 1)
+    c = binomial_series(kappa)
+    return tuple((2 * kappa + 1) * c[kappa] * c[s] / (kappa + 1 + s) for s in range(kappa + 1))
+
+
+def residual(delta0: float, kappa: int, steps: int) -> float:
+    """δ_q: the orthogonality residual after q steps, by the exact recursion.
+
+    `δ_{j+1} = φ(δ_j)`, where `δ_j = ‖Π - X_j·X_jᵀ‖_op = 1 - λ_min⁺(X_j·X_jᵀ)`, Π projects on
+    the range of the momentum and λ_min⁺ is the smallest nonzero eigenvalue.
+
+    Args:
+      delta0: δ_0 in [0, 1]: 1 minus the square of the smallest nonzero singular value after
+        normalisation.
+      kappa: The family is `taylor(kappa)`.
+      steps: q, at least 0.
+
+    Returns:
+      δ_q in [0, 1]. Near δ = 1 what matters is 1 - δ, which float64 holds to 1e-16 only: for
+      singular values below about 1e-6 take `scalar_map`.
+
+    Raises:
+      ValueError: If an argument is outside its range.
+
+    Example:
+      >>> residual(0.5, kappa=2, steps=1)  # 0.5³·(40 + 15·0.5 + 9·0.25)/64
+      0.09716796875
+
+    Source: Kim & Oh, arXiv 2601.19156, Definition 3 and Lemma 2.
+    """
+    delta = _check_fraction("delta0", delta0)
+    _check_whole("steps", steps, 0)
+    a = [float(x) for x in residual_polynomial(kappa)]
+    for _ in range(steps):
+        delta = delta ** (kappa + 1) * sum(x * delta**s for s, x in enumerate(a))
+        delta = min(delta, 1.0)  # the a_s, rounded, may sum to 1 + eps
+    return delta
+
+
+def residual_bound(delta0: float, kappa: int, steps: int) -> float:
+    """`δ_q ≤ δ_0^((κ+1)^q)`, the paper's bound.
+
+    Doubly exponential in q once `δ_0^((κ+1)^q)` is small. A small singular value x₀ comes
+    first: it grows by `p(0)` a step, and `δ_0 = 1 - x₀²` stays near 1 until it has grown.
+
+    Args:
+      delta0: δ_0 in [0, 1].
+      kappa: The family is `taylor(kappa)`.
+      steps: q, at least 0.
+
+    Returns:
+      The bound, never below `residual` of the same arguments.
+
+    Raises:
+      ValueError: If an argument is outside its range.
+
+    Example:
+      >>> residual_bound(0.5, kappa=2, steps=1)
+      0.125
+
+    Source: Kim & Oh, arXiv 2601.19156, Lemma 3 and Theorem 2.
+    """
+    delta = _check_fraction("delta0", delta0)
+    _check_whole("kappa", kappa, 1)
+    _check_whole("steps", steps, 0)
+    for _ in range(steps):
+        delta = delta ** (kappa + 1)
+    return delta
+
+
+def polar_error(delta: float) -> float:
+    """`ε = 1 - √(1-δ)`: the distance to the polar factor, of a residual.
+
+    `ε_q = ‖X_q - Polar(M)‖_op`. It presumes singular values of at most 1, as the Taylor
+    family's are.
+
+    Args:
+      delta: δ in [0, 1].
+
+    Returns:
+      ε in [0, 1].
+
+    Raises:
+      ValueError: If `delta` is outside [0, 1].
+
+    Example:
+      >>> polar_error(0.75)
+      0.5
+
+    Source: Kim & Oh, arXiv 2601.19156, Lemma 1.
+    """
+    return _check_fraction("delta", delta) / (1.0 + math.sqrt(1.0 - delta))
+
+
+def constant_factor(delta: float) -> float:
+    """`χ = 1/(1-ε) = 1/√(1-δ)`: what the paper's rate loses against the exact polar factor.
+
+    Put in δ_q from `residual` for the exact χ_q, or from `residual_bound` for Theorem 2's.
+    A worst case over time: δ_0 is the supremum over all momenta of a run, and real momenta
+    bring it so near to 1 that χ_q says little; `certificate` does not need it.
+
+    Args:
+      delta: δ in [0, 1].
+
+    Returns:
+      χ ≥ 1, infinite at δ = 1.
+
+    Raises:
+      ValueError: If `delta` is outside [0, 1].
+
+    Example:
+      >>> round(constant_factor(residual_bound(0.9, kappa=2, steps=3)), 3)
+      1.03
+
+    Source: Kim & Oh, arXiv 2601.19156, Theorems 1 and 2.
+    """
+    _check_fraction("delta", delta)
+    return math.inf if delta == 1.0 else 1.0 / math.sqrt(1.0 - delta)
+
+
+def _check_fraction(name: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}={value}; a residual lies in [0, 1]")
+    return float(value)
+
+
+def _check_whole(name: str, value: int, least: int):
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r}; use a whole number ≥ {least}")

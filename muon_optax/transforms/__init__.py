@@ -1,0 +1,1 @@
+"""Chainable Optax transformations, one equation a file."""

@@ -1,0 +1,101 @@
+"""Knows NorMuon: one second moment for each neuron, so that all of them move alike."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from muon_optax._checks import check_number, check_schedulable
+from muon_optax.batching import gather_explicit, scatter_like
+from muon_optax.dims import Dims, MatrixView, matrix_views
+
+
+class NeuronState(NamedTuple):
+    """The state of `scale_by_neuron_rms`.
+
+    Attributes:
+      nu: A tree like the parameters, with a tuple at every leaf: for each of its stacks of
+        matrices float32 `[batch, 1, fan_out]`, the mean square of every neuron's update.
+    """
+
+    nu: Any
+
+
+def scale_by_neuron_rms(
+    b2: ArrayLike = 0.95, eps: float = 1e-10, *, dims: Dims = None
+) -> optax.GradientTransformationExtraArgs:
+    """Divide what each neuron gets by its root mean square; keep the matrix's norm.
+
+    `v ← β₂·v + (1-β₂)·mean(O²)` over the inputs of each output, `O' = O/(√v + ε)`, then
+    `O'·‖O‖_F/‖O'‖_F`. To stand between `scale_by_muon` and `scale_by_shape`. A neuron is a
+    column of the matrix view `[fan_in, fan_out]`.
+
+    Args:
+      b2: β₂ in [0, 1), the decay of the second moment.
+      eps: ε > 0.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+
+    Returns:
+      A transformation whose state is a `NeuronState`; updates keep their dtype.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is no
+        matrix under `dims`.
+
+    Example:
+      >>> tx = scale_by_neuron_rms()
+      >>> o = {"w": jnp.diag(jnp.array([1.0, 7.0]))}
+      >>> tx.update(o, tx.init(o))[0]["w"].diagonal().round(3).tolist()
+      [5.0, 5.0]
+
+    Source: Li et al. 2025, arXiv 2510.05491 (NorMuon). That the norm stays is the authors'
+    code's; the paper multiplies by `0.2·√(fan_in·fan_out)/‖O'‖_F`.
+    """
+    check_schedulable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    check_number("eps", eps, "a number > 0", lambda e: e > 0)
+
+    def init(params: optax.Params) -> NeuronState:
+        treedef, views = jax.tree.structure(params), matrix_views(dims, params)
+        nu = [
+            tuple(jnp.zeros([batch, 1, fan_out], jnp.float32) for batch, _, fan_out in v.sides)
+            for v in views
+        ]
+        return NeuronState(treedef.unflatten(nu))
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, NeuronState]:
+        del params, extra_args
+        leaves, treedef = jax.tree.flatten(updates)
+        moments = treedef.flatten_up_to(state.nu)
+        views = matrix_views(dims, updates)
+        pairs = [_leaf(*each, b2, eps) for each in zip(leaves, moments, views)]
+        scaled, nu = zip(*pairs) if pairs else ((), ())
+        return treedef.unflatten(scaled), NeuronState(treedef.unflatten(nu))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _leaf(
+    x: Array, nu: tuple[Array, ...], view: MatrixView, b2: ArrayLike, eps: float
+) -> tuple[Array, tuple[Array, ...]]:
+    pairs = [_stack(o, v, b2, eps) for o, v in zip(view.to_matrices(gather_explicit(x)), nu)]
+    scaled, moments = zip(*pairs)
+    return scatter_like(view.from_matrices(scaled, x.shape), x), moments
+
+
+def _stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:
+    if o.size == 0:
+        return o, v
+    wide = o.astype(jnp.promote_types(o.dtype, jnp.float32))
+    v = jnp.asarray(b2 * v + (1 - b2) * jnp.mean(jnp.abs(wide) ** 2, -2, keepdims=True))
+    scaled = wide / (jnp.sqrt(v) + eps)
+    before, after = (jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) for x in (wide, scaled))
+    scaled = scaled * (before / jnp.where(after > 0, after, 1.0))
+    return scaled.astype(o.dtype), v.astype(jnp.float32)

@@ -1,0 +1,182 @@
+"""Knows how weights decay beside a step: with its rate, along it only, or by themselves."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from muon_optax._casting import clip_to_finite
+from muon_optax._checks import check_schedulable
+
+_Mask = Any | Callable[[optax.Params], Any] | None
+
+
+class DecayState(NamedTuple):
+    """What a decay on a schedule remembers; under a number the state is empty.
+
+    Attributes:
+      count: int32 scalar, the steps done.
+    """
+
+    count: Array
+
+
+def add_decayed_weights(
+    weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    """`u ← u + λ·W`: `optax.add_decayed_weights`, but for two cases.
+
+    In optax 0.2.6 its schedule stays at step 0, and a traced λ widens the updates of bfloat16
+    weights to float32. To stand before `optax.scale_by_learning_rate`, which then multiplies λ.
+
+    Args:
+      weight_decay: λ, a number ≥ 0 or a schedule of it by step.
+      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
+        in `optax.masked`; None for all. A function is named in the `static_args` of
+        `optax.inject_hyperparams`.
+
+    Returns:
+      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
+
+    Example:
+      >>> tx = add_decayed_weights(0.1)
+      >>> w, u = jnp.array([10.0, -10.0]), jnp.array([1.0, 1.0])
+      >>> tx.update(u, tx.init(w), w)[0].tolist()
+      [2.0, 0.0]
+
+    Source: Loshchilov & Hutter 2019, arXiv 1711.05101.
+    """
+    return _each(lambda u, w, decay: u + decay * w, weight_decay, mask)
+
+
+def decay_unless_zero(
+    weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
+) -> optax.GradientTransformation:
+    """`add_decayed_weights`, which asks for parameters; nothing where λ is the number 0."""
+    scheduled = callable(weight_decay) or isinstance(weight_decay, jax.Array)
+    zero = not scheduled and weight_decay == 0
+    return optax.identity() if zero else add_decayed_weights(weight_decay, mask)
+
+
+def add_cautious_weight_decay(
+    weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    """Decay an entry of a weight only where the step itself shrinks it.
+
+    `u ← u + λ·1[u⊙W ≥ 0]⊙W`. To stand before `optax.scale_by_learning_rate`, as
+    `optax.add_decayed_weights` does: `W ← W - η·(u + λ·1[u⊙W ≥ 0]⊙W)`. For complex entries
+    `u⊙W` is the real part of `conj(u)⊙W`.
+
+    Args:
+      weight_decay: λ, a number ≥ 0 or a schedule of it by step.
+      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
+        in `optax.masked`; None for all. A function is named in the `static_args` of
+        `optax.inject_hyperparams`.
+
+    Returns:
+      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
+
+    Example:
+      >>> tx = add_cautious_weight_decay(0.1)
+      >>> w, u = jnp.array([10.0, -10.0, 10.0]), jnp.array([1.0, 1.0, 0.0])
+      >>> tx.update(u, tx.init(w), w)[0].tolist()
+      [2.0, 1.0, 1.0]
+
+    Source: Chen et al. 2025, arXiv 2510.12402, Algorithm 1.
+    """
+
+    def decayed(u: Array, w: Array, decay: ArrayLike) -> Array:
+        shrinks = jnp.real(jnp.conj(u) * w) >= 0
+        return u + jnp.where(shrinks, decay * w, 0)
+
+    return _each(decayed, weight_decay, mask)
+
+
+def add_independent_weight_decay(
+    weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    """Decay weights by a share that does not know the learning rate.
+
+    `u ← u - λ·W`. To stand after `optax.scale_by_learning_rate`: `W ← W - η·u - λ·W`.
+    Loshchilov & Hutter let λ follow the schedule s(t) ≤ 1 of the learning rate, but not its
+    peak: pass `lambda t: λ * s(t)` for that.
+
+    Args:
+      weight_decay: λ, a number ≥ 0 or a schedule of it by step. Nothing makes it smaller:
+        where `optax.adamw` has λ = 0.1 at η = 1e-3, write 1e-4.
+      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
+        in `optax.masked`; None for all. A function is named in the `static_args` of
+        `optax.inject_hyperparams`.
+
+    Returns:
+      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+
+    Raises:
+      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
+
+    Example:
+      >>> tx = optax.chain(optax.sgd(0.5), add_independent_weight_decay(0.25))
+      >>> w, g = jnp.array([8.0, -8.0]), jnp.array([1.0, 1.0])
+      >>> tx.update(g, tx.init(w), w)[0].tolist()
+      [-2.5, 1.5]
+
+    Source: Loshchilov & Hutter 2019, arXiv 1711.05101, Algorithm 2; Wortsman et al. 2023,
+    arXiv 2309.14322, Section 3.2.2.
+    """
+    return _each(lambda u, w, decay: u - decay * w, weight_decay, mask)
+
+
+def _each(
+    decayed: Callable[[Array, Array, ArrayLike], Array],
+    weight_decay: optax.ScalarOrSchedule,
+    mask: _Mask,
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation that replaces every `u` by `decayed(u, W, λ)`."""
+    check_schedulable("weight_decay", weight_decay, "a number ≥ 0", lambda d: d >= 0)
+    if isinstance(mask, bool | jax.Array):
+        raise ValueError(
+            f"mask={mask!r}; use None, a tree of booleans or a function from parameters to "
+            "one. Where it went through optax.inject_hyperparams, name it in static_args"
+        )
+
+    def init(params: optax.Params) -> Any:
+        del params
+        scheduled = callable(weight_decay)
+        return DecayState(jnp.zeros([], jnp.int32)) if scheduled else optax.EmptyState()
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        del extra_args
+        if params is None:
+            raise ValueError(
+                "params=None; weights decay by their values, use update(grads, state, params)"
+            )
+        decay = weight_decay
+        if callable(decay):
+            decay = decay(state.count)
+            state = DecayState(jnp.asarray(optax.safe_increment(state.count)))
+
+        def wide(u: Array, w: Array) -> Array:
+            dtype = jnp.promote_types(jnp.promote_types(u.dtype, w.dtype), jnp.float32)
+            found = decayed(u.astype(dtype), w.astype(dtype), decay)
+            finite = jnp.isfinite(u) & jnp.isfinite(w)
+            return clip_to_finite(found, u.dtype, finite).astype(u.dtype)
+
+        return jax.tree.map(wide, updates, params), state
+
+    tx = optax.GradientTransformationExtraArgs(init, update)
+    return tx if mask is None else optax.masked(tx, mask)
