@@ -129,10 +129,10 @@ def _given_by_path(given: Shardings) -> dict[str, NamedSharding]:
         if len(single) == len(by_path) and jax.device_count(device.platform) == 1:
             return {}
         where = f" at {single[0]!r}" if single[0] else ""
+        place = "params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))"
         raise ValueError(
-            f"shardings has a SingleDeviceSharding{where}, so its leaf is on one device; "
-            "first write params = jax.device_put(params, NamedSharding(mesh, PartitionSpec())), "
-            "or drop `shardings` to use one device only"
+            f"shardings has a SingleDeviceSharding{where}, so its leaf is on one device. Write "
+            f"{place} before, or drop `shardings` to use one device only"
         )
     for name, x in by_path.items():
         if not isinstance(x, NamedSharding):
