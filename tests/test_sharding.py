@@ -27,9 +27,11 @@ from muon_optax import (
     scale_by_shape,
 )
 from muon_optax.batching import infer_shardings, replicate_unsharded
-from muon_optax.batching._ownership import Bucket, deal, devices_of, size
+from muon_optax.batching._blocks import BlockLayout, num_devices
+from muon_optax.batching._ownership import Group, assign_owners, owner_devices
 from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_muon
+from muon_optax.polar._method import MethodPlan
 from muon_optax.transforms._normuon import scale_by_neuron_rms
 
 KINDS = (AxisType.Auto, AxisType.Explicit)
@@ -245,56 +247,57 @@ CUTS = [  # batch, short, long
 ]
 
 
-def buckets():
+def group(sides, cuts, count, in_team=None):
+    """Matrices whose cost is their size; with `in_team` they can be divided among devices."""
+    flops = float(math.prod(sides))
+    team = {} if in_team is None else in_team(flops)
+    return Group(BlockLayout(sides, "float32", *cuts), count, MethodPlan(flops, sides, **team))
+
+
+def groups():
     sides = st.sampled_from([(8, 8), (8, 32), (16, 64)])
     cuts, counts = st.sampled_from(CUTS), st.integers(1, 40)
-    built = st.builds(lambda s, c, n: Bucket(s, "float32", *c, n), sides, cuts, counts)
-    return st.lists(built, min_size=1, max_size=5)
+    return st.lists(st.builds(group, sides, cuts, counts), min_size=1, max_size=5)
 
 
-def one_alone(bucket, devices):
-    return math.prod(bucket.sides) if devices == 1 else math.inf
-
-
-@given_by(buckets())
+@given_by(groups())
 def test_every_matrix_has_one_owner_and_all_devices_about_the_same_to_do(found):
     """No device has more than two of the largest matrices more than another.
 
     Without replicas it would be one: to share out evenly among these comes first.
     """
     load = np.zeros(16)
-    for bucket, share in zip(found, deal(found, MESH, one_alone)):
-        extra = np.array(share.extra)
-        assert sorted(extra[extra >= 0]) == list(
-            range(bucket.count - share.owners * share.each)
-        )
-        of_replica = (extra >= 0).reshape(size(MESH, share.replicas), -1).sum(1)
+    for group, ownership in zip(found, assign_owners(found, MESH)):
+        remainder = np.array(ownership.remainder)
+        num_even = ownership.num_owners * ownership.num_per_owner
+        assert sorted(remainder[remainder >= 0]) == list(range(group.count - num_even))
+        num_replicas = num_devices(MESH, ownership.replicas)
+        of_replica = (remainder >= 0).reshape(num_replicas, -1).sum(1)
         assert of_replica.max() - of_replica.min() <= 1
-        devices = devices_of(share.replicas + share.shards, MESH)
+        devices = owner_devices(ownership.replicas + ownership.shards, MESH)
         assert sorted(devices.ravel()) == list(range(16))
-        load[devices] += one_alone(bucket, 1) * (share.each + (extra >= 0))[:, None]
-    assert load.sum() == sum(b.count * math.prod(b.sides) * size(MESH, b.batch) for b in found)
-    if not any(b.batch for b in found):
-        assert load.max() - load.min() <= 2 * max(math.prod(b.sides) for b in found)
+        counts = ownership.num_per_owner + (remainder >= 0)
+        load[devices] += group.plan.flops * counts[:, None]
+    total = sum(g.count * g.plan.flops * num_devices(MESH, g.layout.batch) for g in found)
+    assert load.sum() == total
+    if not any(g.layout.batch for g in found):
+        assert load.max() - load.min() <= 2 * max(g.plan.flops for g in found)
 
 
 def test_what_is_left_goes_to_who_has_least():
     """Three expensive matrices and thirteen cheap ones: no device gets one of each."""
-    found = [
-        Bucket((8, 8), "float32", (), ("fsdp",), (), 13),
-        Bucket((16, 64), "float32", (), ("fsdp",), (), 3),
-    ]
-    cheap, expensive = deal(found, MESH, one_alone)
-    assert not set(np.flatnonzero(np.array(cheap.extra) >= 0)) & set(
-        np.flatnonzero(np.array(expensive.extra) >= 0)
+    cuts = (), ("fsdp",), ()
+    found = [group((8, 8), cuts, 13), group((16, 64), cuts, 3)]
+    cheap, expensive = assign_owners(found, MESH)
+    assert not set(np.flatnonzero(np.array(cheap.remainder) >= 0)) & set(
+        np.flatnonzero(np.array(expensive.remainder) >= 0)
     )
 
 
-def test_the_most_expensive_are_dealt_first():
+def test_the_most_expensive_are_assigned_first():
     """Else two of the cheaper would go to two devices, and the third on top of one."""
-    found = [Bucket(s, "float32", (), ("fsdp",), (), 1) for s in ((8, 16), (4, 32), (8, 24))]
-    shares = deal(found, {"fsdp": 2}, one_alone)
-    owners = [share.extra.index(0) for share in shares]
+    found = [group(sides, ((), ("fsdp",), ()), 1) for sides in ((8, 16), (4, 32), (8, 24))]
+    owners = [o.remainder.index(0) for o in assign_owners(found, {"fsdp": 2})]
     assert owners[0] == owners[1] != owners[2]
 
 
@@ -504,11 +507,11 @@ WRONG = {
     "no divisor": (lambda s: NamedSharding(s.mesh, P(None, "fsdp")), r"leaf 'a' .*not fit"),
     "one left on a device": (
         lambda s: {"a": jnp.ones(2).sharding, "b": s},
-        r"'a' is on a single device; put it on the mesh first",
+        r"has a SingleDeviceSharding at 'a'.* Write params = jax.device_put",
     ),
     "axes of two kinds": (
         lambda s: NamedSharding(mixed_mesh(), P("fsdp")),
-        r"axes of several kinds, .*; make all of one kind",
+        r"axes of several types, .*; use AxisType.Auto for all",
     ),
 }
 
@@ -529,7 +532,7 @@ def test_wrong_shardings_are_told_by_leaf(name):
 def test_shardings_that_arrays_contradict_are_an_error():
     mesh = mesh_of(AxisType.Auto)
     x = {"a": jax.device_put(jnp.ones((8, 8)), NamedSharding(mesh, P("fsdp")))}
-    message = r"leaf 'a' .*lies as P.*'fsdp'.* on .*shardings says P.*'tp'"
+    message = r"leaf 'a' .*sharded as P.*'fsdp'.* on .*shardings has P.*'tp'"
     with pytest.raises(ValueError, match=message):
         scale_by_muon(shardings=NamedSharding(mesh, P("tp"))).init(x)
     same = NamedSharding(mesh, P("fsdp", None))  # in other words
@@ -549,13 +552,14 @@ def test_blocks_under_shard_map_are_not_taken_for_matrices_of_a_mesh():
         out_specs=P("fsdp"),
     )
     with pytest.raises(
-        ValueError, match=r"under jax.shard_map it is a block; call the optimizer outside"
+        ValueError, match=r"a block, because this is inside jax.shard_map; call the optimizer"
     ):
         step(x)
 
 
-def test_one_device_needs_no_mesh():
+def test_one_device_needs_no_mesh(monkeypatch):
     """The same script: shardings are whatever the parameters have."""
+    monkeypatch.setattr(jax, "device_count", lambda backend=None: 1)
     x = {"a": jax.random.normal(jax.random.key(0), (8, 12))}
     one, same = (scale_by_muon(METHOD, shardings=s) for s in (None, {"a": x["a"].sharding}))
     found, expected = (jax.jit(tx.update)(x, tx.init(x))[0] for tx in (same, one))
@@ -696,19 +700,18 @@ def test_a_state_of_keys_and_numbers_passes():
 def test_a_matrix_above_a_devices_share_gets_a_team_if_that_is_sooner():
     """Four devices: one matrix alone, as one of five, and as one of four."""
 
-    def spread(bucket, devices):
-        return math.prod(bucket.sides) * (0.1 + 0.9 / devices)
+    def divided(flops):
+        return {"undivided_flops": 0.1 * flops, "divided_flops": 0.9 * flops}
 
-    mesh = {"fsdp": 4}
-    large = Bucket((8, 64), "float32", (), (), ("fsdp",), 1)
-    small = Bucket((8, 16), "float32", (), (), ("fsdp",), 4)
-    many = Bucket((8, 64), "float32", (), (), ("fsdp",), 4)
-    assert [share.team for share in deal([large], mesh, spread)] == [("fsdp",)]
-    assert [share.team for share in deal([large, small], mesh, spread)] == [("fsdp",), ()]
-    assert [share.team for share in deal([many], mesh, spread)] == [()]
-    # With as much work in other matrices, spread by their batch, it is no more than a share.
-    others = Bucket((8, 64), "float32", ("fsdp",), (), (), 2)
-    assert [share.team for share in deal([large, others], mesh, spread)] == [(), ()]
+    mesh, cuts = {"fsdp": 4}, ((), (), ("fsdp",))
+    large, many = (group((8, 64), cuts, count, divided) for count in (1, 4))
+    small = group((8, 16), cuts, 4, divided)
+    assert [o.team for o in assign_owners([large], mesh)] == [("fsdp",)]
+    assert [o.team for o in assign_owners([large, small], mesh)] == [("fsdp",), ()]
+    assert [o.team for o in assign_owners([many], mesh)] == [()]
+    # With as much work in other matrices, shared by their batch, it is no more than its part.
+    others = group((8, 64), (("fsdp",), (), ()), 2, divided)
+    assert [o.team for o in assign_owners([large, others], mesh)] == [(), ()]
 
 
 def test_a_flax_model_gives_its_own_shardings():

@@ -1,13 +1,15 @@
 """Equal matrices share a call, whatever their order; the cap changes nothing but memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from muon_optax import METHODS
-from muon_optax.batching import _bucket as stacking
-from muon_optax.batching._bucket import call_once, map_stacked
+from muon_optax.batching import _bucket
+from muon_optax.batching._bucket import map_by_bucket, polar_bucket
 
 SHAPES = [(1, 4, 6), (2, 6, 4), (1, 3, 3), (3, 4, 6), (1, 6, 5), (0, 4, 6), (1, 0, 3)]
 
@@ -15,6 +17,21 @@ SHAPES = [(1, 4, 6), (2, 6, 4), (1, 3, 3), (3, 4, 6), (1, 6, 5), (0, 4, 6), (1, 
 @pytest.fixture
 def stacks(key):
     return [jax.random.normal(k, s) for k, s in zip(jax.random.split(key, len(SHAPES)), SHAPES)]
+
+
+class Applied:
+    """A method whose call is a function of its stacks."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def polar_stacks(self, stacks, platform, axes=()):
+        return self.function(stacks)
+
+
+def map_stacked(function, stacks, max_bytes=None, key=None, platform="cpu"):
+    polar = functools.partial(polar_bucket, Applied(function), max_bytes, platform)
+    return map_by_bucket(polar, key or (lambda m, n, dtype: (m, n, dtype)), stacks)
 
 
 def called(stacks, **options):
@@ -39,8 +56,8 @@ def test_there_is_one_call_per_distinct_pair_of_sides_and_dtype(stacks):
 
 
 def test_what_shares_a_key_shares_a_call_but_for_memory(stacks):
-    def short_side(sides, dtype):
-        return sides[0]
+    def short_side(m, n, dtype):
+        return m
 
     wider = jnp.ones((2, 4, 9))
     assert called([*stacks, wider], key=short_side) == [
@@ -87,19 +104,12 @@ def test_a_square_keeps_its_orientation(stacks):
     np.testing.assert_array_equal(found, 2 * square)
 
 
-def test_a_call_for_all_equals_one_each(stacks):
-    same = [stacks[0], stacks[3]]
-    sizes = []
-    found = call_once(lambda x: (sizes.append(len(x)), 2 * x)[1], same)
-    assert sizes == [4]
-    for y, x in zip(found, same):
-        np.testing.assert_array_equal(y, 2 * x)
-
-
 def test_slices_are_written_in_place():
     """The largest tree fits beside itself: 1.5 times its size, where a copy would make it 2."""
     stacks = [jax.ShapeDtypeStruct((1, 512, 1024), jnp.float32)] * 16
-    polar = METHODS["jordan"].polar_together
+
+    def polar(xs):
+        return METHODS["jordan"].polar_stacks(xs, "cpu")
 
     def step(params, grads):
         updates = map_stacked(polar, [2 * g + 1 for g in grads], 2**22)
@@ -113,33 +123,23 @@ def test_slices_are_written_in_place():
 def test_what_is_written_one_by_one_is_the_same(monkeypatch):
     stacks = [jnp.full((k, 2, 3), float(k)) for k in (1, 2, 3)]
     joined = []
-    monkeypatch.setattr(stacking, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(_bucket, "_LARGE_BYTES", 1)
     map_stacked(lambda xs: (joined.extend(xs), xs)[1], stacks)
     np.testing.assert_array_equal(joined[0], jnp.concatenate(stacks))
 
 
-@pytest.mark.parametrize(("backend", "calls"), [("cpu", 2), ("gpu", 1)])
-def test_without_a_cap_a_call_gets_what_suits_the_backend(backend, calls, monkeypatch):
+@pytest.mark.parametrize(("platform", "calls"), [("cpu", 2), ("accelerator", 1)])
+def test_without_a_cap_a_call_gets_what_suits_the_platform(platform, calls):
     """24 MiB: more than the 16 of a CPU, less than the 256 of an accelerator."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     seen = []
-    stack = jax.ShapeDtypeStruct((6, 1024, 1024), jnp.float32)
-    jax.eval_shape(
-        lambda x: map_stacked(lambda xs: (seen.append(len(xs[0])), xs)[1], [x]), stack
-    )
-    assert set(seen) == {6 // calls}
-
-
-def test_an_eager_loop_over_slices_is_compiled_once():
-    traces = []
 
     def function(xs):
-        traces.append(1)
+        seen.append(len(xs[0]))
         return xs
 
-    for _ in range(3):
-        map_stacked(function, [jnp.ones((4, 2, 3))], 24)
-    assert len(traces) == 1
+    stack = jax.ShapeDtypeStruct((6, 1024, 1024), jnp.float32)
+    jax.eval_shape(lambda x: map_stacked(function, [x], platform=platform), stack)
+    assert set(seen) == {6 // calls}
 
 
 def test_a_function_that_returns_another_dtype_is_cast_back():

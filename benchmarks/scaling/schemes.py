@@ -13,7 +13,6 @@ from benchmarks.sharding import formula
 from benchmarks.sharding.formula import Move, Step
 from benchmarks.sharding.layouts import OURS
 from muon_optax import NewtonSchulz
-from muon_optax.polar import cost
 
 METHOD = NewtonSchulz(compute_dtype="bfloat16")
 _DIRECT = NewtonSchulz(compute_dtype="bfloat16", form="direct")
@@ -83,7 +82,7 @@ def schemes(case: Case) -> dict[str, Callable[[Case], Step]]:
 
 
 def _flops(sides: tuple[int, int]) -> float:
-    return cost(_DIRECT, tuple(sorted(sides)), "float32")
+    return _DIRECT.plan(*sides, "float32").flops
 
 
 def _move(case: Case, kind: str, bytes: float, axis: str) -> Move:

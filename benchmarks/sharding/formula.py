@@ -1,9 +1,8 @@
-"""Knows by formula what a shared polar step moves and computes, from the library's shares."""
+"""Knows by formula what a shared polar step moves and computes, from the library's owners."""
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import numpy as np
@@ -11,11 +10,9 @@ import numpy as np
 from benchmarks.hlo import RECEIVED
 from benchmarks.sharding.layouts import Layout
 from muon_optax import NewtonSchulz
-from muon_optax.batching._blocks import Names, place
-from muon_optax.batching._mesh import kind_of
-from muon_optax.batching._ownership import Bucket, Share, deal, devices_of, size
+from muon_optax.batching._blocks import Names, layout_of, num_devices, place
+from muon_optax.batching._ownership import Group, Ownership, assign_owners, owner_devices
 from muon_optax.dims import matrix_views
-from muon_optax.polar import cost, wire_dtype
 
 
 @dataclass(frozen=True)
@@ -56,52 +53,58 @@ class Step:
 
 
 def ours(layout: Layout, method: NewtonSchulz) -> Step:
-    """The polar step of a tree that lies so."""
-
-    def costs(bucket: Bucket, devices: int) -> float:
-        return cost(method, bucket.sides, bucket.dtype, devices)
-
-    buckets, mesh = _buckets(layout), layout.mesh
-    load, branches, moves = np.zeros(size(mesh, mesh)), 0.0, []
-    for bucket, share in zip(buckets, deal(buckets, mesh, costs)):
-        moves += _moves(bucket, share, mesh, method)
-        has = share.each + (np.array(share.extra) >= 0)
-        has = np.full_like(has, share.length) if share.team else has  # its fillers are iterated
-        each = costs(bucket, size(mesh, share.team))
-        load[devices_of(share.replicas + share.shards, mesh)] += each * has[:, None]
-        branches += each * share.length
+    """The polar step of a tree that lies so, on CPUs."""
+    groups, mesh = _groups(layout, method), layout.mesh
+    load, branches, moves = np.zeros(num_devices(mesh, mesh)), 0.0, []
+    for group, ownership in zip(groups, assign_owners(groups, mesh)):
+        moves += _moves(group, ownership, mesh, method)
+        counts = ownership.num_per_owner + (np.array(ownership.remainder) >= 0)
+        if ownership.team:  # which computes its fillers, too
+            counts = np.full_like(counts, ownership.padded_count)
+        flops = group.plan.flops_per_device(num_devices(mesh, ownership.team))
+        devices = owner_devices(ownership.replicas + ownership.shards, mesh)
+        load[devices] += flops * counts[:, None]
+        branches += flops * ownership.padded_count
     return Step(moves, float(load.max()), float(branches))
 
 
-def _buckets(layout: Layout) -> list[Bucket]:
+def _groups(layout: Layout, method: NewtonSchulz) -> list[Group]:
     """Equal matrices of all leaves, as every device finds them among its blocks."""
     leaves, counts = jax.tree.leaves(layout.shapes), {}
     for leaf, view in zip(leaves, matrix_views(layout.dims, layout.shapes)):
         placement = place(view, leaf.shape, layout.sharding)
-        for side in placement.view.sides:
-            kind, _ = kind_of(placement, side, leaf.dtype)
-            counts[kind] = counts.get(kind, 0) + side[0]
-    return [dataclasses.replace(kind, count=count) for kind, count in counts.items()]
+        for sides in placement.view.sides:
+            key, _ = layout_of(placement, sides, leaf.dtype)
+            counts[key] = counts.get(key, 0) + sides[0]
+    return [
+        Group(key, count, method.plan(*key.sides, key.dtype, "cpu"))
+        for key, count in counts.items()
+    ]
 
 
-def _moves(bucket: Bucket, share: Share, mesh: dict, method: NewtonSchulz) -> Iterator[Move]:
+def _moves(
+    group: Group, ownership: Ownership, mesh: dict, method: NewtonSchulz
+) -> Iterator[Move]:
     """There: blocks to their owners; the sums of a team; back: to all who have a block."""
 
     def move(kind: str, bytes: float, axes: Names) -> Iterator[Move]:
-        if size(mesh, axes) > 1:
-            yield Move(kind, bytes, axes, size(mesh, axes))
+        if num_devices(mesh, axes) > 1:
+            yield Move(kind, bytes, axes, num_devices(mesh, axes))
 
-    (m, n), dtype = bucket.sides, bucket.dtype
-    cut = size(mesh, bucket.short + bucket.long)
-    block = m * n / cut * wire_dtype(method, bucket.sides, dtype).itemsize
-    sent = size(mesh, share.shards) * share.length * block
+    layout, replicas, shards = group.layout, ownership.replicas, ownership.shards
+    m, n = layout.sides
+    cut = num_devices(mesh, layout.short + layout.long)
+    block = m * n / cut * np.dtype(group.plan.wire_dtype or layout.dtype).itemsize
+    sent = num_devices(mesh, shards) * ownership.padded_count * block
     for _ in ("there", "back"):
-        on_short = tuple(name for name in bucket.short if name in share.team)
-        yield from move("all-to-all", bucket.count * block, on_short)
-        yield from move("all-to-all", sent, share.shards)
-    extras = (np.array(share.extra).reshape(size(mesh, share.replicas), -1) >= 0).sum(1)
-    kept = size(mesh, share.shards) * share.each + extras.max()  # no fillers to other replicas
-    yield from move("all-gather", size(mesh, share.replicas) * kept * block, share.replicas)
-    sums = partial(dataclasses.replace(method, form="gram").plan, bucket.sides, dtype)
-    for _ in sums().segments:
-        yield from move("all-reduce", 4 * share.length * m * m, share.team)
+        on_short = tuple(name for name in layout.short if name in ownership.team)
+        yield from move("all-to-all", group.count * block, on_short)
+        yield from move("all-to-all", sent, shards)
+    table = np.array(ownership.remainder).reshape(num_devices(mesh, replicas), -1)
+    extras = (table >= 0).sum(1)
+    # No fillers go to other replicas.
+    kept = num_devices(mesh, shards) * ownership.num_per_owner + extras.max()
+    yield from move("all-gather", num_devices(mesh, replicas) * kept * block, replicas)
+    gram_form = dataclasses.replace(method, form="gram")
+    for _ in gram_form.plan(m, n, layout.dtype, "cpu").segments:
+        yield from move("all-reduce", 4 * ownership.padded_count * m * m, ownership.team)

@@ -1,11 +1,18 @@
-"""Knows how a mesh cuts an array's matrices: which axes of it cut batch, rows, columns."""
+"""How a mesh cuts the matrices of an array: which of its axes cut batch, rows and columns.
+
+A kernel `[in, heads, out]` of shape [16, 8, 4], cut by PartitionSpec("fsdp", "tp") on a mesh of
+4 × 2, is a 16 × 32 matrix, of which each device has a block of 4 × 16: `rows=("fsdp",)`,
+`columns=("tp",)`.
+"""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from muon_optax.dims import MatrixView
 
@@ -14,75 +21,127 @@ Names = tuple[str, ...]  # of mesh axes, the slowest first
 
 @dataclass(frozen=True)
 class Placement:
-    """How a leaf lies on a mesh.
+    """How the matrices of a leaf are cut by a mesh.
 
     Attributes:
-      sharding: What the polar step takes it in: the leaf's own sharding, without what would
-        not leave blocks of its matrices.
-      view: Of the block that one device has.
-      batch: The mesh axes along which devices have different matrices.
-      rows: Those along which they have different rows of the same.
-      columns: And different columns.
+      sharding: The leaf's own.
+      block_sharding: The same without cuts that would not leave blocks of the matrices.
+      view: Of one device's part of the leaf, in `block_sharding`.
+      batch: Mesh axes along which devices have different matrices.
+      rows: Mesh axes along which devices have different rows of the same matrices.
+      columns: Mesh axes along which devices have different columns.
     """
 
     sharding: NamedSharding
+    block_sharding: NamedSharding
     view: MatrixView
     batch: Names
     rows: Names
     columns: Names
 
 
-def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Placement:
-    """The placement of an array of that shape, view and sharding.
+@dataclass(frozen=True)
+class BlockLayout:
+    """Sides, dtype and cuts of a wide matrix; equal for matrices that travel together.
 
-    Where a device's part is no block (a fused axis whose parts the cut does not respect, say),
-    that axis of the array is taken whole.
-
-    Args:
-      view: Of the whole array.
-      shape: Its shape.
-      sharding: Its sharding.
-
-    Returns:
-      The placement.
+    Attributes:
+      sides: `(m, n)` of the whole matrix, m ≤ n.
+      dtype: Its name.
+      batch: Mesh axes along which devices have different matrices.
+      short: Mesh axes that cut the short side.
+      long: Mesh axes that cut the long side.
     """
-    sizes, lengths = dict(sharding.mesh.shape), list(view.shape)
-    cuts: dict[str, list[str]] = {"batch": [], "reduction": [], "output": []}
+
+    sides: tuple[int, int]
+    dtype: str
+    batch: Names
+    short: Names
+    long: Names
+
+
+def num_devices(mesh: Mapping[str, int], names: Iterable[str]) -> int:
+    """How many devices there are along some axes of a mesh of these sizes."""
+    return math.prod(mesh[name] for name in names)
+
+
+def layout_of(
+    placement: Placement, shape: Sequence[int], dtype: DTypeLike
+) -> tuple[BlockLayout, bool]:
+    """The layout of a stack whose blocks are `[batch, p, q]`, and whether it is tall.
+
+    The layout of tall matrices is that of their transposes.
+    """
+    mesh = placement.sharding.mesh.shape
+    rows, columns = placement.rows, placement.columns
+    fan_in = shape[1] * num_devices(mesh, rows)
+    fan_out = shape[2] * num_devices(mesh, columns)
+    name = jnp.dtype(dtype).name
+    if fan_in > fan_out:
+        return BlockLayout((fan_out, fan_in), name, placement.batch, columns, rows), True
+    return BlockLayout((fan_in, fan_out), name, placement.batch, rows, columns), False
+
+
+def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Placement:
+    """The placement of an array of a view, shape and sharding.
+
+    An axis of the array whose cut does not leave blocks is taken whole: a fused axis, or heads
+    and head dimension in one axis, cut within a head.
+    """
+    mesh = sharding.mesh.shape
+    lengths = list(view.shape)
+    cut_by: dict[str, list[str]] = {"batch": [], "reduction": [], "output": []}
     spec = []
-    entries = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
+    entries = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
     for entry, factors in zip(entries, view.factors(tuple(shape))):
-        cut = (entry,) if isinstance(entry, str) else entry
-        names = tuple(n for n in cut if sizes[n] > 1) if isinstance(cut, tuple) else ()
-        found = _cut(view, factors, lengths, {name: sizes[name] for name in names})
-        spec.append(names if found else None)
-        for name, side in found.items():
-            cuts[side].append(name)
-    batch, rows, columns = (tuple(names) for names in cuts.values())
-    local = dataclasses.replace(view, shape=tuple(lengths))
-    whole = NamedSharding(sharding.mesh, PartitionSpec(*spec))
-    return Placement(whole, local, batch, rows, columns)
+        names = tuple(name for name in _mesh_axes(entry) if mesh[name] > 1)
+        sides, lengths = _cut(view, factors, lengths, {name: mesh[name] for name in names})
+        spec.append(names if sides else None)
+        for name, side in sides.items():
+            cut_by[side].append(name)
+    # The spec is of no use here, and one of lists would not be hashable.
+    local_view = dataclasses.replace(view, spec="", shape=tuple(lengths))
+    return Placement(
+        sharding=sharding,
+        block_sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec)),
+        view=local_view,
+        batch=tuple(cut_by["batch"]),
+        rows=tuple(cut_by["reduction"]),
+        columns=tuple(cut_by["output"]),
+    )
+
+
+def _mesh_axes(entry: object) -> Names:
+    """The mesh axes in one entry of a `PartitionSpec`."""
+    if isinstance(entry, str):
+        return (entry,)
+    return entry if isinstance(entry, tuple) else ()
 
 
 def _cut(
-    view: MatrixView, factors: Sequence[int], lengths: list[int], sizes: dict[str, int]
-) -> dict[str, str]:
-    """What each mesh axis cuts, their lengths written to `lengths`; nothing if no block."""
-    local, found = list(lengths), {}
-    for name, size in sizes.items():
+    view: MatrixView, factors: Sequence[int], lengths: list[int], mesh: Mapping[str, int]
+) -> tuple[dict[str, str], list[int]]:
+    """The side that each mesh axis cuts, and the lengths of the view's axes after that.
+
+    `factors` are the axes of the view that one axis of the array is the product of. Without
+    blocks no mesh axis cuts anything, and the lengths stay.
+    """
+    block, sides = list(lengths), {}
+    for name, size in mesh.items():
         for factor in factors:
-            if size == 1 or local[factor] == 1:
+            if size == 1 or block[factor] == 1:
                 continue
-            common = math.gcd(local[factor], size)
-            # What begins in one side and ends in another leaves no blocks.
-            clash = found.setdefault(name, _side(view, factor)) != _side(view, factor)
-            if clash or factor == view.divided:
-                return {}
-            local[factor] //= common
+            side = _side(view, factor)
+            # A cut that begins in one side and ends in another does not leave blocks.
+            if factor == view.divided or sides.setdefault(name, side) != side:
+                return {}, lengths
+            common = math.gcd(block[factor], size)
+            block[factor] //= common
             size //= common
-    lengths[:] = local
-    return found
+    return sides, block
 
 
-def _side(view: MatrixView, factor: int) -> str:
-    """What an axis of a view is part of."""
-    return next(s for s in ("batch", "reduction", "output") if factor in getattr(view, s))
+def _side(view: MatrixView, axis: int) -> str:
+    """Which side an axis of a view is part of."""
+    if axis in view.batch:
+        return "batch"
+    return "reduction" if axis in view.reduction else "output"

@@ -1,125 +1,161 @@
-"""Knows what one of many devices does of a polar step; runs under `jax.shard_map`."""
+"""The polar step on a mesh: every device computes the polar factors of the matrices it owns.
 
-import itertools
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+    blocks of all leaves → groups of equal layout
+    → blocks_to_owners → polar factors → owners_to_blocks
+    → blocks of all leaves
 
+Owners see blocks in the order of devices, not of the array. That permutes rows and columns of
+a matrix, and the polar factor of a permuted matrix is the permuted polar factor.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.typing import DTypeLike
+from jax.sharding import NamedSharding
 
-from muon_optax.batching._blocks import Placement
-from muon_optax.batching._collectives import owner_index, to_owners, to_shards
-from muon_optax.batching._ownership import Bucket, Share, deal, size
-from muon_optax.polar import PolarMethod, cost, polar_all, polar_in_teams, wire_dtype
+from muon_optax._casting import saturating_cast
+from muon_optax._platform import Platform, by_platform
+from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, place
+from muon_optax.batching._bucket import group_indices, map_by_bucket, polar_bucket, split
+from muon_optax.batching._collectives import blocks_to_owners, owner_index, owners_to_blocks
+from muon_optax.batching._ownership import Group, Ownership, assign_owners
+from muon_optax.batching._placement import constrain
+from muon_optax.batching._static import StaticMethod
+from muon_optax.dims import MatrixView
+from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 
-def polar_on_each(
-    method: PolarMethod,
-    placements: Sequence[Placement],
+@dataclass(frozen=True)
+class MeshMap:
+    """A method over the matrices of many leaves, whose shardings are on one mesh.
+
+    `max_bytes` is the upper limit on the bytes that one device passes to the method in one
+    call; None means 16 MiB on a CPU and 256 MiB on an accelerator.
+    """
+
+    method: PolarMethod
+    max_bytes: int | None
+    shardings: tuple[NamedSharding, ...]
+
+    def map(self, leaves: Sequence[Array], views: Sequence[MatrixView]) -> list[Array]:
+        """The polar factors of all matrices, in the leaves' shapes, dtypes and shardings."""
+        results = list(leaves)
+        nonempty = [index for index, x in enumerate(leaves) if x.size]
+        if not nonempty:
+            return results
+        placements = tuple(
+            place(views[i], leaves[i].shape, self.shardings[i]) for i in nonempty
+        )
+        given = [leaves[i] for i in nonempty]
+        polars = _polar_on_mesh(StaticMethod(self.method), self.max_bytes, placements, given)
+        for index, y in zip(nonempty, polars):
+            results[index] = y
+        return results
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _polar_on_mesh(
+    static: StaticMethod,
     max_bytes: int | None,
+    placements: tuple[Placement, ...],
+    leaves: Sequence[Array],
+) -> list[Array]:
+    specs = [placement.block_sharding.spec for placement in placements]
+    # Costs and dtypes depend on the platform, and so do the owners.
+    polar = partial(_polar_blocks, batched(static.method), max_bytes, placements)
+    on_mesh = jax.shard_map(
+        partial(by_platform, polar),
+        mesh=placements[0].sharding.mesh,
+        in_specs=(specs,),
+        out_specs=specs,
+        check_vma=False,  # JAX does not see that an all-gather gives equal results
+    )
+    blocks = [constrain(x, p.block_sharding) for x, p in zip(leaves, placements)]
+    return [constrain(y, p.sharding) for y, p in zip(on_mesh(blocks), placements)]
+
+
+def _polar_blocks(
+    method: BatchedMethod,
+    max_bytes: int | None,
+    placements: Sequence[Placement],
+    platform: Platform,
     blocks: Sequence[Array],
 ) -> list[Array]:
-    """This device's blocks of the polar factors, from its blocks of all leaves.
-
-    Args:
-      method: Any polar method.
-      placements: Of each leaf.
-      max_bytes: See `stacking.map_stacked`.
-      blocks: This device's, of each leaf.
-
-    Returns:
-      The same shapes and dtypes.
-    """
-    pieces = [(p, x) for p, b in zip(placements, blocks) for x in p.view.to_matrices(b)]
-    kinds, flips = zip(*(kind_of(p, x.shape, x.dtype) for p, x in pieces))
-    members = defaultdict(list)
-    for index, kind in enumerate(kinds):
-        members[kind].append(index)
-    stacks = [x.mT if flip else x for flip, (_, x) in zip(flips, pieces)]
-    joined = [
-        jnp.concatenate([stacks[i].astype(_wire(method, kind)) for i in of_kind])
-        for kind, of_kind in members.items()
-    ]
-    buckets = [replace(kind, count=len(x)) for kind, x in zip(members, joined)]
-    # Along an axis of one device nobody has anything to exchange.
+    """This device's blocks of the polar factors, from its blocks of all leaves."""
+    nested = [p.view.to_matrices(x) for p, x in zip(placements, blocks)]
+    stacks, treedef = jax.tree.flatten(nested)
+    placed = [p for p, xs in zip(placements, nested) for _ in xs]
+    found = [layout_of(p, x.shape, x.dtype) for p, x in zip(placed, stacks)]
+    layouts, are_tall = [layout for layout, _ in found], [is_tall for _, is_tall in found]
+    wide = [x.mT if is_tall else x for x, is_tall in zip(stacks, are_tall)]
+    # An axis of one device has nothing to exchange.
     mesh = {name: n for name, n in placements[0].sharding.mesh.shape.items() if n > 1}
-    for of_kind, ys in zip(members.values(), _polars(method, buckets, joined, mesh, max_bytes)):
-        ends = np.cumsum([len(stacks[i]) for i in of_kind])[:-1]
-        for i, y in zip(of_kind, jnp.split(ys, ends)):
-            y = y.astype(stacks[i].dtype)
-            stacks[i] = y.mT if flips[i] else y
-    polars = iter(stacks)
-    return [
-        p.view.from_matrices(list(itertools.islice(polars, len(p.view.sides))), b.shape)
-        for p, b in zip(placements, blocks)
-    ]
+    polars = _polar_wide(method, max_bytes, platform, mesh, layouts, wide)
+    nested = treedef.unflatten([y.mT if t else y for y, t in zip(polars, are_tall)])
+    return [p.view.from_matrices(ys, x.shape) for p, ys, x in zip(placements, nested, blocks)]
 
 
-def kind_of(
-    placement: Placement, shape: Sequence[int], dtype: DTypeLike
-) -> tuple[Bucket, bool]:
-    """The bucket of a stack, without a count, and whether it is to be transposed there.
-
-    Args:
-      placement: Of its leaf.
-      shape: `[batch, p, q]`, of one device's blocks.
-      dtype: Their dtype.
-
-    Returns:
-      The bucket, and whether to.
-    """
-    mesh = placement.sharding.mesh.shape
-    _, p, q = shape
-    rows, columns = placement.rows, placement.columns
-    m, n = p * size(mesh, rows), q * size(mesh, columns)
-    flip = m > n
-    sides, cuts = ((n, m), (columns, rows)) if flip else ((m, n), (rows, columns))
-    return Bucket(sides, jnp.dtype(dtype).name, placement.batch, *cuts, count=0), flip
-
-
-def _polars(
-    method: PolarMethod,
-    buckets: Sequence[Bucket],
-    stacks: Sequence[Array],
-    mesh: Mapping[str, int],
+def _polar_wide(
+    method: BatchedMethod,
     max_bytes: int | None,
+    platform: Platform,
+    mesh: Mapping[str, int],
+    layouts: Sequence[BlockLayout],
+    stacks: Sequence[Array],
 ) -> list[Array]:
-    """The blocks of polar factors from those of matrices, both as they travel, by buckets."""
-
-    def costs(bucket: Bucket, devices: int) -> float:
-        return cost(method, bucket.sides, bucket.dtype, devices)
-
-    shares = deal(buckets, mesh, costs)
-    owned = [to_owners(x, b, s).astype(b.dtype) for b, s, x in zip(buckets, shares, stacks)]
-    found = _owned_polars(method, shares, owned, max_bytes)
-    return [
-        to_shards(y.astype(x.dtype), b, s) for b, s, x, y in zip(buckets, shares, stacks, found)
+    """The blocks of the polar factors of wide matrices, from stacks of their blocks."""
+    members = group_indices(layouts)
+    groups, joined = [], []
+    for indices in members:
+        layout = layouts[indices[0]]
+        plan = method.plan(*layout.sides, layout.dtype, platform)
+        dtype = plan.wire_dtype or layout.dtype
+        x = jnp.concatenate([saturating_cast(stacks[i], dtype) for i in indices])
+        groups.append(Group(layout, len(x), plan))
+        joined.append(x)
+    ownerships = assign_owners(groups, mesh)
+    owned = [
+        blocks_to_owners(x, g.layout, o).astype(g.layout.dtype)
+        for x, g, o in zip(joined, groups, ownerships)
     ]
+    polars = list(stacks)
+    owned_polars = _polar_owned(method, max_bytes, platform, ownerships, owned)
+    for indices, x, y, g, o in zip(members, joined, owned_polars, groups, ownerships):
+        blocks = owners_to_blocks(saturating_cast(y, x.dtype), g.layout, o)
+        for i, part in zip(indices, split(blocks, [len(stacks[i]) for i in indices])):
+            polars[i] = part.astype(stacks[i].dtype)
+    return polars
 
 
-def _wire(method: PolarMethod, bucket: Bucket) -> np.dtype:
-    return wire_dtype(method, bucket.sides, bucket.dtype)
-
-
-def _owned_polars(
-    method: PolarMethod, shares: Sequence[Share], owned: Sequence[Array], max_bytes: int | None
+def _polar_owned(
+    method: BatchedMethod,
+    max_bytes: int | None,
+    platform: Platform,
+    ownerships: Sequence[Ownership],
+    stacks: Sequence[Array],
 ) -> list[Array]:
-    """The polar factors of what this device owns."""
+    """The polar factors of the matrices that this device owns."""
 
-    def alone(xs: Sequence[Array]) -> list[Array]:
-        found = polar_all(method, xs, max_bytes)
-        return [y.astype(x.dtype) for x, y in zip(xs, found)]
+    def bucket_key(m: int, n: int, dtype: np.dtype) -> Hashable:
+        return method.plan(m, n, dtype, platform).bucket
 
-    # All have these; matrices of several buckets may share a call.
-    found = alone([x[: 0 if s.team else s.each] for x, s in zip(owned, shares)])
-    for i, (share, x) in enumerate(zip(shares, owned)):
-        if share.team:  # fillers too: a team's members have to sum at the same time
-            found[i] = polar_in_teams(method, x, share.team)
-        elif share.length > share.each:
-            has_one = jnp.asarray(np.array(share.extra) >= 0)[owner_index(share)]
-            extra = lax.cond(has_one, lambda x: alone([x])[0], jnp.zeros_like, x[share.each :])
-            found[i] = jnp.concatenate([found[i], extra])
-    return found
+    polar = partial(polar_bucket, method, max_bytes, platform)
+    local_polar = partial(map_by_bucket, polar, bucket_key)
+    # Every device has these, so matrices of several groups may share a call.
+    even = [x[: 0 if o.team else o.num_per_owner] for x, o in zip(stacks, ownerships)]
+    polars = local_polar(even)
+    for i, (o, x) in enumerate(zip(ownerships, stacks)):
+        if o.team:
+            # Its members sum Gram matrices at the same time, so fillers are computed, too.
+            polars[i] = method.polar_stacks([x], platform, o.team)[0].astype(x.dtype)
+        elif o.has_remainder:
+            has_one = jnp.asarray(np.array(o.remainder) >= 0)[owner_index(o)]
+            last = x[o.num_per_owner :]
+            y = lax.cond(has_one, lambda x: local_polar([x])[0], jnp.zeros_like, last)
+            polars[i] = jnp.concatenate([polars[i], y])
+    return polars

@@ -1,157 +1,160 @@
-"""Knows which device orthogonalizes which matrix, so that all have about the same to do."""
+"""Which device orthogonalizes which matrix, so that all devices have about the same work.
+
+Ten equal matrices and four owners, the first and third of which have the most other work:
+
+    owner                    0      1      2      3
+    num_per_owner = 2       0 1    2 3    4 5    6 7
+    remainder                       8             9
+    padded_count = 3        0 1 -  2 3 8  4 5 -  6 7 9
+
+A matrix that costs more than a device's part of all the work may be divided among a team.
+"""
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from muon_optax.batching._blocks import Names
+from muon_optax.batching._blocks import BlockLayout, Names, num_devices
+from muon_optax.polar._method import MethodPlan
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Matrices with equal sides that lie alike on a mesh.
+class Group:
+    """Matrices of one layout, of all leaves.
 
     Attributes:
-      sides: `(m, n)` of the whole matrices, m ≤ n.
-      dtype: Its name.
-      batch: The mesh axes along which devices have other matrices.
-      short: Those that cut the short side.
-      long: Those that cut the long side.
-      count: Of how many each device has a block.
+      layout: Their sides, dtype and cuts.
+      count: The number of matrices of which each device has a block.
+      plan: What one of them costs.
     """
 
-    sides: tuple[int, int]
-    dtype: str
-    batch: Names
-    short: Names
-    long: Names
+    layout: BlockLayout
     count: int
+    plan: MethodPlan
 
 
 @dataclass(frozen=True)
-class Share:
-    """Who has which matrices of a bucket.
+class Ownership:
+    """Which owner has which matrices of a group.
 
-    An owner is a device, or those along `team` together, with a part of the long side each.
-    Owners are counted along `replicas`, then `shards`.
+    An owner is a device, or a team of devices with a part of the long side each. Owners are
+    numbered along the mesh axes `replicas`, then along `shards`.
 
     Attributes:
-      replicas: Mesh axes along which devices have the same blocks.
-      shards: Mesh axes along which an owner collects blocks.
-      team: Mesh axes along which a matrix stays spread.
-      each: How many matrices every owner has.
-      extra: Per owner which one of the rest it has besides, in order, or -1 for none; as many
-        among one replica's owners as among another's, but for one.
+      replicas: Mesh axes along which devices have equal blocks.
+      shards: Mesh axes along which an owner collects the blocks of its matrices.
+      team: Mesh axes along which a matrix stays divided.
+      num_per_owner: The number of matrices that every owner has; owner i has those from
+        `i * num_per_owner` on.
+      remainder: For each owner, which of the matrices left over it has, in the order of owners,
+        or -1 for none. The owners of two replicas differ by one such matrix at most.
     """
 
     replicas: Names
     shards: Names
     team: Names
-    each: int
-    extra: tuple[int, ...]
+    num_per_owner: int
+    remainder: tuple[int, ...]
 
     @property
-    def owners(self) -> int:
-        """How many there are."""
-        return len(self.extra)
+    def num_owners(self) -> int:
+        """The number of owners."""
+        return len(self.remainder)
 
     @property
-    def length(self) -> int:
-        """Of an owner's stack, where those without an extra matrix have a filler."""
-        return self.each + (max(self.extra) >= 0)
+    def has_remainder(self) -> bool:
+        """Whether some owners have a matrix more than others."""
+        return max(self.remainder) >= 0
+
+    @property
+    def padded_count(self) -> int:
+        """The length of each owner's stack; an owner without a remainder has a filler there."""
+        return self.num_per_owner + self.has_remainder
 
 
-def deal(
-    buckets: Sequence[Bucket], mesh: Mapping[str, int], cost: Callable[[Bucket, int], float]
-) -> list[Share]:
-    """Share out all matrices: those of a bucket evenly, what is left to whoever has least.
+def assign_owners(groups: Sequence[Group], mesh: Mapping[str, int]) -> list[Ownership]:
+    """An ownership for each group, on a mesh of these sizes.
 
-    The rest of a bucket, fewer matrices than owners, goes to owners with the least to do yet;
-    the most expensive buckets come first. A matrix that costs more than a device's share of
-    everything stays spread over a team where that is faster.
-
-    Args:
-      buckets: All of them.
-      mesh: Axis → size, in order.
-      cost: Of one matrix of a bucket to each device of a team of that size; infinite where it
-        cannot stay spread.
-
-    Returns:
-      A share for each bucket.
+    Every owner gets equally many matrices of a group. Those left over, fewer than owners, go
+    one each to the owners with the least work so far; the most expensive groups come first.
     """
-    whole = [cost(b, 1) for b in buckets]
-    matrices = [b.count * size(mesh, b.batch) for b in buckets]
-    fair = sum(map(math.prod, zip(whole, matrices))) / size(mesh, mesh)
-    teams = [_team(b, mesh, cost) if alone > fair else () for b, alone in zip(buckets, whole)]
-    work = [cost(b, size(mesh, team)) for b, team in zip(buckets, teams)]
-    load = np.zeros(size(mesh, mesh))
-    shares = {
-        i: _share(buckets[i], teams[i], mesh, work[i], load)
-        for i in sorted(range(len(buckets)), key=lambda i: -work[i])
-    }
-    return [shares[i] for i in range(len(buckets))]
+    teams = _choose_teams(groups, mesh)
+    work = [g.plan.flops_per_device(num_devices(mesh, t)) for g, t in zip(groups, teams)]
+    load = np.zeros(num_devices(mesh, mesh))  # of each device, from remainders alone
+    ownerships = {}
+    for index in sorted(range(len(groups)), key=lambda i: -work[i]):
+        group, team = groups[index], teams[index]
+        replicas, shards = _owner_axes(group, team, mesh)
+        devices = owner_devices(replicas + shards, mesh)
+        num_per_owner, num_left = divmod(group.count, len(devices))
+        owner_load = load[devices].max(axis=1).reshape(num_devices(mesh, replicas), -1)
+        chosen = _least_loaded(owner_load)[:num_left]
+        load[devices[chosen]] += work[index]
+        remainder = np.full(len(devices), -1)
+        remainder[sorted(chosen)] = np.arange(num_left)
+        ownerships[index] = Ownership(
+            replicas, shards, team, num_per_owner, tuple(remainder.tolist())
+        )
+    return [ownerships[index] for index in range(len(groups))]
 
 
-def size(mesh: Mapping[str, int], names: Iterable[str]) -> int:
-    """How many devices there are along these axes of a mesh."""
-    return math.prod(mesh[name] for name in names)
+def owner_devices(names: Names, mesh: Mapping[str, int]) -> np.ndarray:
+    """`[owner, member]`: the numbers of the devices of each owner, counted along `names`."""
+    axes = list(mesh)
+    order = [axes.index(name) for name in [*names, *(a for a in axes if a not in names)]]
+    numbers = np.arange(num_devices(mesh, mesh)).reshape([*mesh.values()])
+    return numbers.transpose(order).reshape(num_devices(mesh, names), -1)
 
 
-def _share(
-    bucket: Bucket, team: Names, mesh: Mapping[str, int], work: float, load: np.ndarray
-) -> Share:
-    """A bucket's share; adds to each device's load what it gets of the rest."""
-    shards = tuple(name for name in bucket.short + bucket.long if name not in team)
-    taken = {*bucket.batch, *bucket.short, *bucket.long}
-    replicas = tuple(name for name in mesh if name not in taken)
-    if team and bucket.count <= size(mesh, shards):
-        replicas = ()  # each does them all: there is nothing to gather, and as soon done
-    devices = devices_of(replicas + shards, mesh)
-    each, rest = divmod(bucket.count, len(devices))
-    extra = np.full(len(devices), -1)
-    lightest = _lightest(load[devices].max(1).reshape(size(mesh, replicas), -1))[:rest]
-    extra[np.sort(lightest)] = np.arange(rest)
-    load[devices[lightest]] += work
-    return Share(replicas, shards, team, each, tuple(extra.tolist()))
+def _choose_teams(groups: Sequence[Group], mesh: Mapping[str, int]) -> list[Names]:
+    """The mesh axes along which the matrices of each group stay divided, mostly none."""
+    total = sum(g.plan.flops * g.count * num_devices(mesh, g.layout.batch) for g in groups)
+    fair = total / num_devices(mesh, mesh)
+    return [_fastest_team(g, mesh) if g.plan.flops > fair else () for g in groups]
 
 
-def _lightest(load: np.ndarray) -> np.ndarray:
-    """Owners, each replica's one with the least load first, then each one's second."""
-    turn = load.argsort(1, kind="stable").argsort(1, kind="stable")
-    return np.lexsort((load.ravel(), turn.ravel()))
-
-
-def devices_of(names: Names, mesh: Mapping[str, int]) -> np.ndarray:
-    """`[owner, member]`: the devices, by number, that have an owner's coordinates.
-
-    Args:
-      names: Mesh axes along which owners are counted.
-      mesh: Axis → size, in order.
-
-    Returns:
-      Whole numbers, every device once.
-    """
-    axes = [*names, *(name for name in mesh if name not in names)]
-    numbers = np.arange(size(mesh, mesh)).reshape([*mesh.values()])
-    order = [list(mesh).index(name) for name in axes]
-    return numbers.transpose(order).reshape(size(mesh, names), -1)
-
-
-def _team(
-    bucket: Bucket, mesh: Mapping[str, int], cost: Callable[[Bucket, int], float]
-) -> Names:
-    """The mesh axes over which a matrix stays spread, so that the bucket is done soonest."""
-    others = [name for name in mesh if name not in bucket.batch]
-    cuts = bucket.short + bucket.long
-    teams = [t for k in range(len(cuts) + 1) for t in itertools.combinations(cuts, k)]
+def _fastest_team(group: Group, mesh: Mapping[str, int]) -> Names:
+    """The team with which a group is done soonest, the smallest of equals."""
+    layout = group.layout
+    cuts = layout.short + layout.long
+    owners_and_members = num_devices(mesh, [a for a in mesh if a not in layout.batch])
 
     def time(team: Names) -> float:
-        if bucket.sides[1] % size(mesh, {*team, *bucket.long}):
+        # Blocks cut along the short side have to be cut along the long side instead.
+        if layout.sides[1] % num_devices(mesh, {*team, *layout.long}):
             return math.inf
-        owners = size(mesh, others) // size(mesh, team)
-        return math.ceil(bucket.count / owners) * cost(bucket, size(mesh, team))
+        members = num_devices(mesh, team)
+        matrices = math.ceil(group.count / (owners_and_members // members))
+        return matrices * group.plan.flops_per_device(members)
 
-    return min(teams, key=time)
+    sizes = range(len(cuts) + 1)
+    return min((t for k in sizes for t in itertools.combinations(cuts, k)), key=time)
+
+
+def _owner_axes(group: Group, team: Names, mesh: Mapping[str, int]) -> tuple[Names, Names]:
+    """The mesh axes along which owners are numbered: `replicas` and `shards`."""
+    layout = group.layout
+    cuts = layout.short + layout.long
+    shards = tuple(name for name in cuts if name not in team)
+    replicas = tuple(name for name in mesh if name not in layout.batch + cuts)
+    if team and group.count <= num_devices(mesh, shards):
+        replicas = ()  # every replica computes them all: as fast, and nothing to gather
+    return replicas, shards
+
+
+def _least_loaded(load: np.ndarray) -> list[int]:
+    """The owners in the order in which they get a matrix of the remainder.
+
+    `load` is `[replica, shard]`. First comes the owner with the least work of each replica,
+    then the second of each, so that replicas have equally many.
+    """
+    by_load = load.argsort(axis=1, kind="stable")
+    num_replicas, num_shards = load.shape
+    order = []
+    for turn in range(num_shards):
+        owners = [(replica, int(by_load[replica, turn])) for replica in range(num_replicas)]
+        order += sorted(owners, key=lambda owner: load[owner])
+    return [replica * num_shards + shard for replica, shard in order]

@@ -1,4 +1,4 @@
-"""Knows how arrays are put where they should lie, and made whole where that is needed."""
+"""Arrays on the devices of a mesh: constrain a sharding, replicate, gather and scatter."""
 
 from typing import Any
 
@@ -12,25 +12,14 @@ from muon_optax.batching._shardings import Shardings, infer_shardings, is_traced
 
 
 def constrain(x: Array, sharding: NamedSharding) -> Array:
-    """`x` in that sharding; a promise where a mesh's axes are automatic, a move where not."""
+    """`x` with a sharding: moved on explicit axes, a constraint for XLA on automatic ones."""
     if AxisType.Explicit in sharding.mesh.axis_types:
         return jax.sharding.reshard(x, sharding)
     return lax.with_sharding_constraint(x, sharding)
 
 
 def place_on_mesh(given: Shardings, tree: Any) -> Any:
-    """A tree with the shardings that `infer_shardings(given, tree)` finds, if any.
-
-    Args:
-      given: See `infer_shardings`.
-      tree: Arrays, at the paths of parameters.
-
-    Returns:
-      The same arrays, placed.
-
-    Raises:
-      ValueError: See `infer_shardings`.
-    """
+    """A tree with the shardings of `infer_shardings(given, tree)`, if there are any."""
     shardings = infer_shardings(given, tree)
     if shardings is None:
         return tree
@@ -39,70 +28,56 @@ def place_on_mesh(given: Shardings, tree: Any) -> Any:
 
 
 def replicate(x: Array, sharding: NamedSharding | None) -> Array:
-    """`x` on every device of a sharding's mesh; as it is where there is none."""
-    return x if sharding is None else constrain(x, _everywhere(sharding, x))
+    """`x` on every device of a sharding's mesh; unchanged if the sharding is None."""
+    return x if sharding is None else constrain(x, _replicated(sharding, x))
 
 
 def gather_explicit(x: Array) -> Array:
-    """An array of explicit axes, whole on every device, as any reshape is then defined.
+    """An array of explicit axes, whole on every device: then JAX accepts any reshape.
 
-    Args:
-      x: Any array.
-
-    Returns:
-      The same; where axes are automatic as it was, because XLA finds its own way.
+    On automatic axes the array is unchanged, because XLA decides where a reshape moves it.
     """
-    return replicate(x, _explicit(x))
+    return replicate(x, _explicit_sharding(x))
 
 
 def scatter_like(x: Array, like: Array) -> Array:
-    """The inverse of `gather_explicit`.
-
-    Args:
-      x: An array, whole on every device if `like` has explicit axes.
-      like: What lies as it should.
-
-    Returns:
-      The same array.
-    """
-    own = _explicit(like)
-    return constrain(x, own) if own else x
+    """The inverse of `gather_explicit`: `x` with the explicit sharding of `like`."""
+    sharding = _explicit_sharding(like)
+    return x if sharding is None else constrain(x, sharding)
 
 
 def replicate_unsharded(params: Any, state: Any) -> Any:
-    """A new state, on every device of the parameters' mesh what of it is on one device.
+    """An optimizer's state whose arrays on one device are on every device of params' mesh.
 
-    Else a step would be compiled twice: for the counters as they are made, and as they return.
-
-    Args:
-      params: Arrays; traced ones are let be.
-      state: Of an optimizer, as `init` makes it. What is no array of numbers is let be.
-
-    Returns:
-      The same state, placed.
+    A counter that `init` makes is on one device, and a step returns it on all of them: without
+    this, the second step would compile again. Traced arrays and leaves that are not numeric
+    arrays are unchanged.
     """
-    owns = [own_sharding(leaf) for leaf in jax.tree.leaves(params) if not is_traced(leaf)]
-    known = next(filter(None, owns), None)
-    if known is None:
+    own = [own_sharding(leaf) for leaf in jax.tree.leaves(params) if not is_traced(leaf)]
+    shardings = [sharding for sharding in own if sharding is not None]
+    if not shardings:
         return state
 
-    def placed(x: Array) -> Array:
-        is_array = isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    def place(x: Any) -> Any:
+        is_array = isinstance(x, Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
         if not is_array or is_traced(x) or own_sharding(x) is not None:
             return x
-        # Unlike jax.device_put it does not ask all processes if their arrays are equal.
-        everywhere, copy = _everywhere(known, x), np.asarray(x)
-        return jax.make_array_from_callback(x.shape, everywhere, copy.__getitem__)
+        copy = np.asarray(x)
+        # jax.device_put would ask all processes whether their arrays are equal.
+        return jax.make_array_from_callback(
+            x.shape, _replicated(shardings[0], x), lambda index: copy[index]
+        )
 
-    return jax.tree.map(placed, state)
-
-
-def _everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
-    # As JAX writes it after a step, which is compiled anew for another spelling.
-    explicit = AxisType.Explicit in sharding.mesh.axis_types
-    return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * explicit))
+    return jax.tree.map(place, state)
 
 
-def _explicit(x: Array) -> NamedSharding | None:
+def _replicated(sharding: NamedSharding, x: Array) -> NamedSharding:
+    """On every device, spelled as JAX returns it: another spelling compiles again."""
+    is_explicit = AxisType.Explicit in sharding.mesh.axis_types
+    return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * is_explicit))
+
+
+def _explicit_sharding(x: Array) -> NamedSharding | None:
+    """The sharding of an array on explicit axes, else None."""
     own = own_sharding(x)
     return own if own is not None and AxisType.Explicit in own.mesh.axis_types else None

@@ -1,5 +1,12 @@
-"""Knows where arrays lie on a mesh: read from them, or as an argument says."""
+"""The shardings of a tree's leaves: read from the arrays, or from the argument `shardings`.
 
+>>> mesh = jax.make_mesh((1,), ("fsdp",), axis_types=(AxisType.Explicit,))
+>>> params = {"w": jax.device_put(jax.numpy.ones((2, 3)), NamedSharding(mesh, PartitionSpec()))}
+>>> [sharding.spec for sharding in infer_shardings(None, params)]
+[PartitionSpec(None, None)]
+"""
+
+import sys
 import warnings
 from typing import Any
 
@@ -15,154 +22,168 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
-from muon_optax._leaves import LeafError, path_name, path_prefixes
+from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
 
 Shardings = Any  # None, a NamedSharding, a tree of them like the parameters, or a prefix of one
+
+_LIBRARIES = ("muon_optax", "optax", "jax", "jaxlib", "flax")  # not the user's code
 
 
 def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | None:
     """The sharding of every leaf, in the order of `jax.tree.leaves(tree)`.
 
-    It is read from the arrays: outside of `jax.jit` from all, inside from those whose mesh has
-    axes of `AxisType.Explicit`. Of others a trace does not know it.
+    Outside of `jax.jit` it is read from the arrays. Inside, it can be read only where all axes
+    of the mesh are of `AxisType.Explicit`; `given` supplies it for the rest.
 
-    Args:
-      given: For what cannot be read: a `NamedSharding` for all, or a tree of them or a prefix
-        of one, found by path; or None. `SingleDeviceSharding`s throughout are as good as None.
-      tree: Arrays, traced or not.
-
-    Returns:
-      None where no leaf is spread over devices, or where that cannot be known. On explicit axes
-      a mesh of one device counts, too: array types have its axes.
-
-    Raises:
-      ValueError: If `given` is no tree of `NamedSharding`s, or some of a mesh's axes are
-        automatic and some explicit.
-      LeafError: If it has none for a leaf or one that does not fit; if a leaf is on another
-        mesh than those before it, or a block under `jax.shard_map`.
+    None if no leaf is on several devices, or if that cannot be known. A mesh of one device
+    counts if its axes are explicit, because array types then have its axes.
     """
-    by_path = _by_path(given)
-    named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
-    found = [own_sharding(leaf) or _given(by_path, name, leaf) for name, leaf in named]
-    mesh = next((s.mesh for s in found if s is not None), None)
-    if mesh is None:
-        _warn_of_what_cannot_be_read([leaf for _, leaf in named])
-    if mesh is None or not _matters(mesh):
+    by_path = _given_by_path(given)
+    leaves = leaves_by_path(tree)
+    found = {
+        name: own_sharding(leaf) or _find_given(by_path, name, leaf)
+        for name, leaf in leaves.items()
+    }
+    meshes = [sharding.mesh for sharding in found.values() if sharding is not None]
+    if not meshes or not _matters(meshes[0]):
         return None
-    _check_one_kind(mesh)
-    for (name, leaf), sharding in zip(named, found):
+    mesh = meshes[0]
+    _check_axis_types(mesh)
+    for name, sharding in found.items():
         if sharding is not None and sharding.mesh != mesh:
-            problem = f"it is on the mesh {sharding.mesh}, others are on {mesh}; use one"
-            raise LeafError(name, leaf, problem)
-    # What is on no mesh goes to every device, as it would in `jax.jit`.
-    return tuple(s or NamedSharding(mesh, PartitionSpec()) for s in found)
+            problem = f"on the mesh {sharding.mesh}, but others are on {mesh}; use one mesh"
+            raise LeafError(name, leaves[name], problem)
+    # A leaf that is on no mesh goes to every device, as in `jax.jit`.
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return tuple(sharding or everywhere for sharding in found.values())
 
 
 def check_shardings(given: Shardings, params: Any) -> None:
-    """Refuse shardings that say of arrays at hand what is not so.
-
-    Args:
-      given: See `infer_shardings`.
-      params: Arrays; of traced ones nothing is known.
-
-    Raises:
-      ValueError: See `infer_shardings`.
-      LeafError: If an array on several devices lies otherwise.
-    """
-    by_path = _by_path(given)
-    for path, leaf in jax.tree.leaves_with_path(params):
-        name = path_name(path)
-        own, said = own_sharding(leaf), _given(by_path, name, leaf)
+    """Refuse shardings that contradict those of the arrays; traced arrays pass."""
+    by_path = _given_by_path(given)
+    for name, leaf in leaves_by_path(params).items():
+        own, said = own_sharding(leaf), _find_given(by_path, name, leaf)
         if is_traced(leaf) or own is None or said is None:
             continue
-        if isinstance(said.mesh, AbstractMesh):  # which has no devices to compare
+        if isinstance(said.mesh, AbstractMesh):  # has no devices to compare
             continue
         same_memory = NamedSharding(said.mesh, said.spec, memory_kind=own.memory_kind)
         if not own.is_equivalent_to(same_memory, leaf.ndim):
-            problem = f"it lies as {own.spec} on {dict(own.mesh.shape)}, shardings says "
-            problem += f"{said.spec} on {dict(said.mesh.shape)}; pass its own sharding"
-            raise LeafError(name, leaf, problem)
+            raise LeafError(
+                name,
+                leaf,
+                f"sharded as {own.spec} on {dict(own.mesh.shape)}, but shardings has "
+                f"{said.spec} on {dict(said.mesh.shape)}; pass its own sharding",
+            )
+
+
+def warn_if_unreadable(tree: Any) -> None:
+    """Warn if leaves are traced on a mesh of automatic axes, so their shardings are unknown."""
+    for leaf in jax.tree.leaves(tree):
+        if is_traced(leaf) and AxisType.Auto in _axis_types(leaf):
+            mesh = dict(jax.typeof(leaf).sharding.mesh.shape)
+            warnings.warn(
+                f"muon_optax: every device of the mesh {mesh} may compute all polar factors, "
+                "because jax.jit hides the shardings on automatic axes. Pass them: "
+                "muon(..., shardings=jax.tree.map(lambda p: p.sharding, params)). Or make the "
+                "mesh with AxisType.Explicit",
+                stacklevel=_user_stacklevel(),
+            )
+            return
 
 
 def is_traced(leaf: Any) -> bool:
-    """Whether a leaf is known by its type alone."""
+    """Whether only the type of a leaf is known."""
     return isinstance(leaf, Tracer)
 
 
 def own_sharding(leaf: Array) -> NamedSharding | None:
-    """That of an array, as far as it can be read and matters."""
+    """The sharding of an array, if it can be read and its mesh matters."""
     if is_traced(leaf):
+        if _axis_types(leaf) - {AxisType.Explicit}:
+            return None
         sharding = jax.typeof(leaf).sharding
-        known = not _types(leaf) - {AxisType.Explicit}
     else:
-        sharding, known = getattr(leaf, "sharding", None), True
+        sharding = getattr(leaf, "sharding", None)
     named = isinstance(sharding, NamedSharding) and _matters(sharding.mesh)
-    return sharding if named and known else None
+    return sharding if named else None
 
 
-def _matters(mesh: Any) -> bool:
-    """Whether arrays on a mesh are spread, or have its axes in their types."""
+def _matters(mesh: Mesh | AbstractMesh) -> bool:
+    """Whether a mesh has several devices, or its axes are in array types."""
     return mesh.size > 1 or AxisType.Explicit in mesh.axis_types
 
 
-def _types(leaf: Array) -> set[AxisType]:
-    """Of the axes of a traced array's mesh."""
+def _axis_types(leaf: Array) -> set[AxisType]:
+    """The types of the axes, of several devices each, of a traced array's mesh."""
     mesh = jax.typeof(leaf).sharding.mesh
     return {kind for kind, size in zip(mesh.axis_types, mesh.axis_sizes) if size > 1}
 
 
-def _by_path(given: Shardings) -> dict[str, NamedSharding]:
-    """The shardings of a tree by path; nothing if all of them are a single device."""
-    named = {path_name(path): x for path, x in jax.tree.leaves_with_path(given)}
-    if all(isinstance(x, SingleDeviceSharding) for x in named.values()):
-        return {}
-    for name, x in named.items():
-        if isinstance(x, SingleDeviceSharding):
-            problem = "is on a single device; put it on the mesh first, with jax.device_put"
-            raise ValueError(f"shardings says that {name!r} {problem}")
+def _given_by_path(given: Shardings) -> dict[str, NamedSharding]:
+    """The argument's shardings by path; empty if it has none, or the process has one device."""
+    by_path = leaves_by_path(given)
+    single = [name for name, x in by_path.items() if isinstance(x, SingleDeviceSharding)]
+    if single:
+        (device,) = by_path[single[0]].device_set
+        if len(single) == len(by_path) and jax.device_count(device.platform) == 1:
+            return {}
+        where = f" at {single[0]!r}" if single[0] else ""
+        place = "params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))"
+        raise ValueError(
+            f"shardings has a SingleDeviceSharding{where}, so its leaf is on one device. Write "
+            f"{place} before, or drop `shardings` to use one device only"
+        )
+    for name, x in by_path.items():
         if not isinstance(x, NamedSharding):
+            where = f" at {name!r}" if name else ""
             raise ValueError(
-                f"shardings has {x!r} at {name!r}; use a NamedSharding for all, or "
+                f"shardings has {x!r}{where}; use one NamedSharding for all leaves, or "
                 "jax.tree.map(lambda p: p.sharding, params)"
             )
-    return named
+    return by_path
 
 
-def _given(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding | None:
+def _find_given(
+    by_path: dict[str, NamedSharding], name: str, leaf: Array
+) -> NamedSharding | None:
+    """The argument's sharding for a leaf, at its path or a prefix of it."""
     if not by_path:
         return None
-    if is_traced(leaf) and AxisType.Manual in _types(leaf):
-        problem = "under jax.shard_map it is a block; call the optimizer outside, or without "
-        problem += "shardings if every device has whole matrices"
+    if is_traced(leaf) and AxisType.Manual in _axis_types(leaf):
+        problem = "a block, because this is inside jax.shard_map; call the optimizer outside, "
+        problem += "or drop `shardings` if every device has whole matrices"
         raise LeafError(name, leaf, problem)
-    sharding = next((by_path[p] for p in path_prefixes(name) if p in by_path), None)
-    if sharding is None:
-        others = f"{len(by_path)} others, such as {next(iter(by_path))!r}"
-        raise LeafError(name, leaf, f"shardings has none for it; it has {others}")
+    prefixes = [prefix for prefix in path_prefixes(name) if prefix in by_path]
+    if not prefixes:
+        example = next(iter(by_path))
+        problem = f"shardings has none for it, but {len(by_path)} others, such as {example!r}"
+        raise LeafError(name, leaf, f"{problem}; add its own sharding")
+    sharding = by_path[prefixes[0]]
     try:
         sharding.shard_shape(leaf.shape)
     except (ValueError, IndexError):
-        problem = f"{sharding.spec} on {dict(sharding.mesh.shape)} does not fit its axes"
-        raise LeafError(name, leaf, problem) from None
+        raise LeafError(
+            name,
+            leaf,
+            f"shardings has {sharding.spec} on {dict(sharding.mesh.shape)}, which does not fit "
+            "its axes; name at most as many axes as it has, and divide each evenly",
+        ) from None
     return sharding
 
 
-def _check_one_kind(mesh: Mesh | AbstractMesh) -> None:
+def _check_axis_types(mesh: Mesh | AbstractMesh) -> None:
     if len({*mesh.axis_types}) > 1:
         kinds = dict(zip(mesh.axis_names, mesh.axis_types))
-        raise ValueError(f"the mesh has axes of several kinds, {kinds}; make all of one kind")
-
-
-def _warn_of_what_cannot_be_read(leaves: list[Any]) -> None:
-    traced = [leaf for leaf in leaves if is_traced(leaf)]
-    mesh = next(
-        (jax.typeof(x).sharding.mesh for x in traced if AxisType.Auto in _types(x)), None
-    )
-    if mesh is not None:
-        warnings.warn(
-            f"muon_optax: on the mesh {dict(mesh.shape)} every device may do the work of all, "
-            "for how the parameters lie on automatic axes cannot be read under jax.jit. Pass "
-            "muon(..., shardings=jax.tree.map(lambda p: p.sharding, params)), or make the mesh "
-            "with AxisType.Explicit",
-            stacklevel=2,
+        raise ValueError(
+            f"the mesh has axes of several types, {kinds}; use AxisType.Auto for all or "
+            "AxisType.Explicit for all"
         )
+
+
+def _user_stacklevel() -> int:
+    """The `stacklevel` with which the caller of this function warns at the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
+        frame, level = frame.f_back, level + 1
+    return level

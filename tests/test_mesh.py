@@ -1,0 +1,186 @@
+"""A map of a method over many matrices: on one device and on a mesh, whatever the method."""
+
+import warnings
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from optax.contrib import MuonDimensionNumbers
+
+from muon_optax import SVD, NewtonSchulz, muon
+from muon_optax.batching import MeshMap, SingleDeviceMap, choose_map, infer_shardings
+from muon_optax.dims._view import view_of
+from muon_optax.polar._method import MethodPlan
+
+SHAPES = {"a": (16, 32), "b": (32, 16), "c": (8, 8), "stack": (3, 16, 32)}
+TRACES = []
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Equal instances are one configuration."""
+
+    factor: float = 0.5
+
+    def polar(self, x):
+        TRACES.append(x.shape)
+        return self.factor * x
+
+
+@dataclass
+class Unhashable:
+    """As a user writes a dataclass at first: with `eq`, so without a hash."""
+
+    factors: list = field(default_factory=lambda: [0.5])
+
+    def polar(self, x):
+        TRACES.append(x.shape)
+        return self.factors[0] * x
+
+
+@dataclass(frozen=True)
+class OnTheWire(Frozen):
+    """A method whose matrices may travel in bfloat16."""
+
+    def plan(self, m, n, dtype, platform):
+        return MethodPlan(m * m * n, (m, n), "bfloat16" if platform == "cpu" else None)
+
+    def polar_stacks(self, stacks, platform, axes=()):
+        return [self.polar(x) for x in stacks]
+
+
+def mesh_of(kind=AxisType.Auto):
+    devices = jax.devices("cpu")[:8]
+    return jax.make_mesh((4, 2), ("fsdp", "tp"), axis_types=(kind,) * 2, devices=devices)
+
+
+def tree(place):
+    """Leaves, on a mesh or not, and their views."""
+    keys = jax.random.split(jax.random.key(0), len(SHAPES))
+    x = {name: jax.random.normal(k, SHAPES[name]) for k, name in zip(keys, SHAPES)}
+    if place == "mesh":
+        cuts = {name: P(*[None] * (v.ndim - 2), "fsdp", "tp") for name, v in x.items()}
+        x = {n: jax.device_put(v, NamedSharding(mesh_of(), cuts[n])) for n, v in x.items()}
+    specs = {2: "in out", 3: "layers in out"}
+    return x, [view_of(specs[v.ndim], name, v) for name, v in x.items()]
+
+
+def mapped(method, place, max_bytes=None):
+    x, views = tree(place)
+    shardings = jax.tree.map(lambda v: v.sharding, x) if place == "mesh" else None
+    chosen = choose_map(method, x, shardings, max_bytes)
+    assert isinstance(chosen, MeshMap if place == "mesh" else SingleDeviceMap)
+    return x, chosen.map(list(x.values()), views)
+
+
+@pytest.mark.parametrize("max_bytes", [None, 1024])
+@pytest.mark.parametrize("place", ["one", "mesh"])
+@pytest.mark.parametrize("method", [Frozen, Unhashable])
+def test_eager_steps_of_one_method_are_traced_once(method, place, max_bytes):
+    """Equal methods share their program by value, others by identity: 1.3 s a step if not."""
+    jax.clear_caches()
+    own = method()
+    mapped(own, place, max_bytes)
+    TRACES.clear()
+    for _ in range(2):
+        again = own if method is Unhashable else method()
+        x, found = mapped(again, place, max_bytes)
+    assert TRACES == []
+    for y, v in zip(found, x.values()):
+        np.testing.assert_array_equal(y, 0.5 * v)
+
+
+@pytest.mark.parametrize("place", ["one", "mesh"])
+def test_another_unhashable_method_has_a_program_of_its_own(place):
+    mapped(Unhashable(), place)
+    x, found = mapped(Unhashable([0.25]), place)
+    np.testing.assert_array_equal(found[0], 0.25 * x["a"])
+
+
+def test_dimension_numbers_may_be_lists_on_a_mesh():
+    x, _ = tree("mesh")
+    view = view_of(MuonDimensionNumbers([0], [1]), "a", x["a"])
+    chosen = choose_map(Frozen(), x["a"], x["a"].sharding, None)
+    np.testing.assert_array_equal(chosen.map([x["a"]], [view])[0], 0.5 * x["a"])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_number_of_float32_travels_in_bfloat16(sign):
+    """Rounded to the nearest bfloat16 it would be an infinity."""
+    largest = np.finfo("float32").max
+    x = jax.device_put(jnp.full((8, 16), sign * largest), NamedSharding(mesh_of(), P("fsdp")))
+    view = view_of("in out", "x", x)
+    (found,) = choose_map(OnTheWire(1.0), x, x.sharding, None).map([x], [view])
+    np.testing.assert_array_equal(found, sign * float(jnp.finfo("bfloat16").max))
+    broken = jax.device_put(x.at[0, 0].set(jnp.inf), x.sharding)  # stays what it is
+    (found,) = choose_map(OnTheWire(1.0), x, x.sharding, None).map([broken], [view])
+    assert np.isinf(found).sum() == 1
+
+
+@pytest.mark.parametrize("place", ["one", "mesh"])
+@pytest.mark.parametrize("method", [Frozen(), OnTheWire(), SVD()])
+def test_shapes_and_dtypes_are_promoted_nowhere(method, place):
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        x, found = mapped(method, place, 4096)
+    assert [y.shape for y in found] == [v.shape for v in x.values()]
+
+
+def lowered(platform, method, place, shape=(16, 32)):
+    """The program of one leaf's polar factor for a platform that this machine may lack."""
+    spec = P("fsdp", "tp") if place == "mesh" else P()
+    sharding = NamedSharding(mesh_of(), spec) if place == "mesh" else None
+    x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+    view = view_of("in out" if len(shape) == 2 else "layers in out", "x", x)
+    step = jax.jit(lambda x: choose_map(method, x, sharding, None).map([x], [view])[0])
+    return step.trace(x).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize(("platform", "moved"), [("cpu", "f32"), ("tpu", "bf16")])
+def test_what_travels_depends_on_the_platform_of_the_program(platform, moved):
+    lines = lowered(platform, NewtonSchulz(), "mesh").splitlines()
+    kinds = [line.split("x")[-1].rstrip(">") for line in lines if "all_to_all" in line]
+    assert kinds == [moved, moved]
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", 1), ("tpu", 0)])
+def test_slices_depend_on_the_platform_of_the_program(platform, loops):
+    """24 MiB: more than the 16 of a CPU, less than the 256 of an accelerator."""
+    text = lowered(platform, Frozen(), "one", (6, 1024, 1024))
+    assert text.count("stablehlo.while") == loops
+
+
+def test_automatic_axes_that_cannot_be_read_are_warned_of_once_at_the_users_line():
+    x, _ = tree("mesh")
+    tx = muon(0.1, SVD())
+    state, update = tx.init(x), jax.jit(tx.update)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jax.jit(tx.init)(x)  # has no polar step to share
+        assert caught == []
+        update(x, state, x)
+    assert [w.filename for w in caught] == [__file__]
+    text = str(caught[0].message)
+    assert "shardings=jax.tree.map(lambda p: p.sharding, params)" in text
+
+
+ONE_DEVICE = r"SingleDeviceSharding{}, .*jax.device_put\(params, NamedSharding\(mesh, .*or drop"
+
+
+@pytest.mark.parametrize(("prefix", "where"), [(False, " at 'a'"), (True, "")])
+def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
+    x = {"a": jnp.ones((8, 8))}
+    given = x["a"].sharding if prefix else {"a": x["a"].sharding}
+    with pytest.raises(ValueError, match=ONE_DEVICE.format(where)):
+        choose_map(SVD(), x, given, None)
+    with pytest.raises(ValueError, match=ONE_DEVICE.format(where)):
+        muon(0.1, shardings=given).init(x)
+
+
+def test_shardings_of_the_only_device_are_accepted(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda backend=None: 1)
+    x = {"a": jnp.ones((8, 8))}
+    assert infer_shardings({"a": x["a"].sharding}, x) is None
