@@ -1,8 +1,22 @@
-"""Casts and clips that keep finite numbers finite."""
+"""The dtype to compute in, and casts and clips that keep finite numbers finite."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
+
+
+def wide_dtype(*dtypes: DTypeLike) -> np.dtype:
+    """The smallest dtype that holds these and float32, in JAX's strict promotion mode, too.
+
+    >>> wide_dtype("bfloat16", "float16"), wide_dtype("float64"), wide_dtype("complex64")
+    (dtype('float32'), dtype('float64'), dtype('complex64'))
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes, jnp.dtype(jnp.float32))
 
 
 def saturating_cast(x: Array, dtype: DTypeLike) -> Array:

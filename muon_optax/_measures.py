@@ -1,9 +1,8 @@
-"""Knows what a matrix, and an update beside its momentum, look like: one number each.
+"""Measures of a matrix, and of an update next to its momentum: one number for each matrix.
 
-All are functions of batches of matrices `[..., m, n]`, real or complex, of any float dtype,
-computed in float32 or wider; they can be jitted, and cost a singular value decomposition where
-they speak of singular values. A matrix that is not finite gives NaN or an
-infinity, and leaves the others alone.
+All are functions of batches of matrices `[..., m, n]`, real or complex, of any float dtype.
+They are computed in float32 or wider and can be jitted; what depends on singular values takes an
+SVD. A matrix that is not finite gives NaN or infinity, and does not affect the others.
 """
 
 from collections.abc import Callable
@@ -11,21 +10,22 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
+from muon_optax._casting import wide_dtype
 from muon_optax._leaves import LeafError
 from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
 from muon_optax.polar._svd import SVD
 
 
 def alignment(momentum: Array, update: Array) -> Array:
-    """`a = ⟨M, O⟩/‖M‖_*`: the share of the momentum's nuclear norm that an update keeps.
+    """`a = ⟨M, O⟩/‖M‖_*`: the fraction of the momentum's nuclear norm that an update keeps.
 
     Args:
-      momentum: M, `[..., m, n]`, what was orthogonalized.
+      momentum: M, `[..., m, n]`, the input of the polar step.
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
       `[...]`, float32 or wider: 1 for the exact polar factor, and for a zero momentum;
-      `theory.alignment_bound` or more for `NewtonSchulz` with its default normalisation.
+      `theory.alignment_bound` or more for `NewtonSchulz` with its default normalization.
 
     Raises:
       ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
@@ -33,7 +33,7 @@ def alignment(momentum: Array, update: Array) -> Array:
 
     Example:
       >>> x = jnp.diag(jnp.array([4.0, 3.0]))
-      >>> round(float(alignment(x, x / 5)), 4)  # normalised, not orthogonalized: 25/5/7
+      >>> round(float(alignment(x, x / 5)), 4)  # normalized, not orthogonalized: 25/5/7
       0.7143
 
     Source: docs/theory.md, section 3.
@@ -49,12 +49,12 @@ def polar_error(momentum: Array, update: Array) -> Array:
     """`ε = ‖O - Polar(M)‖_op`: the paper's distance to the exact polar factor.
 
     Args:
-      momentum: M, `[..., m, n]`, what was orthogonalized.
+      momentum: M, `[..., m, n]`, the input of the polar step.
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
       `[...]`, float32 or wider. A single small singular value of M brings it near 1, whatever
-      the others do; see `alignment` for what Muon's convergence depends on.
+      the others are. Muon's convergence depends on `alignment` instead.
 
     Raises:
       ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
@@ -90,7 +90,8 @@ def orthogonality_error(x: Array) -> Array:
     check_matrix(x)
     y = x if x.shape[-2] <= x.shape[-1] else x.mT
     gram = product(y, y.mT.conj())
-    off = jnp.abs(jnp.eye(gram.shape[-1]) - gram) ** 2
+    identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=gram.dtype), gram.shape)
+    off = jnp.abs(identity - gram) ** 2
     return jnp.sqrt(_sum(off) / max(1, gram.shape[-1]))
 
 
@@ -115,7 +116,7 @@ def operator_norm(x: Array) -> Array:
 
 
 def stable_rank(x: Array) -> Array:
-    """`‖x‖_F²/‖x‖_op²`: how many directions carry the matrix, between 1 and min(m, n).
+    """`‖x‖_F²/‖x‖_op²`: the number of directions that matter, between 1 and min(m, n).
 
     Args:
       x: `[..., m, n]`.
@@ -178,8 +179,8 @@ def cosine(x: Array, y: Array) -> Array:
     return jnp.clip(_sum(x.conj() * y).real / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)
 
 
-# Name → what it measures of a gradient, of the momentum that was orthogonalized (with
-# Nesterov's step, the blend), and of the update, before shape factor and learning rate.
+# Name → measure of a gradient g, of the polar step's input m (with Nesterov's step, the blend),
+# and of its output o, before shape factor and learning rate.
 MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "alignment": lambda g, m, o: alignment(m, o),
     "polar_error": lambda g, m, o: polar_error(m, o),
@@ -195,17 +196,17 @@ def _wide(x: Array) -> tuple[Array, Array]:
     """`x·s` in float32 or wider, and the power of two s, `[...]`, that keeps it in range."""
     check_matrix(x)
     if x.size == 0:
-        return x.astype(jnp.promote_types(x.dtype, jnp.float32)), jnp.ones(x.shape[:-2])
+        return x.astype(wide_dtype(x.dtype)), jnp.ones(x.shape[:-2])
     y, scale = scale_to_range(x)
     return y, scale[..., 0, 0]
 
 
 def _pair(x: Array, y: Array) -> tuple[Array, Array]:
-    """X scaled into range, and y as it is, in one dtype."""
+    """The first scaled into range and the second as it is, in one dtype."""
     check_matrix(y)
     if x.shape != y.shape:
-        raise LeafError("", y, f"its shape differs from {x.shape}, of the other argument")
-    dtype = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
+        raise LeafError("", y, f"its shape differs from that of the other argument, {x.shape}")
+    dtype = wide_dtype(x.dtype, y.dtype)
     return _wide(x)[0].astype(dtype), y.astype(dtype)
 
 

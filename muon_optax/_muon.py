@@ -1,5 +1,7 @@
 """`muon`: the chain that everyone uses for the matrices, and a fallback for the rest."""
 
+from __future__ import annotations  # so that help() shows short types
+
 from collections.abc import Callable
 from typing import Any
 

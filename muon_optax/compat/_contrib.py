@@ -17,8 +17,8 @@ from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._normalization import Normalization
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_any_muon
-from muon_optax.transforms._shape import scale_by_shape as scale_by_any_shape
 from muon_optax.transforms._partition import partition_matrices
+from muon_optax.transforms._shape import scale_by_shape as scale_by_any_shape
 from muon_optax.transforms._weight_decay import decay_unless_zero
 
 _PRESETS = {"standard": JORDAN.stages[0], "muon": JORDAN.stages[0], "dion": YOU.stages}

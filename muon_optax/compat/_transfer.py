@@ -10,6 +10,7 @@ import optax
 from jax import Array
 from jax.tree_util import GetAttrKey, KeyPath
 
+from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_number
 from muon_optax._leaves import LeafError, path_name
 
@@ -111,7 +112,7 @@ def _moment(known: _Known, kind: str, place: _Place, scale: float) -> Array | No
         return None if entering is None else scale * entering
     if adam is not None or muon is None:
         return moments.get(("adam", "nu", name))
-    square = jnp.abs(scale * muon.astype(jnp.promote_types(muon.dtype, jnp.float32))) ** 2
+    square = jnp.abs(scale * muon.astype(wide_dtype(muon.dtype))) ** 2
     row = square.mean(-1, keepdims=True) if square.ndim else square
     return jnp.broadcast_to(_NOISE * jnp.maximum(row, square.mean()), square.shape)
 

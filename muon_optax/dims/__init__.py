@@ -21,14 +21,14 @@ from muon_optax.dims._layouts import MAXTEXT as MAXTEXT
 from muon_optax.dims._layouts import RANK_TWO as RANK_TWO
 from muon_optax.dims._resolve import Assignment as Assignment
 from muon_optax.dims._resolve import Dims as Dims
+from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
 from muon_optax.dims._resolve import assign as assign
 from muon_optax.dims._resolve import check_trains as check_trains
 from muon_optax.dims._resolve import matrix_views as matrix_views
 from muon_optax.dims._resolve import resolve as resolve
+from muon_optax.dims._resolve import resolve_once as resolve_once
 from muon_optax.dims._rules import Rule as Rule
 from muon_optax.dims._spec import SpecError as SpecError
 from muon_optax.dims._view import MatrixView as MatrixView
 from muon_optax.dims._view import Spec as Spec
 from muon_optax.dims._view import view_of as view_of
-from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
-from muon_optax.dims._resolve import resolve_once as resolve_once

@@ -1,4 +1,4 @@
-"""The polar factor times its inner product with the matrix: steepest descent with its length."""
+"""The polar factor times its inner product with the matrix: steepest descent's step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

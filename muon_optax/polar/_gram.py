@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from jax import Array
 
+from muon_optax._casting import wide_dtype
 from muon_optax._polynomials import Stage, block_width
 from muon_optax.coefficients import Schedule
 
@@ -30,7 +31,7 @@ def gram_factor(stages: Schedule, gram: Array, product: Product) -> Array:
 
 def stage_factor(stage: Stage, gram: Array, product: Product) -> Array:
     """`h = c0·1 + c1·a + … + c_κ·a^κ` of the Gram matrix a, rounded once."""
-    wide = jnp.promote_types(gram.dtype, jnp.float32)
+    wide = wide_dtype(gram.dtype)
     identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=wide), gram.shape)
     h = stage[0] * identity
     if len(stage) > 1:
@@ -54,6 +55,6 @@ def _evaluate(coefficients: Sequence[float], a: Array, product: Product) -> Arra
 
 
 def _combine(coefficients: Sequence[float], powers: Sequence[Array]) -> Array:
-    wide = jnp.promote_types(powers[0].dtype, jnp.float32)
+    wide = wide_dtype(powers[0].dtype)
     terms = [c * power.astype(wide) for c, power in zip(coefficients, powers)]
     return sum(terms[1:], start=terms[0])

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from muon_optax._casting import wide_dtype
 from muon_optax._leaves import LeafError, check_float_array
 from muon_optax._platform import Platform
 
@@ -27,7 +28,7 @@ def scale_to_range(x: Array, axes: Sequence[str] = ()) -> tuple[Array, Array]:
     """
     # In that interval s is a normal number for every normal max|x|. What does not depend on
     # the scale of x has no derivative by s, hence stop_gradient.
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(wide_dtype(x.dtype))
     parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
     largest = lax.stop_gradient(parts.max(axis=(-2, -1), keepdims=True))
     if axes:
@@ -40,7 +41,7 @@ def scale_to_range(x: Array, axes: Sequence[str] = ()) -> tuple[Array, Array]:
 
 def product(a: Array, b: Array, platform: Platform = "cpu") -> Array:
     """`a @ b`, accumulated and returned in float32 or wider, never in TF32."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
+    wide = wide_dtype(a.dtype)
     if platform == "cpu":
         # The same numbers. On a CPU XLA (jax 0.7 to 0.12) cannot run a transposed product of
         # bfloat16 into float32.

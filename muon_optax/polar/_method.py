@@ -45,6 +45,7 @@ class MethodPlan:
     Attributes:
       flops: Operations; a multiplication and an addition count as two.
       bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`.
+      is_guess: Whether `flops` is a guess, because the method does not count its operations.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own.
       undivided_flops: Operations that each device makes where several have a part of the long
@@ -54,6 +55,7 @@ class MethodPlan:
 
     flops: float
     bucket: Hashable
+    is_guess: bool = False
     wire_dtype: str | None = None
     undivided_flops: float = math.inf
     divided_flops: float = 0.0
@@ -102,7 +104,8 @@ class _OneByOne:
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
         if hasattr(self.method, "plan"):
             return self.method.plan(m, n, dtype, platform)
-        return MethodPlan(flops=m * m * n, bucket=(m, n, jnp.dtype(dtype).name))
+        bucket = m, n, jnp.dtype(dtype).name
+        return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
 
     def polar_stacks(
         self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()

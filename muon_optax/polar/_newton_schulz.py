@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._platform import Platform, by_platform
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
@@ -161,7 +162,7 @@ class NewtonSchulz:
             grams = lax.psum(grams, axes) if axes else grams
             if start == 0:
                 norms = [
-                    norm_bound(gram, self.normalize, scale, self.eps)
+                    norm_bound(gram, self.normalize, scale, self.eps).astype(gram.dtype)
                     for gram, (_, scale) in zip(grams, scaled)
                 ]
                 grams = [g / norm / norm.mT for g, norm in zip(grams, norms)]
@@ -213,7 +214,7 @@ class NewtonSchulz:
 
     def _operand_dtype(self, dtype: DTypeLike, platform: Platform) -> np.dtype:
         """The dtype of the products' operands, given that of the input."""
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = wide_dtype(dtype)
         chosen = self.compute_dtype
         if chosen == "input" or jnp.issubdtype(wide, jnp.complexfloating):
             chosen = wide

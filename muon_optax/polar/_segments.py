@@ -25,7 +25,7 @@ class NewtonSchulzPlan(MethodPlan):
 
     A segment is a run of stages on one Gram matrix `r = x·xᴴ`. Each stage multiplies q by
     `h(r)` and carries r on as `r·h(r)²`; after the last, `x ← q·x`. Segments of one stage each
-    are the direct form, a single segment is the Gram form, more are the Gram form with restarts.
+    are the direct form. A single segment is the Gram form; more are restarts of it.
 
     Attributes:
       m: The short side.

@@ -15,11 +15,11 @@ from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
 class SVD:
     """The exact polar factor `U·Vᴴ` over the singular values above `rcond·σ_max`.
 
-    The paper's idealization: a partial isometry on the range of x. Directions of the null space,
-    where the SVD's vectors are arbitrary, become zero, and so does the zero matrix. A matrix
-    with an entry that is not finite becomes NaN; the others of its batch do not. Computed in
-    float32 or wider. A rank-deficient x that was rounded to half precision has full rank, with
-    singular values of that precision's eps: pass `rcond` there.
+    The paper's idealization: a partial isometry on the range of x. Directions of the null
+    space, where the SVD's vectors are arbitrary, become zero, and so does the zero matrix. A
+    matrix with an entry that is not finite becomes NaN; the others of its batch do not.
+    Computed in float32 or wider. A rank-deficient x that was rounded to half precision has full
+    rank, with singular values of that precision's eps: pass `rcond` there.
 
     Attributes:
       rcond: Singular values up to `rcond·σ_max` count as zero; None for

@@ -72,22 +72,22 @@ def freeze_missing(
         lambda path, u: jnp.zeros_like(u) if path in missing else u, updates
     )
 
+    is_pair = lambda x: isinstance(x, _Pair)
+
+    def choose(path: KeyPath, pair: _Pair) -> Array:
+        # A parameter may have several moments, and then its path is the beginning of theirs.
+        owners = (path[:length] for length in range(len(path) + 1))
+        return pair.old if any(owner in missing for owner in owners) else pair.new
+
     def of_parameters(pairs: Any) -> Any:
-        """One tree of moments: old ones where the parameter is missing."""
         return jax.tree.map_with_path(choose, pairs, is_leaf=is_pair)
 
-    def choose(path: KeyPath, pair: Any) -> Array:
-        starts = (path[:length] for length in range(len(path) + 1))
-        return pair.old if any(start in missing for start in starts) else pair.new
+    def of_others(pairs: Any) -> Any:
+        return jax.tree.map(lambda pair: pair.new, pairs, is_leaf=is_pair)
 
-    is_pair = lambda x: isinstance(x, _Pair)
     pairs = jax.tree.map(_Pair, state, old_state)
     state = optax.tree_map_params(
-        inner,
-        of_parameters,
-        pairs,
-        transform_non_params=lambda pairs: jax.tree.map(lambda p: p.new, pairs, is_leaf=is_pair),
-        is_leaf=lambda _: True,
+        inner, of_parameters, pairs, transform_non_params=of_others, is_leaf=lambda _: True
     )
     return updates, state
 

@@ -14,7 +14,7 @@ from jax import Array
 from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._casting import clip_to_finite, saturating_cast
+from muon_optax._casting import clip_to_finite, saturating_cast, wide_dtype
 from muon_optax._checks import check_choice, check_schedulable
 from muon_optax._leaves import LeafError, path_name
 from muon_optax.dims import Dims, matrix_views
@@ -93,7 +93,7 @@ def _add(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) 
     if g.shape != mu.shape:
         problem = f"the state has a momentum of shape {mu.shape} for it; use tx.init(params)"
         raise LeafError(path_name(path), g, problem)
-    wide = jnp.promote_types(jnp.promote_types(g.dtype, mu.dtype), jnp.float32)
+    wide = wide_dtype(g.dtype, mu.dtype)
     decay, gain = (jnp.asarray(weight, jnp.finfo(wide).dtype) for weight in (decay, gain))
     total = decay.astype(wide) * mu.astype(wide) + gain.astype(wide) * g.astype(wide)
     return clip_to_finite(total, wide, jnp.isfinite(g) & jnp.isfinite(mu))

@@ -8,6 +8,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_number, check_schedulable
 from muon_optax.batching import gather_explicit, scatter_like
 from muon_optax.dims import Dims, MatrixView, matrix_views
@@ -95,7 +96,7 @@ def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, 
     """The scaled stack, and its neurons' second moment `v: [batch, 1, fan_out]`."""
     if o.size == 0:
         return o, v
-    wide = o.astype(jnp.promote_types(o.dtype, jnp.float32))
+    wide = o.astype(wide_dtype(o.dtype))
     square = jnp.mean(jnp.abs(wide) ** 2, -2, keepdims=True)
     b2 = jnp.asarray(b2, square.dtype)
     v = b2 * v.astype(square.dtype) + (1 - b2) * square

@@ -1,5 +1,7 @@
 """The polar step, `o = polar(x)` matrix by matrix, and `scale_by_muon`: momentum, then that."""
 
+from __future__ import annotations  # so that help() shows short types
+
 from typing import Any
 
 import jax

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_number
 from muon_optax._leaves import LeafError, check_float_array
 
@@ -48,13 +49,14 @@ def qk_clip(
     """Shrink query and key weights so that no head's logits exceed a threshold.
 
     Call it after the optimizer's step with the largest logits of its batch. Head h's logits are
-    scaled by exactly `γ_h = min(1, threshold / max_logits_h)`: query and key by √γ_h each. In grouped-query attention consecutive query heads share a key head; it takes
-    √γ_min of its group, and each query head γ_h/√γ_min, so that heads below the threshold
-    keep their logits.
+    scaled by exactly `γ_h = min(1, threshold / max_logits_h)`: query and key by √γ_h each. In
+    grouped-query attention consecutive query heads share a key head. That takes √γ_min of its
+    group, and each query head γ_h/√γ_min, so that heads below the threshold keep their logits.
 
     Logits are the softmax's inputs, scaled by 1/√depth, without masked pairs. If projections
     have biases, clip these in a second call: logits scale by γ only if the whole query and the
-    whole key do. Normalized queries and keys need no clipping. A fused kernel `[d, heads·depth]` is reshaped to heads first.
+    whole key do. Normalized queries and keys need no clipping. Reshape a fused kernel
+    `[d, heads·depth]` to heads first.
 
     Multi-head latent attention: `qk_clip` on the parts without rotary embedding, the query's
     rotary part times `clip_factors(max_logits, threshold)`, the rotary key, which all heads
@@ -137,6 +139,6 @@ def _scale_heads(weight: Array, factors: Array, head_axis: int) -> Array:
     """The weight times one factor per head, in float32 or wider, in its own dtype."""
     shape = [*factors.shape[:-1], *[1] * (weight.ndim - factors.ndim + 1)]
     shape[head_axis] = factors.shape[-1]
-    wide = jnp.promote_types(weight.dtype, jnp.float32)
+    wide = wide_dtype(weight.dtype)
     scaled = weight.astype(wide) * factors.reshape(shape).astype(wide)
     return scaled.astype(weight.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_choice, check_integer
 from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import MEASURES
@@ -47,7 +48,7 @@ def record_updates(
     The last record stays in the state until the next one, so the state's structure never
     changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `latest` reads it, outside.
     Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
-    recorded step pays for several SVDs of every matrix. `muon(record_every=k)` is the short way.
+    recorded step pays for several SVDs of every matrix. `muon(record_every=k)` is shorter.
 
     Args:
       every: Record at steps 0, every, 2·every, …
@@ -189,10 +190,11 @@ def _measure(
         # In float32 or wider, which a gradient in half precision is not yet.
         g, m, o = (view.to_matrices(_widen(tree[path])) for tree in trees)
         measured[path] = {
-            name: jnp.concatenate([MEASURES[name](*of) for of in zip(g, m, o)]) for name in names
+            name: jnp.concatenate([MEASURES[name](*of) for of in zip(g, m, o)])
+            for name in names
         }
     return jax.tree.map(lambda x: x.astype(jnp.float32), measured)
 
 
 def _widen(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(wide_dtype(x.dtype))

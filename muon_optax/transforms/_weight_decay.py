@@ -12,7 +12,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from muon_optax._casting import clip_to_finite
+from muon_optax._casting import clip_to_finite, wide_dtype
 from muon_optax._checks import check_schedulable, is_function
 
 _Mask = Any | Callable[[optax.Params], Any] | None
@@ -159,7 +159,7 @@ def _decay_with(
             state = DecayState(jnp.asarray(optax.safe_increment(state.count)))
 
         def wide(u: Array, w: Array) -> Array:
-            dtype = jnp.promote_types(jnp.promote_types(u.dtype, w.dtype), jnp.float32)
+            dtype = wide_dtype(u.dtype, w.dtype)
             rate = jnp.asarray(decay, jnp.finfo(dtype).dtype).astype(dtype)
             found = decayed(u.astype(dtype), w.astype(dtype), rate)
             finite = jnp.isfinite(u) & jnp.isfinite(w)

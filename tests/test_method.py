@@ -1,0 +1,135 @@
+"""A method of a user's own, with and without the two optional methods, wherever methods run."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from muon_optax import DualNorm, MethodPlan, NewtonSchulz, muon, orthogonalize, scale_by_muon
+from muon_optax._platform import by_platform
+
+
+@dataclass(frozen=True)
+class Cubic:
+    """`x ↦ 1.5·x - 0.5·x·xᵀ·x` five times, of `x/‖x‖_F`."""
+
+    def polar(self, x):
+        norm = jnp.linalg.norm(x, axis=(-2, -1), keepdims=True)
+        y = x / jnp.where(norm > 0, norm, 1)
+        for _ in range(5):
+            y = 1.5 * y - 0.5 * y @ y.mT @ y
+        return y
+
+
+@dataclass(frozen=True)
+class BatchedCubic(Cubic):
+    """The same, for stacks that share a short side; counts its calls."""
+
+    calls: list = field(default_factory=list, compare=False)
+
+    def plan(self, m, n, dtype, platform):
+        return MethodPlan(flops=20 * m * m * n, bucket=(m, str(dtype)))
+
+    def polar_stacks(self, stacks, platform, axes=()):
+        self.calls.append(platform)
+        return [self.polar(x) for x in stacks]
+
+
+class Unhashable(Cubic):
+    __hash__ = None
+
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+PARAMS = {
+    "up": {"kernel": jax.random.normal(KEYS[0], (8, 32))},
+    "down": {"kernel": jax.random.normal(KEYS[1], (32, 8))},
+    "out": {"kernel": jax.random.normal(KEYS[2], (8, 16)), "bias": jnp.ones(16)},
+}
+METHODS = [Cubic(), BatchedCubic()]
+
+
+def step(tx, params, jit=jax.jit):
+    return jit(tx.update)(params, tx.init(params), params)[0]
+
+
+def assert_close(found, expected):
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+@pytest.fixture
+def expected():
+    """Every matrix by itself: Nesterov's first blend is a multiple of the gradient."""
+    rate = -0.1
+    return {
+        path: rate * np.sqrt(max(1, np.divide(*x.shape[::-1]))) * Cubic().polar(x)
+        for path, x in {path: leaf["kernel"] for path, leaf in PARAMS.items()}.items()
+    }
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["polar alone", "plan and polar_stacks"])
+def test_a_users_method_runs_on_one_device_and_when_injected(method, expected):
+    tx = muon(0.1, method, adam_learning_rate=1e-3)
+    injected = optax.inject_hyperparams(muon)(0.1, method, adam_learning_rate=1e-3)
+    for found in (step(tx, PARAMS), step(injected, PARAMS)):
+        for path, of in expected.items():
+            assert_close(found[path]["kernel"], of)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [*METHODS, Unhashable()],
+    ids=["polar alone", "plan and polar_stacks", "unhashable"],
+)
+def test_a_users_method_runs_on_a_mesh(method, expected):
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    placed = jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, P("data"))), PARAMS)
+    shardings = jax.tree.map(lambda x: x.sharding, placed)
+    found = step(muon(0.1, method, adam_learning_rate=1e-3, shardings=shardings), placed)
+    for path, of in expected.items():
+        assert_close(found[path]["kernel"], of)
+
+
+def test_stacks_whose_plans_have_equal_buckets_go_through_one_call():
+    method = BatchedCubic()
+    matrices = {"up": jnp.ones((6, 32)), "down": jnp.ones((32, 6)), "out": jnp.ones((6, 16))}
+    jax.eval_shape(
+        lambda x: scale_by_muon(method).update(x, scale_by_muon(method).init(x)), matrices
+    )
+    assert sorted(method.calls) == ["accelerator", "cpu"]  # each traced once for all three
+
+
+def test_a_dual_norm_shares_products_as_its_inner_method_does():
+    matrices = {path: leaf["kernel"] for path, leaf in PARAMS.items()}
+
+    def products(method, matrices):
+        tx = scale_by_muon(method)
+        lowered = jax.jit(tx.update).lower(matrices, tx.init(matrices))
+        return lowered.as_text().count("stablehlo.dot_general")
+
+    assert products(DualNorm(NewtonSchulz()), matrices) == products(NewtonSchulz(), matrices)
+    one = {"up": matrices["up"]}
+    assert products(NewtonSchulz(), matrices) < 2 * products(NewtonSchulz(), one)
+
+
+def test_each_platform_gets_its_own_program():
+    double = lambda platform, x: x * (2.0 if platform == "cpu" else 3.0)
+    traced = jax.jit(lambda x: by_platform(double, x)).trace(jnp.ones(2))
+    for platform, factor in {"cpu": "2.0", "cuda": "3.0", "tpu": "3.0"}.items():
+        assert f"dense<{factor}" in traced.lower(lowering_platforms=(platform,)).as_text()
+    assert jax.jit(lambda x: by_platform(double, x))(jnp.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_a_repr_is_short_and_names_what_differs():
+    assert repr(NewtonSchulz()) == "NewtonSchulz('jordan', 5)"
+    assert repr(NewtonSchulz("you", 4, eps=1e-7)) == "NewtonSchulz('you', 4, eps=1e-07)"
+
+
+def test_the_polar_factor_of_zero_is_zero_in_every_method():
+    for method in (*METHODS, NewtonSchulz(), DualNorm()):
+        assert not orthogonalize(jnp.zeros((2, 3, 4)), method).any()
