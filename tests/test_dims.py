@@ -324,7 +324,7 @@ def test_layers_along_the_second_axis_are_as_many_beside():
         "up": {"kernel": jnp.ones((64, 9))},
     }
     for rules in (FLAX, LAYOUTS["maxtext"]):
-        with pytest.raises(ValueError, match="would be 4 layers, too; put a rule in front"):
+        with pytest.raises(ValueError, match=r"would (be a stack of 4|have 4 layers) too"):
             sides(params, rules)
 
 
@@ -332,10 +332,11 @@ def test_advice_builds_on_the_rules_that_were_given():
     own = Rule("u", "u", SPEC_2D)
     for rules, basis in {
         (own,): "rules",
-        (own, *FLAX): "FLAX",
-        (own, *LAYOUTS["equinox"]): r"LAYOUTS\['equinox'\]",
+        (own, *FLAX): "rules",
+        FLAX: "FLAX",
+        LAYOUTS["hf_gpt2"]: r"LAYOUTS\['hf_gpt2'\]",
     }.items():
-        with pytest.raises(ValueError, match=rf"put a rule in front, .*, \*{basis}\)"):
+        with pytest.raises(ValueError, match=rf"dims=\(Rule\(.*, \*{basis}\)"):
             sides({"zzz": jnp.ones((2, 3, 4))}, rules)
 
 
@@ -343,7 +344,9 @@ def test_an_output_of_flattened_heads_is_no_contradiction():
     params = {"query": {"kernel": jnp.ones((32, 4, 8))}, "out": {"kernel": jnp.ones((32, 16))}}
     assert sides(params) == {"query/kernel": (1, 32, 32), "out/kernel": (1, 32, 16)}
     unknown = {"wx": {"kernel": jnp.ones((32, 4, 8))}, "wy": {"kernel": jnp.ones((32, 16))}}
-    with pytest.raises(ValueError, match=r"'wx/kernel'.*'stack of matrices', but.*'wy/kernel'"):
+    with pytest.raises(
+        ValueError, match=r"'wx/kernel'.*'stack of matrices' would, but.*'wy/kernel'"
+    ):
         sides(unknown)
 
 
@@ -356,7 +359,7 @@ def test_an_output_of_flattened_heads_is_no_contradiction():
     ],
 )
 def test_what_only_sounds_like_experts_is_an_error(path, shape):
-    with pytest.raises(ValueError, match="no rule knows its role"):
+    with pytest.raises(ValueError, match=r"no rule in `dims` fits"):
         sides(alone(path, shape))
 
 
@@ -491,23 +494,23 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             {"u": jnp.ones((2, 3))},
             FLAX,
-            r"leaf 'u' \(shape \(2, 3\), float32\): no rule.*'mine', r'\(\^\|/\)u\$', '\? \?'",
+            r"leaf 'u' \(shape \(2, 3\), float32\): no rule in(?s:.*)r'\(\^\|/\)u\$', '\? \?'",
         ),
         (
             {"a": {"kernel": jnp.ones((2, 3, 4, 5))}},
             FLAX,
-            r"'a/kernel'.*no rule knows its role",
+            r"'a/kernel'.*no rule in `dims` fits",
         ),
         (MATRIX, {"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use a string"),
         (
             {"layers": {"wi": {"kernel": jnp.ones((8, 3, 16))}, "n": jnp.ones((4, 3))}},
             EQUINOX,
-            r"\*LAYOUTS\['equinox'\]",
+            r"In all, 2 leaves have no rule.\nPut these rules(?s:.*)\*EQUINOX,\n",
         ),
         (
             {"layers": {"wi_0": {"kernel": jnp.ones((8, 3, 16))}, "scale": jnp.ones((4, 3))}},
             (Rule("mine", "z", None), *FLAX),
-            r"LAYOUTS\['maxtext'\] knows every leaf of this tree; or put a rule.*\*FLAX\)",
+            r"\*rules\)(?s:.*)a layout that has .* leaf: dims=LAYOUTS\['maxtext'\]",
         ),
         (MATRIX, "maxtext", r"dims='maxtext'; use dims=LAYOUTS\['maxtext'\]"),
         (MATRIX, {"a": {"w": "in"}}, r"the spec of leaf 'a/w' is wrong"),
@@ -516,13 +519,13 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             {"linear": {"weight": jnp.ones((8, 32)), "bias": jnp.ones(8)}},
             FLAX,
-            r"'linear/weight'.*'matrix', but then its bias .*\(32,\), not \(8,\)",
+            r"'linear/weight'.*'matrix' would, but then its bias .*\(32,\), not \(8,\)",
         ),
         ({"wq": {"kernel": jnp.ones((32, 4, 8, 2))}}, FLAX, "'wq/kernel'.*no rule"),
         (
             {"wq": {"kernel": jnp.ones((32, 4, 8))}, "wo": {"kernel": jnp.ones((4, 8, 32))}},
             FLAX,
-            "'wo/kernel'.*'stack of matrices', but then 'wq/kernel' beside it, .* 4 layers",
+            "'wo/kernel'.*'stack of matrices' would, but then 'wq/kernel' next .* of 4 too",
         ),
         (
             {"Conv_0": {"kernel": jnp.ones((5, 3, 3, 4, 8)), "bias": jnp.ones((5, 4))}},
@@ -542,37 +545,37 @@ MATRIX = {"a": {"w": jnp.ones((2, 3))}}
         (
             MATRIX,
             {"a": {"w": MuonDimensionNumbers(0, 2)}},
-            r"leaf 'a/w' \(shape \(2, 3\).*axes that it lacks",
+            r"leaf 'a/w' \(shape \(2, 3\).*axes that it does not have",
         ),
         (MATRIX, {"a": {"w": MuonDimensionNumbers(0, 0)}}, "'a/w'.*none twice"),
         (MATRIX, {"a": {"w": MuonDimensionNumbers(-2, 0)}}, "'a/w'.*none twice"),
-        (MATRIX, {"a": {"w": MuonDimensionNumbers((), (0, 1))}}, "'a/w'.*an axis each"),
+        (MATRIX, {"a": {"w": MuonDimensionNumbers((), (0, 1))}}, "'a/w'.*at least one"),
         (MATRIX, {"a": {"w": 2.0}}, "dims has 2.0 at 'a/w'; use a string such as 'in out'"),
-        (MATRIX, {"a": {"w": "matrix"}}, "  matrix\n        \\^ no axis is 'in'"),
+        (MATRIX, {"a": {"w": "matrix"}}, "  matrix\n        \\^ no axis is named 'in'"),
         (MATRIX, {"a": {"w": "in out out"}}, "'a/w'.*'in out out' is for 3 axes"),
         (
             {"b": jnp.ones(3)},
             {"b": MuonDimensionNumbers(0, 0)},
-            "'b'.*None for a leaf that is no matrix",
+            "'b'.*use None if it is not a matrix",
         ),
-        (MATRIX | {"z": jnp.ones((2, 2))}, {"a": None}, "leaf 'z'.*dims has no spec for it"),
+        (MATRIX | {"z": jnp.ones((2, 2))}, {"a": None}, "leaf 'z'.*`dims` has no spec for it"),
         (
             MATRIX,
             {"a": {"w": None, "v": None}},
-            r"dims has None at 'a/v', where there is no parameter.*'a/w'",
+            r"dims has None at 'a/v', where the tree has no parameter.*'a/w'",
         ),
         (
             MATRIX,
             {"a": {"w": None}, "c": MuonDimensionNumbers(0, 1)},
-            "at 'c', where there is no",
+            "at 'c', where the tree has no",
         ),
         (
             {"w": jnp.ones(3)},
             None,
-            r"leaf 'w' \(shape \(3,\).*without dims it needs two axes",
+            r"leaf 'w' \(shape \(3,\).*with dims=None each leaf needs two axes",
         ),
-        ({"w": jnp.ones((2, 3, 4))}, None, "without dims it needs two axes"),
-        ({"a/w": jnp.ones((2, 3))} | MATRIX, FLAX, "two leaves have one path among .*'a/w'"),
+        ({"w": jnp.ones((2, 3, 4))}, None, "with dims=None each leaf needs two axes"),
+        ({"a/w": jnp.ones((2, 3))} | MATRIX, FLAX, "two leaves share a path among .*'a/w'"),
         ({"w": jnp.ones((2, 3), int)}, FLAX, r"leaf 'w' \(shape \(2, 3\), int32\): only"),
         ({"w": 1.0}, FLAX, r"leaf 'w' \(float 1.0\): not an array"),
         ({"key": jax.random.key(0)}, FLAX, "leaf 'key'.*only real or complex floats"),
@@ -609,5 +612,7 @@ def test_every_axis_of_an_array_is_a_product_of_axes_of_its_view(shape):
     "spec", [MuonDimensionNumbers((), (0, 1)), MuonDimensionNumbers((0, 1), ())], ids=str
 )
 def test_each_side_of_a_matrix_has_an_axis(spec):
-    with pytest.raises(LeafError, match="must name an axis each for reduction and output"):
+    with pytest.raises(
+        LeafError, match="must name at least one reduction axis and one output axis"
+    ):
         view_of(spec, "w", jnp.ones((2, 3)))

@@ -262,7 +262,7 @@ def test_unknown_keyword_arguments_of_update_are_ignored(make):
         (lambda: scale_by_shape("spectral"), "unknown shape scaling 'spectral'"),
         (
             lambda: scale_by_muon(dims={"b": None}).init({"b": jnp.ones(3)}),
-            "leaf 'b'.*dims says it is no matrix; muon\\(\\) gives such leaves",
+            "leaf 'b'.*it is not a matrix. Use muon\\(\\), which gives such leaves",
         ),
         (
             lambda: scale_by_muon().update(

@@ -1,24 +1,48 @@
-"""Knows which leaf of a tree is a matrix, along which axes, and its `[batch, in, out]`.
+"""Which leaves of a tree are matrices, and how to read each as `[batch, fan_in, fan_out]`.
 
-A spec is a string with a word for each axis, such as `"layers in (heads=12 out)"`; or
-optax's own `MuonDimensionNumbers(reduction_axis, output_axis)`, where axes in neither are
-batch axes; or None for a leaf that is no matrix. Wherever `dims` is an argument, it is
+`dims` is an argument of `muon`, `plan` and every transformation. It has these forms:
 
-- None: every leaf is a matrix `[fan_in, fan_out]`;
-- a tuple of `Rule`s, such as `FLAX`: the first that matches path and rank decides;
-- one spec for all, or a tree of specs, or a prefix of one: found by path, so that a plain
-  dict serves for a FrozenDict or an `nnx.State` as well;
-- a function from the parameters to any of these.
+A layout, or rules of your own in front of one. The first rule that matches a leaf's path and
+number of axes decides:
+
+>>> import jax.numpy as jnp
+>>> from muon_optax import FLAX, Rule, dims
+>>> params = {"up": {"kernel": jnp.ones((32, 64)), "bias": jnp.ones(64)}, "w": jnp.ones((8, 4))}
+>>> def sides(dims_given):
+...     return [view and view.sides for view in dims.resolve(dims_given, params)]
+>>> sides((Rule("mine", r"^w$", "out in"), *FLAX))
+[None, ((1, 32, 64),), ((1, 4, 8),)]
+
+A tree of specs. A spec is a string with one word for each axis (`in`, `out`, or another name
+for a batch axis), Optax's `MuonDimensionNumbers`, or None for the fallback. Specs are found by
+path, so a plain dict also serves for a `FrozenDict` or an `nnx.State`:
+
+>>> sides({"up": {"kernel": "in out", "bias": None}, "w": "out in"})
+[None, ((1, 32, 64),), ((1, 4, 8),)]
+
+A tree that stops early: a spec then holds for all leaves below it. A single spec holds for all:
+
+>>> sides({"up": None, "w": "in (heads=2 out)"})
+[None, None, ((2, 8, 2),)]
+
+None: every leaf must be a matrix `[fan_in, fan_out]`:
+
+>>> dims.resolve(None, {"w": jnp.ones((8, 4))})[0].sides
+((1, 8, 4),)
+
+A function from the parameters to one of these:
+
+>>> sides(lambda params: FLAX[:1] + (Rule("rest", "", None),))
+[None, None, None]
+
+The result of `resolve_once`, which has resolved one of these for the whole tree:
+
+>>> sides(dims.resolve_once({"up": None, "w": "in out"}, params))
+[None, None, ((1, 8, 4),)]
 """
 
 from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
-from muon_optax.dims._layouts import EQUINOX as EQUINOX
-from muon_optax.dims._layouts import FLAX as FLAX
-from muon_optax.dims._layouts import HALIAX as HALIAX
-from muon_optax.dims._layouts import LAYOUTS as LAYOUTS
-from muon_optax.dims._layouts import MAXTEXT as MAXTEXT
-from muon_optax.dims._layouts import RANK_TWO as RANK_TWO
 from muon_optax.dims._resolve import Assignment as Assignment
 from muon_optax.dims._resolve import Dims as Dims
 from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
@@ -27,8 +51,29 @@ from muon_optax.dims._resolve import check_trains as check_trains
 from muon_optax.dims._resolve import matrix_views as matrix_views
 from muon_optax.dims._resolve import resolve as resolve
 from muon_optax.dims._resolve import resolve_once as resolve_once
+from muon_optax.dims._rules import Layout as Layout
 from muon_optax.dims._rules import Rule as Rule
 from muon_optax.dims._spec import SpecError as SpecError
 from muon_optax.dims._view import MatrixView as MatrixView
 from muon_optax.dims._view import Spec as Spec
 from muon_optax.dims._view import view_of as view_of
+from muon_optax.dims.layouts import EQUINOX as EQUINOX
+from muon_optax.dims.layouts import FLAX as FLAX
+from muon_optax.dims.layouts import HALIAX as HALIAX
+from muon_optax.dims.layouts import LAYOUTS as LAYOUTS
+from muon_optax.dims.layouts import MAXTEXT as MAXTEXT
+from muon_optax.dims.layouts import RANK_TWO as RANK_TWO
+
+# The public names; muon_optax itself has FLAX, EQUINOX, LAYOUTS, Rule, MuonDimensionNumbers.
+__all__ = [
+    "HALIAX",
+    "MAXTEXT",
+    "RANK_TWO",
+    "Layout",
+    "MatrixView",
+    "ResolvedDims",
+    "SpecError",
+    "matrix_views",
+    "resolve",
+    "resolve_once",
+]

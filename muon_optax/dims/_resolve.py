@@ -1,29 +1,39 @@
-"""Knows how `dims`, in any of its forms, becomes one view per leaf."""
+"""From `dims` in any of its forms to one view, or None, for each leaf of a tree.
 
-from collections.abc import Sequence
+>>> import jax.numpy as jnp
+>>> params = {"up": {"kernel": jnp.ones((32, 64)), "bias": jnp.ones(64)}}
+>>> specs = {"up": {"kernel": "in out", "bias": None}}
+>>> [(found.path, found.view and found.view.sides) for found in assign(specs, params)]
+[('up/bias', None), ('up/kernel', ((1, 32, 64),))]
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from muon_optax._leaves import LeafError, check_float_array, path_name, path_prefixes
-from muon_optax.dims._advice import advice
+from muon_optax._checks import is_function
+from muon_optax._leaves import LeafError, check_float_array, leaves_by_path, path_prefixes
+from muon_optax.dims._advice import suggest_dims
 from muon_optax.dims._consistency import Neighbours
-from muon_optax.dims._layouts import LAYOUTS
 from muon_optax.dims._rules import Rule, find_rule
 from muon_optax.dims._view import MatrixView, Spec, view_of
+from muon_optax.dims.layouts import LAYOUTS
 
-Dims = Any  # None, rules, specs or a function to them: see `muon_optax.dims`
+Dims = Any  # any form that the docstring of `muon_optax.dims` lists
 
 
 class Assignment(NamedTuple):
-    """What `dims` says of one leaf.
+    """The result for one leaf.
 
     Attributes:
-      path: The leaf's, such as `"layers/0/kernel"`.
-      view: None where it is no matrix.
-      rule: Which decided; None where a spec did.
+      path: The leaf's path, such as `"layers/0/kernel"`.
+      view: How the leaf is read as matrices; None if it is not a matrix.
+      rule: The rule that decided; None if a spec decided.
     """
 
     path: str
@@ -31,18 +41,74 @@ class Assignment(NamedTuple):
     rule: Rule | None
 
 
-def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
-    """The matrix view of every leaf, in the order of `jax.tree.leaves(params)`.
+@dataclass(frozen=True)
+class ResolvedDims:
+    """`dims` after resolution for a whole tree, as `resolve_once` returns it.
+
+    It is a form of `dims` itself. Each later use looks its leaves up by path, so any part of
+    the tree may be missing or masked.
+
+    Attributes:
+      assignments: The result for each leaf, by path.
+    """
+
+    assignments: Mapping[str, Assignment]
+
+    def lookup(self, name: str, leaf: Any) -> Assignment:
+        """The result for one leaf of a tree."""
+        if name not in self.assignments:
+            raise LeafError(name, leaf, "`dims` was resolved for a tree without this leaf")
+        found = self.assignments[name]
+        if found.view and math.prod(found.view.shape) != math.prod(leaf.shape):
+            problem = f"`dims` was resolved for another shape, {found.view.shape}"
+            raise LeafError(name, leaf, problem)
+        return found
+
+
+def resolve_once(dims: Dims, params: Any) -> ResolvedDims:
+    """Resolve `dims` for a whole tree, for later use with any part of it.
+
+    Rules compare a leaf with its neighbours and so need the whole tree. A function is called
+    once.
 
     Args:
-      dims: See `muon_optax.dims`.
-      params: See `assign`.
+      dims: Any form that `muon_optax.dims` lists.
+      params: A tree of arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-      Per leaf its view, or None where it is no matrix.
+      A value that `resolve` and every transformation accept as `dims`.
 
     Raises:
-      ValueError: See `assign`.
+      ValueError: As `resolve` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import FLAX
+      >>> params = {"up": {"kernel": jnp.ones((32, 64)), "bias": jnp.ones(64)}}
+      >>> resolved = resolve_once(FLAX, params)
+      >>> (view,) = resolve(resolved, {"up": {"kernel": params["up"]["kernel"]}})
+      >>> view.sides
+      ((1, 32, 64),)
+    """
+    return ResolvedDims({found.path: found for found in assign(dims, params)})
+
+
+def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
+    """The matrix view of each leaf, in the order of `jax.tree.leaves(params)`.
+
+    Args:
+      dims: Any form that `muon_optax.dims` lists.
+      params: A tree of arrays or `jax.ShapeDtypeStruct`s. Nodes that Optax has masked have no
+        leaves. Nothing is checked in a tree without leaves.
+
+    Returns:
+      For each leaf its view, or None if it is not a matrix.
+
+    Raises:
+      LeafError: If a leaf is not an array of floats, if it has no spec or one that does not fit
+        its axes, or if no rule matches it.
+      ValueError: If `dims` has a spec where the tree has no leaf, or something that is not a
+        spec, or if two leaves share a path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,79 +117,27 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
       >>> [view and view.sides for view in resolve(FLAX, {"query": query})]
       [None, ((1, 32, 32),)]
     """
-    return [assignment.view for assignment in assign(dims, params)]
-
-
-def assign(dims: Dims, params: Any) -> list[Assignment]:
-    """Path, view and rule of every leaf, in the order of `jax.tree.leaves(params)`.
-
-    Args:
-      dims: See `muon_optax.dims`.
-      params: A tree of arrays or `jax.ShapeDtypeStruct`s. Nodes masked out by optax have no
-        leaves.
-
-    Returns:
-      One `Assignment` for each leaf.
-
-    Raises:
-      LeafError: If a leaf is not of floats, has no spec or one that does not fit its axes,
-        or no rule knows it.
-      ValueError: If a spec of a tree matches no leaf, or is no spec, or two leaves have one
-        path.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from muon_optax import FLAX
-      >>> [(a.path, a.rule.role) for a in assign(FLAX, {"wte": jnp.ones((50, 8))})]
-      [('wte', 'token or position table')]
-    """
-    if isinstance(dims, ResolvedDims):
-        return [dims.assignments[path_name(p)] for p, _ in jax.tree.leaves_with_path(params)]
-    if callable(dims):
-        dims = dims(params)
-    named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(params)]
-    for name, leaf in named:
-        check_float_array(name, leaf)
-    if len(dict(named)) < len(named):
-        raise ValueError(f"two leaves have one path among {[name for name, _ in named]}")
-    if isinstance(dims, Rule):
-        dims = (dims,)
-    if isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
-        everything = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
-        shapes = {path_name(path): getattr(x, "shape", None) for path, x in everything}
-        leaves, neighbours = dict(named), Neighbours(shapes)
-        rules = [_rule(dims, name, leaves, neighbours) for name in leaves]
-        specs = [rule.spec for rule in rules]
-    else:
-        specs, rules = _specs(dims, named, params), [None] * len(named)
-    return [
-        Assignment(name, view_of(spec, name, leaf), rule)
-        for (name, leaf), spec, rule in zip(named, specs, rules)
-    ]
-
-
-def _rule(
-    rules: Sequence[Rule], name: str, leaves: dict[str, Any], neighbours: Neighbours
-) -> Rule:
-    rule, problem = find_rule(rules, name, leaves[name], neighbours)
-    if rule is None:
-        problem = f"{problem}; {advice(rules, name, leaves, neighbours)}"
-        raise LeafError(name, leaves[name], problem)
-    return rule
+    return [found.view for found in assign(dims, params)]
 
 
 def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
-    """`resolve`, for trees in which every leaf has to be a matrix.
+    """The view of each leaf of a tree in which every leaf must be a matrix.
 
     Args:
-      dims: See `muon_optax.dims`.
-      tree: See `assign`.
+      dims: Any form that `muon_optax.dims` lists.
+      tree: As for `resolve`.
 
     Returns:
-      Per leaf its view.
+      The views in the order of `jax.tree.leaves(tree)`.
 
     Raises:
-      LeafError: If a leaf is no matrix; and see `assign`.
+      LeafError: If a leaf is not a matrix.
+      ValueError: As `resolve` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> [view.sides for view in matrix_views("in out", {"up": jnp.ones((32, 64))})]
+      [((1, 32, 64),)]
     """
     views = []
     for (path, view, _), leaf in zip(assign(dims, tree), jax.tree.leaves(tree)):
@@ -131,78 +145,123 @@ def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
             raise LeafError(
                 path,
                 leaf,
-                "dims says it is no matrix; muon() gives such leaves to its fallback, "
-                "optax.masked(scale_by_muon(...), mask) leaves them out",
+                "`dims` says that it is not a matrix. Use muon(), which gives such leaves to "
+                "its fallback, or leave them out by optax.masked(scale_by_muon(...), mask)",
             )
         views.append(view)
     return views
 
 
-def check_trains(views: Sequence[MatrixView | None]) -> None:
-    """Refuse a tree in which Muon has nothing to train.
+def assign(dims: Dims, params: Any) -> list[Assignment]:
+    """Path, view and rule of each leaf, in the order of `jax.tree.leaves(params)`.
 
-    Args:
-      views: Of all leaves.
-
-    Raises:
-      ValueError: If there are leaves, and none is a matrix.
+    >>> import jax.numpy as jnp
+    >>> from muon_optax import FLAX
+    >>> [(found.path, found.rule.role) for found in assign(FLAX, {"wte": jnp.ones((50, 8))})]
+    [('wte', 'token or position table')]
     """
+    leaves = leaves_by_path(params)
+    if not leaves:  # such as the placeholder that optax.tree_map_params passes to init
+        return []
+    if is_function(dims):
+        return assign(dims(params), params)
+    for name, leaf in leaves.items():
+        check_float_array(name, leaf)
+    if isinstance(dims, ResolvedDims):
+        return [dims.lookup(name, leaf) for name, leaf in leaves.items()]
+    if isinstance(dims, Rule):
+        dims = (dims,)
+    if isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
+        return _assign_by_rules(dims, leaves, params)
+    specs = _specs_by_leaf(dims, leaves, params)
+    return [
+        Assignment(name, view_of(specs[name], name, leaf), None)
+        for name, leaf in leaves.items()
+    ]
+
+
+def _assign_by_rules(
+    rules: Sequence[Rule], leaves: Mapping[str, Any], params: Any
+) -> list[Assignment]:
+    every_leaf = leaves_by_path(params, is_leaf=_is_masked)
+    neighbours = Neighbours(
+        {name: getattr(leaf, "shape", None) for name, leaf in every_leaf.items()}
+    )
+    assignments, problems = [], {}
+    for name, leaf in leaves.items():
+        rule, problem = find_rule(rules, name, leaf, neighbours)
+        if rule is None:
+            problems[name] = problem
+        else:
+            assignments.append(Assignment(name, view_of(rule.spec, name, leaf), rule))
+    if problems:
+        first = next(iter(problems))
+        problem = problems[first]
+        if len(problems) > 1:
+            problem = f"{problem}. In all, {len(problems)} leaves have no rule"
+        advice = suggest_dims(rules, problems.keys(), leaves, neighbours)
+        raise LeafError(first, leaves[first], f"{problem}.\n{advice}")
+    return assignments
+
+
+def check_trains(views: Sequence[MatrixView | None]) -> None:
+    """Refuse a tree with leaves of which none is a matrix."""
     if views and not any(views):
         raise ValueError(
-            "muon has no matrix to train: dims gives every leaf to the fallback. Use "
-            "the fallback alone, or a dims that names the matrices"
+            "muon has no matrix to train: `dims` gives every leaf to the fallback. Use the "
+            "fallback alone, or a `dims` that names the matrices"
         )
 
 
-def _specs(dims: Any, named: list[tuple[str, Any]], params: Any) -> list[Spec]:
+def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[str, Spec]:
+    """The spec of each leaf by path: its own, or that of the nearest node above it."""
     if dims is None:
-        return [_plain_matrix(name, leaf) for name, leaf in named]
-    given = _given(dims)
+        return {name: _two_axes(name, leaf) for name, leaf in leaves.items()}
+    given = _given_specs(dims)
     _check_used(given, params)
-    return [given[_covering(given, name, leaf)] for name, leaf in named]
+    specs = {}
+    for name, leaf in leaves.items():
+        above = [prefix for prefix in path_prefixes(name) if prefix in given]
+        if not above:
+            problem = "`dims` has no spec for it; write None if it is not a matrix"
+            raise LeafError(name, leaf, problem)
+        specs[name] = given[above[0]]
+    return specs
 
 
-def _plain_matrix(name: str, leaf: Any) -> Spec:
+def _two_axes(name: str, leaf: Any) -> Spec:
     if len(leaf.shape) != 2:
-        raise LeafError(name, leaf, "without dims it needs two axes; pass dims with its spec")
+        problem = (
+            "with dims=None each leaf needs two axes; pass `dims` with a spec for this one"
+        )
+        raise LeafError(name, leaf, problem)
     return MuonDimensionNumbers(0, 1)
 
 
-def _covering(given: dict[str, Spec], name: str, leaf: Any) -> str:
-    """The path in a tree of specs at which the leaf, or a node above it, has its spec."""
-    for prefix in path_prefixes(name):
-        if prefix in given:
-            return prefix
-    raise LeafError(name, leaf, "dims has no spec for it; write None for no matrix")
-
-
-def _given(specs: Any) -> dict[str, Spec]:
+def _given_specs(dims: Any) -> dict[str, Spec]:
     """The specs of a tree by path."""
-    if isinstance(specs, str) and specs in LAYOUTS:
-        raise ValueError(f"dims={specs!r}; use dims=LAYOUTS[{specs!r}]")
-    given = {}
-    for path, spec in jax.tree.leaves_with_path(specs, is_leaf=_is_spec):
+    if isinstance(dims, str) and dims in LAYOUTS:
+        raise ValueError(f"dims={dims!r}; use dims=LAYOUTS[{dims!r}]")
+    given = leaves_by_path(dims, is_leaf=_is_spec)
+    for name, spec in given.items():
         if not _is_spec(spec):
             raise ValueError(
-                f"dims has {spec!r} at {path_name(path)!r}; use a string such as 'in out', "
-                "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, dims=(Rule(...), "
-                "*FLAX) for rules"
+                f"dims has {spec!r} at {name!r}; use a string such as 'in out', "
+                "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, "
+                "dims=(Rule(...), *FLAX) for rules"
             )
-        if path_name(path) in given:
-            raise ValueError(f"dims has two specs for {path_name(path)!r}; leave one out")
-        given[path_name(path)] = spec
     return given
 
 
-def _check_used(given: dict[str, Spec], params: Any) -> None:
-    """A spec where there is no parameter is a slip; masked nodes and None are present."""
-    paths = jax.tree.leaves_with_path(params, is_leaf=_is_hole)
-    present = [path_name(path) for path, _ in paths]
+def _check_used(given: Mapping[str, Spec], params: Any) -> None:
+    """Refuse a spec where there is no parameter; a masked one counts, and so does None."""
+    present = list(leaves_by_path(params, is_leaf=_is_masked))
     used = {prefix for name in present for prefix in path_prefixes(name)}
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
-                f"dims has {spec} at {name!r}, where there is no parameter; there are {present}"
+                f"dims has {spec} at {name!r}, where the tree has no parameter; its parameters "
+                f"are {present}"
             )
 
 
@@ -210,7 +269,7 @@ def _is_spec(x: Any) -> bool:
     return x is None or isinstance(x, str | MuonDimensionNumbers)
 
 
-def _is_hole(x: Any) -> bool:
+def _is_masked(x: Any) -> bool:
     return x is None or isinstance(x, optax.MaskedNode)
 
 

@@ -1,4 +1,4 @@
-"""Knows what a rule is: a role, and the paths and ranks that have it."""
+"""A rule: which paths have a role, and how an array of that role is read as matrices."""
 
 import math
 import re
@@ -8,30 +8,30 @@ from typing import Any
 
 from optax.contrib import MuonDimensionNumbers
 
-from muon_optax.dims._consistency import Neighbours, contradiction
+from muon_optax.dims._consistency import Neighbours, find_contradiction
 from muon_optax.dims._spec import parse
 from muon_optax.dims._view import Spec, view_of
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A role, and how its leaves are recognised and seen as matrices.
+    """A role, the leaves that have it, and how each of them is read as matrices.
 
     Attributes:
-      role: What such a leaf is, in words.
-      pattern: A regular expression searched in the leaf's path, `"blocks/0/mlp/kernel"`,
-        whatever the case.
-      spec: A string with a word for each axis, which also says how many axes a leaf has; or
-        axes counted from the end, so that leading batch axes may come before; None for a
-        leaf that is no matrix.
-      min_ndim: The rule holds for leaves of at least so many axes,
-      max_ndim: and at most so many.
-      guess: Whether the leaf's neighbours may contradict the rule, which passes the leaf on
-        to the next: a kernel's bias, the rest of an attention layer, of a stack.
+      role: The role in words, such as `"output head"`; `plan` shows it.
+      pattern: A regular expression, searched anywhere in the leaf's path, such as
+        `"blocks/0/mlp/kernel"`. Upper and lower case are the same.
+      spec: How to read the array: a string with one word for each axis, which then matches only
+        leaves of that many axes; or `MuonDimensionNumbers`, with axes counted from the end if
+        leading batch axes may come before; or None, which leaves it to the fallback.
+      min_ndim: The smallest number of axes of a leaf that matches.
+      max_ndim: The largest number of axes of a leaf that matches.
+      guess: Whether leaves in the same module may contradict the rule: the bias of a kernel,
+        the other kernels of an attention layer or of a stack. The next rule is then tried.
 
     Raises:
-      ValueError: If the spec is none or a string that cannot be read, or the pattern is no
-        regular expression.
+      SpecError: If a string cannot be read.
+      ValueError: If `spec` is of another type, or `pattern` is not a regular expression.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,7 +64,7 @@ class Rule:
             raise ValueError(problem) from error
 
     def matches(self, name: str, leaf: Any) -> bool:
-        """Whether path and number of axes are the rule's."""
+        """Whether the rule is for this path and this number of axes."""
         ndim = len(leaf.shape)
         if not self.min_ndim <= ndim <= self.max_ndim:
             return False
@@ -73,27 +73,43 @@ class Rule:
         return re.search(self.pattern, name, re.IGNORECASE) is not None
 
 
+class Layout(tuple[Rule, ...]):
+    """A tuple of rules with a short `repr`: `help(muon)` shows `dims=FLAX`.
+
+    Attributes:
+      name: The Python expression for it, such as `"FLAX"`.
+
+    Example:
+      >>> from muon_optax import FLAX, LAYOUTS
+      >>> FLAX, LAYOUTS["hf_gpt2"]
+      (FLAX, LAYOUTS['hf_gpt2'])
+    """
+
+    name: str
+
+    def __new__(cls, name: str, *rules: Rule):
+        layout = super().__new__(cls, rules)
+        layout.name = name
+        return layout
+
+    def __getnewargs__(self):  # copies and pickles
+        return (self.name, *self)
+
+    def __repr__(self):
+        return self.name
+
+
 def find_rule(
     rules: Sequence[Rule], name: str, leaf: Any, neighbours: Neighbours
 ) -> tuple[Rule | None, str]:
-    """The first rule that matches a leaf and that no neighbour contradicts.
-
-    Args:
-      rules: In order of precedence.
-      name: The leaf's path.
-      leaf: The leaf.
-      neighbours: All leaves, against which a guess is checked.
-
-    Returns:
-      The rule, and what spoke against those before it; None if there is no rule.
-    """
-    problem = "no rule knows its role"
+    """The first rule that matches and is not contradicted, or None with the reason."""
+    problem = "no rule in `dims` fits its path and number of axes"
     for rule in rules:
         if not rule.matches(name, leaf):
             continue
         view = view_of(rule.spec, name, leaf)
-        doubt = contradiction(view, name, neighbours) if rule.guess and view else None
-        if not doubt:
+        found = find_contradiction(view, name, neighbours) if rule.guess and view else None
+        if not found:
             return rule, problem
-        problem = f"it looks like {rule.role!r}, but {doubt}"
+        problem = f"no rule in `dims` fits it: {rule.role!r} would, but {found}"
     return None, problem

@@ -1,12 +1,12 @@
-"""Knows the strings that say of every axis of an array what it is, such as `"... in out out"`.
+"""The grammar of spec strings, which say what each axis of an array is: `"... in out out"`.
 
     spec   = ["..."] axis {axis}              one word for each axis of the array
     axis   = factor | "(" factor {factor} ")" in brackets: one axis that is a product
     factor = name ["=" size] ["[" part {part} "]"]
-    part   = name ["=" size]                  matrices of their own, one after another
+    part   = name ["=" size]                  one of several matrices along the axis
 
-The name `in` is an axis that the layer sums over, `out` one that remains, any other a batch
-axis.
+`in` is an axis that the layer sums over, `out` an axis of its result. Any other name is a batch
+axis: one matrix for each index.
 """
 
 import functools
@@ -17,27 +17,32 @@ _TOKEN = re.compile(r"\s*(?:(\.\.\.)|([A-Za-z_]\w*)|(\d+)|(.))")
 
 
 class SpecError(ValueError):
-    """What is wrong with a string, and where."""
+    """An error in a spec string; the message points at the place."""
 
     def __init__(self, owner: str, text: str, position: int, problem: str):
         super().__init__(
             f"the spec of {owner} is wrong:\n  {text}\n  {' ' * position}^ {problem}\n"
-            "write one word for each axis: in, out, or a name for a batch axis; (heads=12 out) "
-            "for an axis that is a product, out[q=64 k=16 v=16] or out[q k v] for parts, "
-            "... in front for any leading batch axes; spaces between them"
+            "Write one word for each axis, with spaces between them:\n"
+            "  in                        an axis that the layer sums over\n"
+            "  out                       an axis of its result\n"
+            "  heads                     any other name: a batch axis\n"
+            "  (heads=12 out)            one axis that is a product\n"
+            "  out[q k v]                equal matrices, one after another\n"
+            "  out[q=64 k=16 v=16]       unequal ones\n"
+            "  ...                       in front: any number of batch axes"
         )
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One axis of an array, or one factor of it.
+    """An axis of an array, or one factor of an axis that is a product.
 
     Attributes:
-      name: `in`, `out`, or any other for a batch axis.
-      size: Its length, None where it follows from the array.
-      parts: The lengths of the matrices that lie along it, None where all are equal; empty for
-        a single one.
-      position: Where it stands in the string.
+      name: `in`, `out`, or any other name for a batch axis.
+      size: The length; None if it follows from the array.
+      parts: The lengths of the matrices along the axis, each None if all are equal. Empty if
+        there is only one.
+      position: The index of its first character in the string.
     """
 
     name: str
@@ -48,38 +53,27 @@ class Factor:
 
 @dataclass(frozen=True)
 class AxisNames:
-    """What a string says.
+    """A spec string after parsing.
 
     Attributes:
-      axes: The factors of every axis.
-      leading: Whether batch axes may come before.
+      axes: The factors of each axis.
+      leading: Whether any number of batch axes may come first.
     """
 
     axes: tuple[tuple[Factor, ...], ...]
     leading: bool
 
     def fits(self, ndim: int) -> bool:
-        """Whether an array can have so many axes."""
+        """Whether the spec is for arrays of that many axes."""
         return ndim >= len(self.axes) if self.leading else ndim == len(self.axes)
 
 
 @functools.lru_cache
 def parse(text: str, owner: str) -> AxisNames:
-    """Read a string.
+    """The factors of each axis; `owner` is named in a `SpecError`.
 
-    Args:
-      text: See the module.
-      owner: Whose spec it is, for the error.
-
-    Returns:
-      What it says of each axis.
-
-    Raises:
-      SpecError: If it cannot be read, lacks `in` or `out`, or has parts twice or elsewhere.
-
-    Example:
-      >>> [[factor.name for factor in axis] for axis in parse("in (heads=12 out)", "x").axes]
-      [['in'], ['heads', 'out']]
+    >>> [[factor.name for factor in axis] for axis in parse("in (heads=12 out)", "x").axes]
+    [['in'], ['heads', 'out']]
     """
     reader = _Reader(text, owner)
     leading = reader.take("...") is not None
@@ -97,7 +91,7 @@ def parse(text: str, owner: str) -> AxisNames:
 
 
 class _Reader:
-    """The tokens of a string, one after another."""
+    """The tokens of a string, read from left to right."""
 
     def __init__(self, text: str, owner: str):
         self.text, self.owner, self.end = text.rstrip(), owner, 0
@@ -110,7 +104,7 @@ class _Reader:
         self.position = self.end - len(self.token)
 
     def take(self, token: str) -> str | None:
-        """The next token if it is this one."""
+        """Read the next token if it is this one."""
         return self.pop() if self.token == token else None
 
     def pop(self) -> str:
@@ -122,24 +116,24 @@ class _Reader:
         return SpecError(self.owner, self.text, self.position, problem)
 
     def close(self, bracket: str) -> bool:
-        """Whether the bracket ends here; it has to end somewhere."""
+        """Read a closing bracket if it is next; an error at the end of the string."""
         if not self.token:
-            raise self.error(f"{bracket!r} is missing")
+            raise self.error(f"missing {bracket!r}")
         return self.take(bracket) is not None
 
     def name(self) -> str:
         if not self.token.isidentifier():
-            found = repr(self.token) if self.token else "the end"
-            raise self.error(f"a name is due here, not {found}")
+            found = repr(self.token) if self.token else "the end of the string"
+            raise self.error(f"expected an axis name, got {found}")
         return self.pop()
 
     def size(self) -> int | None:
         if not self.take("="):
             return None
-        # Ten digits: an axis is shorter, and int() fails at some length.
+        # No axis is longer than ten digits, and int() refuses very long strings.
         decimal = self.token.isascii() and self.token.isdecimal() and len(self.token) <= 10
         if not decimal or not int(self.token):
-            raise self.error("a size is due here, a number ≥ 1 of at most ten digits")
+            raise self.error("expected a size, a whole number ≥ 1 of at most ten digits")
         return int(self.pop())
 
     def factor(self) -> Factor:
@@ -152,20 +146,24 @@ class _Reader:
 
 
 def _check(text: str, owner: str, factors: list[Factor]) -> None:
+    """Refuse a spec without `in` or `out`, and parts in the wrong place."""
+    names = [factor.name for factor in factors]
     for side in ("in", "out"):
-        if all(factor.name != side for factor in factors):
-            others = [factor.name for factor in factors if factor.name not in ("in", "out")]
+        if side not in names:
+            others = [name for name in names if name not in ("in", "out")]
             batch = f"; batch axes are {', '.join(others)}" if others else ""
-            raise SpecError(owner, text, len(text), f"no axis is {side!r}{batch}")
+            raise SpecError(owner, text, len(text), f"no axis is named {side!r}{batch}")
     divided = [factor for factor in factors if factor.parts]
     for factor in divided:
         if factor.name not in ("in", "out"):
             problem = (
-                "a batch axis has a matrix at every index already; parts are for in or out"
+                "only `in` and `out` axes can have parts; a batch axis already has one matrix "
+                "for each index"
             )
             raise SpecError(owner, text, factor.position, problem)
-        known = [part is not None for part in factor.parts]
-        if any(known) and not all(known):
-            raise SpecError(owner, text, factor.position, "give all its parts a size, or none")
+        sized = [part is not None for part in factor.parts]
+        if any(sized) and not all(sized):
+            problem = "give every part a size, or none of them"
+            raise SpecError(owner, text, factor.position, problem)
     if len(divided) > 1:
-        raise SpecError(owner, text, divided[1].position, "only one axis may have parts")
+        raise SpecError(owner, text, divided[1].position, "only one axis can have parts")

@@ -1,1 +1,1 @@
-"""`plan(params)`: which optimizer trains each parameter, as a table, and what looks wrong."""
+"""`plan(params)`: how each parameter would be trained, as a table, and what looks wrong."""

@@ -1,4 +1,4 @@
-"""Knows who is trained how, before the first step."""
+"""`plan`: which optimizer would train each parameter, before the first step."""
 
 import inspect
 from collections.abc import Mapping
@@ -8,14 +8,12 @@ import jax
 import optax
 from jax.typing import DTypeLike
 
-from muon_optax._checks import check_number
+from muon_optax._checks import check_number, is_function
 from muon_optax._muon import muon
 from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_trains
-from muon_optax.planning._lint import find_doubt, unused_rules
-from muon_optax.planning._table import LeafPlan as LeafPlan
-from muon_optax.planning._table import Plan as Plan
-from muon_optax.polar._method import PolarMethod, check_method
-from muon_optax.polar._newton_schulz import NewtonSchulz
+from muon_optax.planning._lint import lint_leaf, lint_rules
+from muon_optax.planning._table import LeafPlan, Plan
+from muon_optax.polar import NewtonSchulz, PolarMethod, check_method
 from muon_optax.transforms._shape import shape_factor
 
 
@@ -30,30 +28,31 @@ def plan(
     strict: bool = False,
     **settings: Any,
 ) -> Plan:
-    """Who would be trained how by `muon` with the same arguments, leaf by leaf.
+    """How `muon` with the same arguments would train each parameter, as a table.
 
     Args:
-      params: A tree of arrays or, from `jax.eval_shape`, of shapes.
-      dims: See `muon_optax.dims`.
-      method: Whose operations are counted.
+      params: A tree of arrays, or of shapes as `jax.eval_shape` returns them.
+      dims: Any form that `muon_optax.dims` lists.
+      method: The polar method, for its number of operations.
       shape_scaling: A rule of `scale_by_shape`.
-      learning_rate: Muon's; with a number the table has every matrix's own. What a schedule
-        gives is not shown.
-      adam_learning_rate: The fallback's; None for `learning_rate`. A `fallback` of one's own
-        has its own, which is not shown.
-      strict: Whether a doubtful leaf is an error. Only what a rule of `LAYOUTS` has decided is
-        doubted: a matrix with one side over 20 times the other, a convolution of one channel, a
-        bias or a gain among the matrices, a fused kernel, a `weight` that may be `[out, in]`.
-        So are rules of your own that decide nothing.
-      **settings: What else `muon` takes, so that one dict serves for both; it changes nothing
+      learning_rate: Muon's. The table shows each matrix' own rate if it is a number; the rates
+        of a schedule are not shown.
+      adam_learning_rate: The fallback's; None for `learning_rate`. Ignored when `fallback` is
+        given, whose own rate is not shown.
+      strict: Whether a doubtful leaf or an unused rule of your own is an error. Doubtful are
+        only leaves that a rule of `LAYOUTS` decided: a matrix with one side over 20 times the
+        other, a convolution with one input channel, a bias or a gain among the matrices, a
+        fused kernel, a `weight` that may be `[out, in]`.
+      **settings: Other arguments of `muon`, so that one dict serves both. They change nothing
         here.
 
     Returns:
-      A `Plan`.
+      A `Plan`; print it.
 
     Raises:
-      ValueError: What `muon` raises at `init`: if a leaf has no role, or no leaf is a matrix;
-        and, if strict, where something is doubtful.
+      ValueError: If `muon` would raise it at `init`: a leaf that no rule fits, or no matrix at
+        all. If `strict`, also for doubtful leaves and unused rules. If `muon` has no such
+        argument.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,47 +64,62 @@ def plan(
       Muon trains 16,384 of 16,640 parameters: 1 matrix.
     """
     check_method(method)
-    _check_known(settings)
-    if callable(dims):
+    _check_settings(settings)
+    if is_function(dims):
         dims = dims(params)
-    rest = learning_rate if adam_learning_rate is None else adam_learning_rate
-    muon_rate = _number("learning_rate", learning_rate)
-    rest = None if settings.get("fallback") else _number("adam_learning_rate", rest)
+    if adam_learning_rate is None:
+        adam_learning_rate = learning_rate
+    muon_rate = _shown_rate("learning_rate", learning_rate)
+    fallback_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
+    if settings.get("fallback") is not None:
+        fallback_rate = None
     assignments = assign(dims, params)
-    paths = {assignment.path for assignment in assignments}
     check_trains([assignment.view for assignment in assignments])
+    paths = {assignment.path for assignment in assignments}
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
         scales = tuple(shape_factor(shape_scaling, i, o) for _, i, o in sides)
-        rate, factors = (muon_rate, scales) if sides else (rest, (1.0,))
+        rate, factors = (muon_rate, scales) if sides else (fallback_rate, (1.0,))
+        role, why = _reason(assignment, dims)
         return LeafPlan(
             path=assignment.path,
             shape=tuple(leaf.shape),
             optimizer="Muon" if sides else "fallback",
-            **_reason(assignment, dims),
+            role=role,
+            why=why,
             matrices=sides,
             scales=scales,
             rates=() if rate is None else tuple(rate * factor for factor in factors),
             flops=_flops(method, sides, leaf.dtype),
-            doubt=find_doubt(assignment, paths),
+            doubt=lint_leaf(assignment, paths),
         )
 
-    leaves = tuple(map(leaf_plan, assignments, jax.tree.leaves(params)))
+    leaves = tuple(
+        leaf_plan(assignment, leaf)
+        for assignment, leaf in zip(assignments, jax.tree.leaves(params))
+    )
     rules = dims if isinstance(dims, tuple | list) else ()
-    made = Plan(leaves, tuple(unused_rules(rules, assignments)))
-    if strict and (made.doubts or made.unused):
-        doubts = [f"doubtful: {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in made.doubts]
-        advice = (
-            "put a rule for each doubtful leaf in front, dims=(Rule('mine', r'path$', 'in "
-            "out'), *FLAX), with None in place of 'in out' for the fallback"
+    result = Plan(leaves, tuple(lint_rules(rules, assignments)))
+    if strict:
+        _refuse_doubts(result)
+    return result
+
+
+def _refuse_doubts(plan: Plan) -> None:
+    problems = [f"doubtful: {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in plan.doubts]
+    if problems:
+        problems.append(
+            "Put a rule for each doubtful leaf in front, dims=(Rule('my rule', r'path$', "
+            "'in out'), *FLAX), with None in place of 'in out' for the fallback."
         )
-        raise ValueError("\n".join([*doubts, *made.unused, *[advice] * bool(doubts)]))
-    return made
+    problems = [*plan.unused, *problems]
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
-def _number(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
-    """A rate that can be shown."""
+def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
+    """A rate as a number; None if it is a schedule."""
     if rate is None or callable(rate):
         return None
     if isinstance(rate, jax.Array) and not rate.ndim:
@@ -114,30 +128,35 @@ def _number(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
     return float(rate)
 
 
-def _check_known(settings: Mapping[str, Any]) -> None:
-    """Refuse what `muon` would not take."""
-    known = {*inspect.signature(muon).parameters}
-    if unknown := sorted({*settings} - known):
-        raise ValueError(f"{unknown} are no arguments of muon; there are {sorted(known)}")
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what `muon` would not accept."""
+    known = sorted(inspect.signature(muon).parameters)
+    unknown = sorted(name for name in settings if name not in known)
+    if unknown:
+        raise ValueError(f"muon has no arguments {unknown}; its arguments are {known}")
 
 
-def _reason(assignment: Assignment, dims: Dims) -> dict[str, str]:
-    """The role of a leaf, and which rule or spec gave it."""
+def _reason(assignment: Assignment, dims: Dims) -> tuple[str, str]:
+    """The role of a leaf, and the rule or the spec that gave it."""
     view, rule = assignment.view, assignment.rule
     if rule is None:
-        said = "every leaf is a matrix" if dims is None else f"a spec, {view and view.spec!r}"
-        return {"role": "matrix" if view else "no matrix", "why": f"dims: {said}"}
-    number = 1 + (0 if isinstance(dims, Rule) else dims.index(rule))
-    return {
-        "role": rule.role,
-        "why": f"rule {number}, {rule.pattern or 'any path'} → {rule.spec}",
-    }
+        spec = view.spec if view else None
+        why = "every leaf is a matrix" if dims is None else f"a spec, {spec!r}"
+        return ("matrix" if view else "not a matrix"), f"dims: {why}"
+    number = ""
+    if isinstance(dims, tuple | list):
+        number = f"rule {dims.index(rule) + 1}, "
+    elif isinstance(dims, Rule):
+        number = "rule 1, "
+    return rule.role, f"{number}{rule.pattern or 'any path'} → {rule.spec}"
 
 
-def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> int | None:
-    """Of one step, where the method has a `plan` as `NewtonSchulz` does."""
-    planned = getattr(method, "plan", None)
-    if planned is None:
+def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> float | None:
+    """The operations of one step, which a method with a `plan` says."""
+    if not hasattr(method, "plan"):
         return None
-    plans = [planned(m, n, dtype, "cpu") for _, m, n in sides]
-    return None if None in plans else sum(n * p.flops for (n, *_), p in zip(sides, plans))
+    total = 0
+    for count, fan_in, fan_out in sides:
+        m, n = sorted((fan_in, fan_out))
+        total += count * method.plan(m, n, dtype, "cpu").flops
+    return total

@@ -1,4 +1,4 @@
-"""Knows how a plan is shown: a line for all leaves that are treated alike."""
+"""A plan as a table: one line for all leaves that are trained in the same way."""
 
 import html
 import math
@@ -7,24 +7,35 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_COLUMNS = [
+    "leaf",
+    "shape",
+    "role",
+    "optimizer",
+    "fan_in × fan_out",
+    "scale",
+    "rate",
+    "GFLOP",
+]
+
 
 @dataclass(frozen=True)
 class LeafPlan:
     """How one parameter is trained.
 
     Attributes:
-      path: Such as `"layers/0/mlp/kernel"`.
-      shape: Its own.
+      path: Its path, such as `"layers/0/mlp/kernel"`.
+      shape: The shape of the array.
       optimizer: `"Muon"` or `"fallback"`.
-      role: What it is, in the words of the rule that decided.
-      why: The rule's number in `dims` and its pattern, or the spec.
-      matrices: `(how many, fan_in, fan_out)`, once for each part of a fused leaf; none for the
+      role: The role that the deciding rule gives it, in words.
+      why: The number of that rule in `dims`, its pattern and spec; or the spec given.
+      matrices: `(count, fan_in, fan_out)`, once for each part of a fused leaf; empty for the
         fallback.
-      scales: The factor of the shape, for each of them.
-      rates: Learning rate times factor, for each of them, the fallback's own rate for its
-        leaves; empty where `plan` got none.
-      flops: Of the polar factors in a step, None where the method does not tell.
-      doubt: What speaks against the treatment; None where nothing does.
+      scales: The shape factor for each of `matrices`.
+      rates: The learning rate times the shape factor for each of `matrices`; for a leaf of the
+        fallback its rate. Empty if `plan` got no number.
+      flops: Operations of the polar factors in one step; None if the method does not say.
+      doubt: Why the treatment may be wrong; None if nothing looks wrong.
     """
 
     path: str
@@ -35,27 +46,26 @@ class LeafPlan:
     matrices: tuple[tuple[int, int, int], ...]
     scales: tuple[float, ...]
     rates: tuple[float, ...]
-    flops: int | None
+    flops: float | None
     doubt: str | None
 
     @property
     def size(self) -> int:
-        """How many numbers it has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Who is trained how; `print` it, or let a notebook show it.
+    """How each parameter is trained; `print` it, or let a notebook show it.
 
-    Layers that are treated alike share a line.
-
-    A line is that of one leaf, `{0..11}` stands for as many; GFLOP are those of all of them in
-    a step. `rate` has the factor `scale` in it; `(?)` marks a doubt.
+    Leaves that are trained in the same way share a line: `layers_{0..11}/kernel` is twelve
+    leaves. Shape, matrices and rates on that line are those of one leaf; GFLOP are those of all
+    of them in one step. `rate` includes the factor `scale`. `(?)` marks a doubtful leaf.
 
     Attributes:
       leaves: One for each parameter, in the order of `jax.tree.leaves`.
-      unused: What is to be said of rules that decide no leaf.
+      unused: A sentence for each rule of your own that no leaf uses.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,83 +81,97 @@ class Plan:
 
     @property
     def doubts(self) -> tuple[LeafPlan, ...]:
-        """The leaves whose treatment is doubtful."""
+        """The leaves whose treatment may be wrong."""
         return tuple(leaf for leaf in self.leaves if leaf.doubt)
 
     def __str__(self) -> str:
-        columns, rows = self._table()
-        widths = [max(map(len, column)) for column in zip(columns, *rows)]
-        lines = [columns, ["-" * width for width in widths], *rows]
-        table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        lines = [_COLUMNS, *self._rows()]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+        lines.insert(1, ["-" * width for width in widths])
+        table = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+            for line in lines
+        ]
         return "\n".join([*table, "", *self._remarks()])
 
     def _repr_html_(self) -> str:
-        columns, rows = self._table()
-
         def line(tag: str, cells: Iterable[str]) -> str:
             return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
 
-        body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+        body = "".join(f"<tr>{line('td', row)}</tr>" for row in self._rows())
         remarks = "".join(f"<p>{html.escape(text)}</p>" for text in self._remarks() if text)
-        return f"<table><tr>{line('th', columns)}</tr>{body}</table>{remarks}"
+        return f"<table><tr>{line('th', _COLUMNS)}</tr>{body}</table>{remarks}"
 
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        columns = [
-            "leaf",
-            "shape",
-            "role",
-            "optimizer",
-            "fan_in × fan_out",
-            "scale",
-            "rate",
-            "GFLOP",
-        ]
+    def _rows(self) -> list[list[str]]:
         groups: dict[tuple, list[LeafPlan]] = {}
         for leaf in self.leaves:
-            alike = re.sub(r"\d+", "#", leaf.path), leaf.shape, leaf.role, leaf.why, leaf.doubt
-            groups.setdefault(alike, []).append(leaf)
-        return columns, [_row(some) for of in groups.values() for some in _complete(of)]
+            path = re.sub(r"\d+", "#", leaf.path)
+            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt
+            groups.setdefault(key, []).append(leaf)
+        rows = []
+        for group in groups.values():
+            if _is_full_range([leaf.path for leaf in group]):
+                rows.append(_row(group))
+            else:
+                rows += [_row([leaf]) for leaf in group]
+        return rows
 
     def _remarks(self) -> list[str]:
-        whys = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
         muon = [leaf for leaf in self.leaves if leaf.matrices]
+        trained = sum(leaf.size for leaf in muon)
+        total = sum(leaf.size for leaf in self.leaves)
         count = sum(count for leaf in muon for count, _, _ in leaf.matrices)
-        trained, total = (sum(leaf.size for leaf in of) for of in (muon, self.leaves))
         noun = "matrix" if count == 1 else "matrices"
-        said = f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}."
+        summary = f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}."
         doubts = [f"doubtful: {leaf.path}: {leaf.doubt}" for leaf in self.doubts]
-        return [said, *doubts, *self.unused, "", "Why, rule by rule:", *whys]
+        reasons = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
+        return [summary, *doubts, *self.unused, "", "Why, rule by rule:", *reasons]
 
 
 def _row(leaves: Sequence[LeafPlan]) -> list[str]:
-    """The cells of leaves that are treated alike."""
+    """The cells for leaves that are trained in the same way."""
     first = leaves[0]
-    sides = Counter(first.matrices)
+    counts: Counter[tuple[int, int]] = Counter()
+    for count, fan_in, fan_out in first.matrices:
+        counts[fan_in, fan_out] += count
     matrices = [
-        f"{n * batch} of {rows} × {columns}" if n * batch > 1 else f"{rows} × {columns}"
-        for (batch, rows, columns), n in sides.items()
+        f"{count} of {fan_in} × {fan_out}" if count > 1 else f"{fan_in} × {fan_out}"
+        for (fan_in, fan_out), count in counts.items()
     ]
     flops = [leaf.flops for leaf in leaves if leaf.matrices and leaf.flops is not None]
     return [
-        _span([leaf.path for leaf in leaves]),
+        _range_of_paths([leaf.path for leaf in leaves]),
         "×".join(map(str, first.shape)) or "scalar",
-        first.role + " (?)" * bool(first.doubt),
+        f"{first.role} (?)" if first.doubt else first.role,
         first.optimizer,
         ", ".join(matrices),
-        _numbers(first.scales),
-        _numbers(first.rates),
-        _thousands(sum(flops) / 1e9) if flops else "",
+        _format_numbers(first.scales),
+        _format_numbers(first.rates),
+        _format_large(sum(flops) / 1e9) if flops else "",
     ]
 
 
-def _span(paths: Sequence[str]) -> str:
-    """`layers/{0..3}/kernel` for paths that differ in their numbers only."""
-    columns = [sorted({*column}, key=int) for column in zip(*_numbers_of(paths))]
-    spans = map(_range, columns)
-    return re.sub(r"\d+", lambda _: next(spans), paths[0])
+def _range_of_paths(paths: Sequence[str]) -> str:
+    """`layers/{0..3}/kernel` for paths that differ only in their numbers."""
+    # Text and numbers alternate, and only the numbers differ.
+    pieces = re.split(r"(\d+)", paths[0])
+    for i, numbers in enumerate(_distinct_numbers(paths)):
+        pieces[2 * i + 1] = _format_range(numbers)
+    return "".join(pieces)
 
 
-def _range(numbers: Sequence[str]) -> str:
+def _is_full_range(paths: Sequence[str]) -> bool:
+    """Whether there is a path for each combination of the numbers in these paths."""
+    return math.prod(len(numbers) for numbers in _distinct_numbers(paths)) == len(paths)
+
+
+def _distinct_numbers(paths: Sequence[str]) -> list[list[str]]:
+    """The sorted numbers at each place of paths that differ only in their numbers."""
+    numbers = [re.findall(r"\d+", path) for path in paths]
+    return [sorted({row[i] for row in numbers}, key=int) for i in range(len(numbers[0]))]
+
+
+def _format_range(numbers: Sequence[str]) -> str:
     if len(numbers) == 1:
         return numbers[0]
     consecutive = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
@@ -155,20 +179,10 @@ def _range(numbers: Sequence[str]) -> str:
     return f"{{{span}}}"
 
 
-def _numbers_of(paths: Sequence[str]) -> list[list[str]]:
-    return [re.findall(r"\d+", path) for path in paths]
-
-
-def _complete(leaves: Sequence[LeafPlan]) -> list[Sequence[LeafPlan]]:
-    """The leaves as one group, if a path with ranges stands for them all and no other."""
-    columns = [{*column} for column in zip(*_numbers_of([leaf.path for leaf in leaves]))]
-    every = math.prod(map(len, columns)) == len(leaves)
-    return [leaves] if every else [[leaf] for leaf in leaves]
-
-
-def _thousands(value: float) -> str:
+def _format_large(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _numbers(values: Iterable[float]) -> str:
+def _format_numbers(values: Iterable[float]) -> str:
+    """Three digits of each distinct number."""
     return ", ".join(dict.fromkeys(f"{value:.3g}" for value in values))

@@ -1,0 +1,60 @@
+"""The layout of Flax, linen and nnx, and of the models written in it: kernels `[in, out]`."""
+
+from muon_optax.dims._rules import Layout, Rule
+from muon_optax.dims.layouts._shared import NOT_MATRICES, VECTOR, WEIGHT
+
+# Leading axes of a matrix (scanned layers, experts) are batch axes. All heads of an attention
+# kernel form one matrix. Gemma's einsums are read by their names.
+FLAX = Layout(
+    "FLAX",
+    *NOT_MATRICES,
+    Rule("unshared convolution", r"ConvLocal[^/]*/kernel$", "... places in out"),
+    *(
+        Rule(
+            "convolution",
+            r"(conv|(^|[/_])(stem|patch|embedding))[^/]*/kernel$",
+            axes,
+            guess=True,
+        )
+        for axes in (
+            "in in out",
+            "in in in out",
+            "in in in in out",
+            "layers in in out",
+            "layers in in in out",
+        )
+    ),
+    Rule("attention query", r"(^|/)q_einsum/(w|kernel)$", "... out in out"),
+    Rule("attention key and value", r"(^|/)q?kv_einsum/(w|kernel)$", "... parts out in out"),
+    Rule("attention output", r"(^|/)attn_vec_einsum/(w|kernel)$", "... in in out"),
+    Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up in out", guess=True),
+    Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up out in", guess=True),
+    Rule("matrix", r"(^|/)mlp/linear$", "... in out"),
+    Rule(
+        "attention query, key or value",
+        r"(^|/)(query|key|value|[qkv])(_proj)?/kernel$",
+        "... in out out",
+        guess=True,
+    ),
+    Rule("attention output", r"(^|/)(out|o)(_proj)?/kernel$", "... in in out", guess=True),
+    # Not the decoder layers that MaxText calls moe_layers, nor attention inside a block.
+    Rule(
+        "experts",
+        r"(expert|moe)(?!\w*layers)[^/]*(/(?!\w*(general|einsum|qkv|attn|attention))[^/]+){0,2}$",
+        "... experts in out",
+    ),
+    Rule("matrix", r"^$|(^|/)" + WEIGHT, "in out", guess=True),
+    # Not a layer whose kernel has several input or output axes in an unknown order.
+    Rule(
+        "stack of matrices",
+        r"^(?!.*(general|einsum|qkv)[^/]*/\w+$)(.*/)?" + WEIGHT,
+        "stack in out",
+        guess=True,
+    ),
+    VECTOR,
+)
+
+# Flax's ImageNet example names its output layer `Dense_0`, as it would a hidden layer.
+FLAX_RESNET = Layout(
+    "LAYOUTS['flax_resnet']", Rule("output head", r"^Dense_0/kernel$", None), *FLAX
+)
