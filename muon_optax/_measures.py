@@ -1,7 +1,7 @@
 """Measures of a matrix, and of an update next to its momentum: one number for each matrix.
 
 All are functions of batches of matrices `[..., m, n]`, real or complex, of any float dtype.
-They are computed in float32 or wider and can be jitted; what depends on singular values takes an
+They are computed in float32 or wider and can be jitted; singular values take an
 SVD. A matrix that is not finite gives NaN or infinity, and does not affect the others.
 """
 

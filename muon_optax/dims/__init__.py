@@ -47,7 +47,7 @@ from muon_optax.dims._resolve import Assignment as Assignment
 from muon_optax.dims._resolve import Dims as Dims
 from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
 from muon_optax.dims._resolve import assign as assign
-from muon_optax.dims._resolve import check_trains as check_trains
+from muon_optax.dims._resolve import check_any_matrix as check_any_matrix
 from muon_optax.dims._resolve import matrix_views as matrix_views
 from muon_optax.dims._resolve import resolve as resolve
 from muon_optax.dims._resolve import resolve_once as resolve_once

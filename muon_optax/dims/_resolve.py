@@ -204,7 +204,7 @@ def _assign_by_rules(
     return assignments
 
 
-def check_trains(views: Sequence[MatrixView | None]) -> None:
+def check_any_matrix(views: Sequence[MatrixView | None]) -> None:
     """Refuse a tree with leaves of which none is a matrix."""
     if views and not any(views):
         raise ValueError(
@@ -271,14 +271,3 @@ def _is_spec(x: Any) -> bool:
 
 def _is_masked(x: Any) -> bool:
     return x is None or isinstance(x, optax.MaskedNode)
-
-
-class ResolvedDims(NamedTuple):
-    """`dims` after resolution for a whole tree."""
-
-    assignments: dict[str, Assignment]
-
-
-def resolve_once(dims: Dims, params: Any) -> ResolvedDims:
-    """Resolve `dims` for a whole tree, to be used for parts of it."""
-    return ResolvedDims({found.path: found for found in assign(dims, params)})

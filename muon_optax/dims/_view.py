@@ -102,7 +102,7 @@ class MatrixView:
             start = stop
         return groups
 
-    def of_parts(self, values: Sequence[float], shape: Axes) -> np.ndarray:
+    def broadcast_to_parts(self, values: Sequence[float], shape: Axes) -> np.ndarray:
         """One value for each part, in a shape that broadcasts against an array of `shape`."""
         along = [size if axis == self.divided else 1 for axis, size in enumerate(self.shape)]
         repeated = np.repeat(values, self.parts).reshape(along)

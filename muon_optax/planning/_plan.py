@@ -10,10 +10,11 @@ from jax.typing import DTypeLike
 
 from muon_optax._checks import check_number, is_function
 from muon_optax._muon import muon
-from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_trains
+from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_any_matrix
 from muon_optax.planning._lint import lint_leaf, lint_rules
 from muon_optax.planning._table import LeafPlan, Plan
-from muon_optax.polar import NewtonSchulz, PolarMethod, check_method
+from muon_optax.polar._method import PolarMethod, batched, check_method
+from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._shape import shape_factor
 
 
@@ -74,7 +75,7 @@ def plan(
     if settings.get("fallback") is not None:
         fallback_rate = None
     assignments = assign(dims, params)
-    check_trains([assignment.view for assignment in assignments])
+    check_any_matrix([assignment.view for assignment in assignments])
     paths = {assignment.path for assignment in assignments}
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
@@ -152,11 +153,12 @@ def _reason(assignment: Assignment, dims: Dims) -> tuple[str, str]:
 
 
 def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> float | None:
-    """The operations of one step, which a method with a `plan` says."""
-    if not hasattr(method, "plan"):
-        return None
+    """The operations of one step, where the method counts them."""
     total = 0
     for count, fan_in, fan_out in sides:
         m, n = sorted((fan_in, fan_out))
-        total += count * method.plan(m, n, dtype, "cpu").flops
+        plan = batched(method).plan(m, n, dtype, "cpu")
+        if plan.is_guess:
+            return None
+        total += count * plan.flops
     return total

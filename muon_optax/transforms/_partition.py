@@ -8,7 +8,7 @@ import optax
 
 from muon_optax._casting import saturating_cast
 from muon_optax.batching import replicate_unsharded
-from muon_optax.dims import FLAX, Dims, check_trains, resolve_once
+from muon_optax.dims import FLAX, Dims, check_any_matrix, resolve_once
 from muon_optax.transforms._gradients import (
     check_gradients,
     freeze_missing,
@@ -70,7 +70,7 @@ def partition_as(
         # Resolved before a part is masked, because rules compare a leaf with its neighbours.
         resolved = resolve_once(dims, tree)
         views = [assignment.view for assignment in resolved.assignments.values()]
-        check_trains(views)
+        check_any_matrix(views)
         labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
         # A function, because a tree of labels may itself be callable, like the model.
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)

@@ -89,5 +89,5 @@ def _scale(rule: str, x: Array, view: MatrixView) -> Array:
     if len(set(factors)) == 1 or x.size == 0:
         factor = factors[0]
     else:
-        factor = jnp.asarray(view.of_parts(factors, x.shape), x.dtype)
+        factor = jnp.asarray(view.broadcast_to_parts(factors, x.shape), x.dtype)
     return clip_to_finite(factor * x, x.dtype, jnp.isfinite(x))
