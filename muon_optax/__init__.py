@@ -27,18 +27,19 @@ from muon_optax.dims import MuonDimensionNumbers as MuonDimensionNumbers
 from muon_optax.dims import Rule as Rule
 from muon_optax.planning._plan import plan as plan
 from muon_optax.planning._table import Plan as Plan
-from muon_optax.polar import METHODS as METHODS
-from muon_optax.polar import SVD as SVD
-from muon_optax.polar import DualNorm as DualNorm
-from muon_optax.polar import NewtonSchulz as NewtonSchulz
-from muon_optax.polar import PolarMethod as PolarMethod
-from muon_optax.polar import orthogonalize as orthogonalize
+from muon_optax.polar._dual_norm import DualNorm as DualNorm
+from muon_optax.polar._method import MethodPlan as MethodPlan
+from muon_optax.polar._method import PolarMethod as PolarMethod
+from muon_optax.polar._methods import METHODS as METHODS
+from muon_optax.polar._methods import orthogonalize as orthogonalize
+from muon_optax.polar._newton_schulz import NewtonSchulz as NewtonSchulz
+from muon_optax.polar._svd import SVD as SVD
+from muon_optax.transforms._momentum import MuonState as MuonState
 from muon_optax.transforms._normuon import scale_by_neuron_rms as scale_by_neuron_rms
-from muon_optax.transforms._orthogonalize import MuonState as MuonState
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_muon
-from muon_optax.transforms._orthogonalize import scale_by_shape as scale_by_shape
 from muon_optax.transforms._partition import partition_matrices as partition_matrices
 from muon_optax.transforms._qk_clip import qk_clip as qk_clip
+from muon_optax.transforms._shape import scale_by_shape as scale_by_shape
 from muon_optax.transforms._weight_decay import (
     add_cautious_weight_decay as add_cautious_weight_decay,
 )

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax._leaves import LeafError
-from muon_optax.polar import SVD
-from muon_optax.polar._linalg import check_matrix, product, scaled, svd
+from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
+from muon_optax.polar._svd import SVD
 
 
 def alignment(momentum: Array, update: Array) -> Array:
@@ -196,7 +196,7 @@ def _wide(x: Array) -> tuple[Array, Array]:
     check_matrix(x)
     if x.size == 0:
         return x.astype(jnp.promote_types(x.dtype, jnp.float32)), jnp.ones(x.shape[:-2])
-    y, scale = scaled(x)
+    y, scale = scale_to_range(x)
     return y, scale[..., 0, 0]
 
 

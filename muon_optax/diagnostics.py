@@ -10,7 +10,7 @@ from muon_optax._measures import root_mean_square as root_mean_square
 from muon_optax._measures import stable_rank as stable_rank
 from muon_optax.transforms._record import RecordState as RecordState
 from muon_optax.transforms._record import latest as latest
-from muon_optax.transforms._record import record_muon as record_muon
+from muon_optax.transforms._record import record_updates as record_updates
 
 __all__ = [
     "MEASURES",
@@ -21,7 +21,7 @@ __all__ = [
     "operator_norm",
     "orthogonality_error",
     "polar_error",
-    "record_muon",
+    "record_updates",
     "root_mean_square",
     "stable_rank",
 ]

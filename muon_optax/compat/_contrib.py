@@ -12,10 +12,12 @@ from jax.typing import ArrayLike, DTypeLike
 from muon_optax._checks import check_schedulable
 from muon_optax.coefficients import JORDAN, YOU, Coefficients
 from muon_optax.dims import RANK_TWO, Dims
-from muon_optax.polar import DualNorm, NewtonSchulz, PolarMethod
+from muon_optax.polar._dual_norm import DualNorm
+from muon_optax.polar._method import PolarMethod
+from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._normalization import Normalization
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_any_muon
-from muon_optax.transforms._orthogonalize import scale_by_shape as scale_by_any_shape
+from muon_optax.transforms._shape import scale_by_shape as scale_by_any_shape
 from muon_optax.transforms._partition import partition_matrices
 from muon_optax.transforms._weight_decay import decay_unless_zero
 

@@ -12,7 +12,7 @@ import optax
 from muon_optax._checks import check_number
 from muon_optax._leaves import LeafError, path_name
 from muon_optax.dims import FLAX
-from muon_optax.transforms._orthogonalize import MuonState
+from muon_optax.transforms._momentum import MuonState
 
 # By the names of torch.optim and Keller Jordan, and by Moonlight's.
 _FIELDS = {

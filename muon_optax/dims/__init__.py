@@ -30,3 +30,5 @@ from muon_optax.dims._spec import SpecError as SpecError
 from muon_optax.dims._view import MatrixView as MatrixView
 from muon_optax.dims._view import Spec as Spec
 from muon_optax.dims._view import view_of as view_of
+from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
+from muon_optax.dims._resolve import resolve_once as resolve_once

@@ -77,6 +77,8 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
       >>> [(a.path, a.rule.role) for a in assign(FLAX, {"wte": jnp.ones((50, 8))})]
       [('wte', 'token or position table')]
     """
+    if isinstance(dims, ResolvedDims):
+        return [dims.assignments[path_name(p)] for p, _ in jax.tree.leaves_with_path(params)]
     if callable(dims):
         dims = dims(params)
     named = [(path_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(params)]
@@ -210,3 +212,14 @@ def _is_spec(x: Any) -> bool:
 
 def _is_hole(x: Any) -> bool:
     return x is None or isinstance(x, optax.MaskedNode)
+
+
+class ResolvedDims(NamedTuple):
+    """`dims` after resolution for a whole tree."""
+
+    assignments: dict[str, Assignment]
+
+
+def resolve_once(dims: Dims, params: Any) -> ResolvedDims:
+    """Resolve `dims` for a whole tree, to be used for parts of it."""
+    return ResolvedDims({found.path: found for found in assign(dims, params)})

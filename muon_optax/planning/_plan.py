@@ -14,7 +14,8 @@ from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_trains
 from muon_optax.planning._lint import find_doubt, unused_rules
 from muon_optax.planning._table import LeafPlan as LeafPlan
 from muon_optax.planning._table import Plan as Plan
-from muon_optax.polar import NewtonSchulz, PolarMethod, check_method
+from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._shape import shape_factor
 
 
@@ -138,5 +139,5 @@ def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> int | None:
     planned = getattr(method, "plan", None)
     if planned is None:
         return None
-    plans = [planned(matrix, dtype) for _, *matrix in sides]
+    plans = [planned(m, n, dtype, "cpu") for _, m, n in sides]
     return None if None in plans else sum(n * p.flops for (n, *_), p in zip(sides, plans))

@@ -1,16 +1,16 @@
-"""Knows the polar factor times its inner product with the matrix: steepest descent's length."""
+"""The polar factor times its inner product with the matrix: steepest descent with its length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import DTypeLike
 
 from muon_optax._casting import clip_to_finite
-from muon_optax.polar._linalg import check_matrix, scaled
-from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax._platform import Platform
+from muon_optax.polar._linalg import check_matrix, scale_to_range
+from muon_optax.polar._method import MethodPlan, PolarMethod, batched, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
 
 
@@ -18,15 +18,15 @@ from muon_optax.polar._newton_schulz import NewtonSchulz
 class DualNorm:
     """`x ↦ Re⟨x, o⟩·o` with `o = method.polar(x)`: PolarGrad's step.
 
-    With the exact polar factor the product is the nuclear norm, which is dual to the operator
-    norm. The update then shrinks with the gradient, as gradient descent's does; learning rates
-    are of another order than Muon's.
+    With the exact polar factor the product is the nuclear norm, the dual of the operator norm.
+    The update then shrinks with the gradient, as in gradient descent. Learning rates are of
+    another order than Muon's.
 
     Attributes:
       method: Any polar method.
 
     Raises:
-      ValueError: If `method` is none.
+      ValueError: If `method` is not a polar method.
 
     Example:
       >>> from muon_optax import SVD
@@ -43,11 +43,6 @@ class DualNorm:
     def __post_init__(self):
         check_method(self.method)
 
-    def plan(self, shape: Sequence[int], dtype: DTypeLike = "float32") -> Any:
-        """How the method works on matrices of a shape, None where it does not say."""
-        planned = getattr(self.method, "plan", None)
-        return planned and planned(shape, dtype)
-
     def polar(self, x: Array) -> Array:
         """Scale every matrix's polar factor.
 
@@ -56,16 +51,36 @@ class DualNorm:
 
         Returns:
           The same shape and dtype; the product is summed in float32 or wider. A number beyond
-          the largest of x's dtype becomes that.
+          the largest of x's dtype becomes the largest.
 
         Raises:
           ValueError: If x has fewer than two axes or is not of floats.
         """
         check_matrix(x)
-        if x.size == 0:
-            return x
-        y, scale = scaled(x)
-        o = self.method.polar(x).astype(y.dtype)
-        inner = (y.conj() * o).real.sum((-2, -1), keepdims=True)
-        finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
-        return clip_to_finite(inner * o / scale, x.dtype, finite).astype(x.dtype)
+        return x if x.size == 0 else _scale_by_inner(x, self.method.polar(x))
+
+    def plan(
+        self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
+    ) -> MethodPlan:
+        """The plan of the inner method."""
+        return batched(self.method).plan(min(m, n), max(m, n), dtype, platform)
+
+    def polar_stacks(
+        self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
+    ) -> list[Array]:
+        """Scale the polar factors of stacks that share the inner method's products."""
+        polars = batched(self.method).polar_stacks(stacks, platform, axes)
+        return [_scale_by_inner(x, o, axes) for x, o in zip(stacks, polars)]
+
+
+def _scale_by_inner(x: Array, polar: Array, axes: tuple[str, ...] = ()) -> Array:
+    """`Re⟨x, o⟩·o`; `axes` are mesh axes along which devices have parts of the matrices."""
+    y, scale = scale_to_range(x, axes)
+    o = polar.astype(y.dtype)
+    inner = (y.conj() * o).real.sum((-2, -1), keepdims=True)
+    finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
+    if axes:
+        inner = lax.psum(inner, axes)
+        finite = lax.pmin(finite.astype(jnp.int32), axes) == 1
+    update = inner.astype(y.dtype) * o / scale.astype(y.dtype)
+    return clip_to_finite(update, x.dtype, finite).astype(x.dtype)

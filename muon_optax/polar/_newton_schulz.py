@@ -1,8 +1,8 @@
-"""Knows Newton-Schulz: an odd polynomial of any degree, applied to matrices by products."""
+"""Newton-Schulz: an odd polynomial of any degree, applied to matrices by products alone."""
 
+import dataclasses
 import functools
-import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -12,56 +12,56 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from muon_optax._checks import check_number
-from muon_optax._polynomials import power_products
-from muon_optax.batching._bucket import call_once
+from muon_optax._checks import check_choice, check_integer, check_number
+from muon_optax._platform import Platform, by_platform
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
 from muon_optax.polar._gram import gram_factor
-from muon_optax.polar._linalg import check_matrix, product, scaled
+from muon_optax.polar._linalg import check_matrix, product, scale_to_range
 from muon_optax.polar._normalization import Normalization, norm_bound
-from muon_optax.polar._segments import Form, PolarPlan, segments
-from muon_optax.polar._stability import flaw, remedy
+from muon_optax.polar._segments import Form, NewtonSchulzPlan, make_plan
+from muon_optax.polar._stability import find_instability, suggest_fix
+
+_COMPUTE_DTYPES = ("input", "float16", "bfloat16", "float32", "float64")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NewtonSchulz:
-    """`x ↦ c0·x + c1·(x·xᴴ)·x + c2·(x·xᴴ)²·x + …`, `steps` times, after normalisation.
+    """`x ↦ c0·x + c1·(x·xᴴ)·x + c2·(x·xᴴ)²·x + …`, `steps` times, after normalization.
 
-    Each step moves every singular value by the family's scalar map and leaves the singular
-    vectors alone. The matrix is first scaled by an exact power of two, so the result does not
-    depend on the scale of the input, from the smallest normal to the largest finite number;
-    zero stays zero.
+    Each step maps every singular value by the family's polynomial and keeps the singular
+    vectors. The matrix is first scaled by an exact power of two. So the result does not depend
+    on the scale of the input, from the smallest normal to the largest finite number. Zero stays
+    zero.
 
-    One polynomial, two ways to evaluate it: the direct form makes the Gram matrix x·xᴴ anew at
-    every step; the Gram form carries it on, and touches x only at the ends, which takes fewer
-    operations above an aspect ratio of 1.5. `plan` says what is done.
+    The polynomial can be evaluated in two ways. The direct form computes the Gram matrix x·xᴴ
+    at every step. The Gram form carries it from step to step and uses x only at the ends, which
+    takes fewer operations above an aspect ratio of 1.5. `plan` says which one is used.
 
     Attributes:
       coefficients: The family, or its name in `FAMILIES`.
-      steps: How many stages, q in the paper, at most 99: all are unrolled.
-      normalize: The bound of the largest singular value by which x is divided, read off the
-        first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which is
-        tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
-        moves the polar factor itself. `"spectral"`: `‖x‖_op`, by an SVD of the Gram matrix,
+      steps: The number of stages, q in the paper, at most 99: all are unrolled.
+      normalize: The bound on the largest singular value by which x is divided, computed from
+        the first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which
+        is tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
+        changes the polar factor itself. `"spectral"`: `‖x‖_op`, by an SVD of the Gram matrix,
         which costs more than the steps it may save. `"paper"`: `max(1, ‖x‖_F)`, as in
         Algorithm 1; not scale-invariant.
       eps: Added to `‖x‖_F` or `‖x‖_op`, in units of x; with `"frobenius"` and `"spectral"`
         only. The default 0 keeps the result scale-invariant; other libraries use 1e-7 or 1e-8.
-      form: `"direct"`, `"gram"`, or `"auto"` for the cheaper. The Gram form makes a new Gram
-        matrix where its rounding errors would otherwise show; see `polar.plan`.
+      form: `"direct"`, `"gram"`, or `"auto"` for the cheaper one. The Gram form computes a new
+        Gram matrix where rounding errors would otherwise become visible.
       compute_dtype: Of the products' operands, which accumulate in float32 or wider:
         `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`; `"input"` for the
-        dtype of x, float32 at least. None stands for
-        float32 where JAX's default backend is a CPU, for bfloat16 where it is an accelerator
-        and the schedule bears its roundings (`"cans"` and `"polar_express"` do not).
-        With None float64 input keeps its precision, and complex input always does. float64
-        needs `jax_enable_x64`.
+        dtype of x, float32 at least. None means float32 in a program for a CPU, and bfloat16
+        in one for an accelerator if the schedule is stable in it (`"cans"` and
+        `"polar_express"` are not). With None, float64 input keeps its precision; complex input
+        always does. float64 needs `jax_enable_x64`.
 
     Raises:
-      ValueError: If the family, normalisation or form is unknown, `steps` is not positive or
-        exceeds a fixed family, `eps` is negative or not for this normalisation,
-        `compute_dtype` is none of these, or the schedule turns the sign of singular values in
-        (0, 1] or takes them far from 1, rounding of the operands included.
+      ValueError: If the family, normalization or form is unknown, `steps` is not positive or
+        exceeds a fixed family, `eps` is negative or does not go with this normalization,
+        `compute_dtype` is unknown, or the schedule makes singular values in (0, 1] negative or
+        takes them far from 1, counting the rounding of the operands.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -83,19 +83,27 @@ class NewtonSchulz:
         # A name and the family it names are one configuration: equal, and one jit key.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
         if isinstance(self.steps, int) and self.steps > 99:
-            raise ValueError(f"steps={self.steps}; use at most 99, all of which are unrolled")
+            raise ValueError(f"steps={self.steps}; use at most 99, because all are unrolled")
         self.schedule  # noqa: B018 (raises where steps do not fit)
-        for name, kind in (("normalize", Normalization), ("form", Form)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name}={getattr(self, name)!r}; use one of {get_args(kind)}")
+        check_choice("normalize", self.normalize, get_args(Normalization))
+        check_choice("form", self.form, get_args(Form))
         check_number("eps", self.eps, "a number ≥ 0", lambda eps: eps >= 0)
         if self.eps and self.normalize not in ("frobenius", "spectral"):
             raise ValueError(
                 f"eps={self.eps} with normalize={self.normalize!r}; use eps=0, or 'frobenius'"
             )
         if self.compute_dtype is not None:
-            object.__setattr__(self, "compute_dtype", _float_name(self.compute_dtype))
-        self._check_pairing()
+            object.__setattr__(self, "compute_dtype", _dtype_name(self.compute_dtype))
+        self._check_stability()
+
+    def __repr__(self) -> str:
+        others = [
+            f", {field.name}={value!r}"
+            for field in dataclasses.fields(self)[2:]
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        name = find_family(self.coefficients).name
+        return f"NewtonSchulz({name!r}, {self.steps}{''.join(others)})"
 
     @property
     def schedule(self) -> Schedule:
@@ -118,110 +126,118 @@ class NewtonSchulz:
         check_matrix(x)
         if x.size == 0:
             return x
-        tall = x.shape[-2] > x.shape[-1]
-        stack = (x.mT if tall else x).reshape(-1, *sorted(x.shape[-2:]))
-        y = self.polar_together([stack])[0]
-        return (y.mT if tall else y).reshape(x.shape)
+        is_tall = x.shape[-2] > x.shape[-1]
+        wide = x.mT if is_tall else x
+        stack = wide.reshape(-1, *wide.shape[-2:])
+        y = by_platform(lambda platform, x: self.polar_stacks([x], platform)[0], stack)
+        return (y.mT if is_tall else y).reshape(x.shape)
 
-    @functools.partial(jax.jit, static_argnums=(0, 2))
-    def polar_together(
-        self, stacks: Sequence[Array], axes: tuple[str, ...] = ()
+    @functools.partial(jax.jit, static_argnums=(0, 2, 3))
+    def polar_stacks(
+        self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
     ) -> list[Array]:
-        """Apply the schedule to stacks whose Gram matrices are one batch.
+        """Apply the schedule to stacks whose Gram matrices form one batch.
 
         Args:
-          stacks: `[batch, m, n]` each, m ≤ n, of equal `bucket_key`.
+          stacks: `[batch, m, n]` each, m ≤ n, whose plans have equal buckets.
+          platform: What the program is for, `"cpu"` or `"accelerator"`.
           axes: Mesh axes, under `jax.shard_map`, along which devices have parts of the long
-            sides. What they exchange are the sums of their Gram matrices.
+            sides. The only collectives are sums of Gram matrices.
 
         Returns:
-          The same shapes and dtype.
+          The same shapes and dtypes.
         """
         _, m, part = stacks[0].shape
-        whole = (m, part * lax.axis_size(axes)) if axes else (m, part)
-        plan, stages = self.plan(whole, stacks[0].dtype), iter(self.schedule)
-        ys, scales = zip(*(scaled(x, axes) for x in stacks))
-        for number, count in enumerate(plan.segments):
+        n = part * lax.axis_size(axes) if axes else part
+        method = dataclasses.replace(self, form="gram") if axes else self
+        plan = method.plan(m, n, stacks[0].dtype, platform)
+        multiply = functools.partial(product, platform=platform)
+        scaled = [scale_to_range(x, axes) for x in stacks]
+        ys = [y for y, _ in scaled]
+        start = 0
+        for count in plan.segments:
             operands = [y.astype(plan.dtype) for y in ys]
-            grams = [product(y, y.mT.conj()) for y in operands]
+            grams = [multiply(y, y.mT.conj()) for y in operands]
             grams = lax.psum(grams, axes) if axes else grams
-            if number == 0:
-                pairs = zip(grams, scales)
-                norms = [norm_bound(g, self.normalize, s, self.eps) for g, s in pairs]
+            if start == 0:
+                norms = [
+                    norm_bound(gram, self.normalize, scale, self.eps)
+                    for gram, (_, scale) in zip(grams, scaled)
+                ]
                 grams = [g / norm / norm.mT for g, norm in zip(grams, norms)]
                 operands = [(y / norm).astype(plan.dtype) for y, norm in zip(ys, norms)]
-            segment = functools.partial(gram_factor, tuple(itertools.islice(stages, count)))
-            qs = call_once(segment, [g.astype(plan.dtype) for g in grams])
-            ys = [product(q, y) for q, y in zip(qs, operands)]
+            stages = self.schedule[start : start + count]
+            factor = functools.partial(gram_factor, stages, product=multiply)
+            qs = _map_joined(factor, [g.astype(plan.dtype) for g in grams])
+            ys = [multiply(q, y) for q, y in zip(qs, operands)]
+            start += count
         return [y.astype(x.dtype) for y, x in zip(ys, stacks)]
 
-    def bucket_key(self, shape: Sequence[int], dtype: DTypeLike) -> Hashable:
-        """Equal for what `polar_together` takes together: short side, dtype and segments."""
-        plan = self.plan(shape, dtype)
-        return plan.m, jnp.dtype(dtype), plan.segments
-
-    def plan(self, shape: Sequence[int], dtype: DTypeLike = "float32") -> PolarPlan:
-        """How matrices of a shape are worked on, on JAX's default backend.
+    def plan(
+        self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
+    ) -> NewtonSchulzPlan:
+        """How an m × n matrix is worked on.
 
         Args:
-          shape: `[..., m, n]`, of the matrix, which may not be that of the parameter: see
-            `dims`.
+          m: One side of the matrix, which may not be that of the parameter: see `dims`.
+          n: The other side.
           dtype: Of the input.
+          platform: `"cpu"`, or `"accelerator"` for anything else.
 
         Returns:
-          A `PolarPlan`; print it.
+          A plan to print: form, segments and operations.
 
         Raises:
-          ValueError: If the shape has fewer than two axes.
+          ValueError: If a side is not a whole number ≥ 0.
 
         Example:
-          >>> print(NewtonSchulz(compute_dtype="bfloat16").plan((256, 1024)))
+          >>> print(NewtonSchulz().plan(256, 1024, platform="accelerator"))
           256 × 1024 in bfloat16: Gram form, 2 + 1 + 2 stages, 1.17 GFLOP (direct form: 1.51)
         """
-        if len(shape) < 2:
-            raise ValueError(f"shape={shape}; use two axes or more, [..., m, n]")
-        m, n = sorted(shape[-2:])
-        operands = self._operands(dtype)
-        runs = segments(self.schedule, m, n, float(jnp.finfo(operands).eps), self.form)
-        powers = sum(power_products(len(stage) - 1) for stage in self.schedule)
-        return PolarPlan(m, n, operands.name, runs, powers)
+        check_integer("m", m, 0)
+        check_integer("n", n, 0)
+        operands = self._operand_dtype(dtype, platform)
+        return make_plan(self.schedule, min(m, n), max(m, n), operands, self.form, dtype)
 
-    def _check_pairing(self) -> None:
+    def _check_stability(self) -> None:
         named = self.compute_dtype not in (None, "input")
         dtype = jax.dtypes.canonicalize_dtype(self.compute_dtype if named else "float32")
         eps = float(jnp.finfo(dtype).eps)
-        if found := flaw(self.schedule, eps):
+        if problem := find_instability(self.schedule, eps):
             family = find_family(self.coefficients)
             raise ValueError(
-                f"{family.name!r} in {dtype}: normalize={self.normalize!r} promises singular "
-                f"values in [0, 1], roundings apart, and {found}. "
-                f"{remedy(family, self.steps, eps)}"
+                f"{family.name!r} is unstable in {dtype}: normalize={self.normalize!r} brings "
+                f"singular values into [0, 1] up to rounding, and {problem}. "
+                f"{suggest_fix(family, self.steps, eps)}"
             )
 
-    def _operands(self, dtype: DTypeLike) -> np.dtype:
-        """The dtype that products take, given that of the input."""
+    def _operand_dtype(self, dtype: DTypeLike, platform: Platform) -> np.dtype:
+        """The dtype of the products' operands, given that of the input."""
         wide = jnp.promote_types(dtype, jnp.float32)
-        if jnp.issubdtype(wide, jnp.complexfloating):
-            return jax.dtypes.canonicalize_dtype(wide)
-        if self.compute_dtype == "input":
-            return jax.dtypes.canonicalize_dtype(wide)
-        fast = wide == jnp.float32 and jax.default_backend() != "cpu"
-        fast = fast and not flaw(self.schedule, float(jnp.finfo("bfloat16").eps))
-        # Without jax_enable_x64 there is no float64, whatever was asked for.
-        return jax.dtypes.canonicalize_dtype(
-            self.compute_dtype or ("bfloat16" if fast else wide)
-        )
+        chosen = self.compute_dtype
+        if chosen == "input" or jnp.issubdtype(wide, jnp.complexfloating):
+            chosen = wide
+        elif chosen is None:
+            is_fast = platform != "cpu" and wide == jnp.float32
+            stable = not find_instability(self.schedule, float(jnp.finfo("bfloat16").eps))
+            chosen = "bfloat16" if is_fast and stable else wide
+        # Without jax_enable_x64 float64 becomes float32.
+        return jax.dtypes.canonicalize_dtype(chosen)
 
 
-def _float_name(dtype: DTypeLike) -> str:
-    """The name of a real float dtype: hashable, and survives JSON."""
-    if isinstance(dtype, str) and dtype == "input":
-        return dtype
+def _map_joined(function: Callable[[Array], Array], stacks: Sequence[Array]) -> list[Array]:
+    """`[function(x) for x in stacks]` of stacks of equal matrices, by one call."""
+    if len(stacks) == 1:  # whose batch may be symbolic, in jax.export
+        return [function(stacks[0])]
+    ends = np.cumsum([len(x) for x in stacks])
+    return jnp.split(function(jnp.concatenate(stacks)), ends[:-1])
+
+
+def _dtype_name(dtype: DTypeLike) -> str:
+    """The name of a real float dtype: hashable, and storable as JSON."""
     try:
-        name = jnp.dtype(dtype).name
+        name = dtype if dtype == "input" else jnp.dtype(dtype).name
     except TypeError:
         name = repr(dtype)
-    allowed = ("input", "float16", "bfloat16", "float32", "float64")
-    if name not in allowed:
-        raise ValueError(f"compute_dtype={dtype!r}; use None or one of {allowed}")
+    check_choice("compute_dtype", name, _COMPUTE_DTYPES)
     return name

@@ -1,4 +1,4 @@
-"""Knows the upper bounds of a largest singular value, all read off the Gram matrix."""
+"""Upper bounds of a matrix's largest singular value, all computed from its Gram matrix."""
 
 from typing import Literal
 
@@ -11,16 +11,10 @@ Normalization = Literal["frobenius", "schatten4", "aol", "spectral", "paper"]
 
 
 def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) -> Array:
-    """What to divide the rows of y by so that no singular value exceeds 1.
+    """The divisor of the rows of y that brings every singular value to at most 1.
 
-    Args:
-      gram: `y·yᴴ: [..., m, m]`, in float32 or wider.
-      normalize: See `NewtonSchulz`.
-      scale: `[..., 1, 1]`; `y = scale·x`.
-      eps: What is added to `‖x‖_F` or `‖x‖_op`, in units of x.
-
-    Returns:
-      `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`; 1 where y is zero.
+    `gram = y·yᴴ: [..., m, m]` in float32 or wider, for `y = scale·x`; `eps` has the unit of x.
+    Returns `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`; 1 where y is zero.
     """
     if normalize == "aol":
         return jnp.sqrt(_positive(jnp.abs(gram).sum(-1, keepdims=True)))
@@ -35,6 +29,6 @@ def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) 
 
 
 def _positive(x: Array) -> Array:
-    """1 for 0, where roots then have a gradient; more for what is a sum of vanished squares."""
+    """1 in place of 0, where a root has a gradient; at least a sum of squares that underflow."""
     info = jnp.finfo(x.dtype)
-    return jnp.where(x > 0, jnp.maximum(x, info.tiny / info.eps), 1.0)
+    return jnp.where(x > 0, jnp.maximum(x, info.tiny / info.eps), 1)

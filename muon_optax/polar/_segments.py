@@ -1,7 +1,7 @@
-"""Knows where Newton-Schulz makes its Gram matrices: at every stage, or as seldom as it can.
+"""Where Newton-Schulz computes a new Gram matrix: at every stage, or as rarely as it can.
 
-To carry a Gram matrix over a stage takes three products of the short side; to make it anew, two
-with the long side in them. So carrying pays where `2·n > 3·m`, whatever the polynomial.
+To carry a Gram matrix over a stage takes three products of the short side. To compute a new one
+takes two with the long side in them. So carrying pays where `2·n > 3·m`, for any polynomial.
 """
 
 import functools
@@ -9,31 +9,34 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from muon_optax._operations import count_flops
 from muon_optax.coefficients import Schedule
+from muon_optax.polar._method import MethodPlan
 
 Form = Literal["auto", "direct", "gram"]
 
-_CARRYING = 3  # q·h, and r·h·h: small products between two stages of a segment
 
-
-@dataclass(frozen=True)
-class PolarPlan:
+@dataclass(frozen=True, kw_only=True)
+class NewtonSchulzPlan(MethodPlan):
     """How `NewtonSchulz` works on an m × n matrix, m ≤ n; `print` it.
 
-    A segment is a run of stages on one Gram matrix `r = x·xᴴ`: each stage multiplies q by
-    `h(r)` and carries r on as `r·h(r)²`, and the last is followed by `x ← q·x`. Segments of one
-    stage each are the direct form; a single one is the Gram form; else it has restarts.
+    A segment is a run of stages on one Gram matrix `r = x·xᴴ`. Each stage multiplies q by
+    `h(r)` and carries r on as `r·h(r)²`; after the last, `x ← q·x`. Segments of one stage each
+    are the direct form, a single segment is the Gram form, more are the Gram form with restarts.
 
     Attributes:
       m: The short side.
       n: The long side.
       dtype: Of the products' operands; they accumulate in float32 or wider.
-      segments: How many stages each has, first to last.
-      powers: Small products (m × m by m × m) that the stages' polynomials take by themselves.
+      segments: The number of stages in each segment, first to last.
+      direct_flops: Operations of the direct form.
 
     Example:
       >>> from muon_optax import NewtonSchulz
-      >>> print(NewtonSchulz().plan((768, 3072)))
+      >>> print(NewtonSchulz().plan(768, 3072))
       768 × 3072 in float32: Gram form, 5 stages, 22.6 GFLOP (direct form: 40.8)
     """
 
@@ -41,54 +44,44 @@ class PolarPlan:
     n: int
     dtype: str
     segments: tuple[int, ...]
-    powers: int
-
-    @property
-    def flops(self) -> int:
-        """Of all products on one matrix; a multiplication and an addition count as two."""
-        return self._flops(len(self.segments))
-
-    def flops_each(self, devices: int) -> float:
-        """Of one of so many devices with a part of the long side each."""
-        large = 4 * len(self.segments) * self.m**2 * self.n
-        return self.flops - large + large / devices
-
-    def _flops(self, segments: int) -> int:
-        carried = sum(self.segments) - segments
-        large, small = 2 * self.m**2 * self.n, 2 * self.m**3
-        return 2 * segments * large + (self.powers + _CARRYING * carried) * small
+    direct_flops: int
 
     def __str__(self) -> str:
         stages = sum(self.segments)
         carries = len(self.segments) < stages
         form = "Gram form" if carries else "direct form"
         parts = " + ".join(map(str, self.segments)) if carries else stages
-        other = f" (direct form: {self._flops(stages) / 1e9:.3g})" if carries else ""
+        other = f" (direct form: {self.direct_flops / 1e9:.3g})" if carries else ""
         what = f"{form}, {parts} stage{'s' * (stages > 1)}, {self.flops / 1e9:.3g} GFLOP"
         return f"{self.m} × {self.n} in {self.dtype}: {what}{other}"
 
 
-def segments(schedule: Schedule, m: int, n: int, eps: float, form: Form) -> tuple[int, ...]:
-    """How many stages share a Gram matrix: the fewest products, within what rounding allows.
-
-    Args:
-      schedule: Stages, first applied first.
-      m: The short side.
-      n: The long side.
-      eps: Machine epsilon of the products' operands.
-      form: `"direct"` for one stage each, `"gram"` for as many as are stable, `"auto"` for
-        the cheaper.
-
-    Returns:
-      The stages in each segment, first to last.
-    """
-    if form == "direct" or (form == "auto" and 2 * n <= _CARRYING * m):
-        return (1,) * len(schedule)
-    return _longest(schedule, eps)
+def make_plan(
+    schedule: Schedule, m: int, n: int, operands: DTypeLike, form: Form, dtype: DTypeLike
+) -> NewtonSchulzPlan:
+    """The plan for an m × n matrix of a dtype, m ≤ n, whose products have `operands`."""
+    eps = float(jnp.finfo(operands).eps)
+    direct = form == "direct" or (form == "auto" and 2 * n <= 3 * m)
+    carried = _fewest_segments(schedule, eps)
+    segments = (1,) * len(schedule) if direct else carried
+    divided, undivided = count_flops(schedule, m, n, carried)
+    narrows = jnp.dtype(operands) == jnp.bfloat16 and jnp.dtype(dtype).itemsize <= 4
+    return NewtonSchulzPlan(
+        flops=sum(count_flops(schedule, m, n, segments)),
+        bucket=(m, jnp.dtype(dtype).name, direct),
+        wire_dtype="bfloat16" if narrows else None,
+        undivided_flops=math.inf if form == "direct" else undivided,
+        divided_flops=divided,
+        m=m,
+        n=n,
+        dtype=jnp.dtype(operands).name,
+        segments=segments,
+        direct_flops=sum(count_flops(schedule, m, n, (1,) * len(schedule))),
+    )
 
 
 @functools.lru_cache
-def _longest(schedule: Schedule, eps: float) -> tuple[int, ...]:
+def _fewest_segments(schedule: Schedule, eps: float) -> tuple[int, ...]:
     """The fewest stable segments; of these, those whose worst `amplification` is least."""
     best = [(0, 0.0, ())]
     for stop in range(1, len(schedule) + 1):
@@ -102,22 +95,15 @@ def _longest(schedule: Schedule, eps: float) -> tuple[int, ...]:
 
 
 def amplification(stages: Schedule, eps: float, first: bool) -> float:
-    """The error of a segment's result, over the largest that is allowed.
+    """The error of a segment's result, divided by the largest that is allowed.
 
     An error δ in r moves a small eigenvalue, and with it the result, by `s²·δ` relative to
-    itself, s the slope of the segment's scalar map at 0; a negative eigenvalue, which rounding
-    makes of 0, grows as much and more. In a first segment `‖r‖_F` is about 1, and rounding
-    spreads over all entries: δ = eps/16 as measured. Later many singular values are near 1, and
-    δ = eps/8. Allowed is `8·√eps`: 0.003 in float32, 0.7 in bfloat16. What is measured is less;
-    see docs/design.md. A single stage carries nothing and is the direct form's own.
-
-    Args:
-      stages: Those of the segment.
-      eps: Machine epsilon of the products' operands.
-      first: Whether x comes straight from the normalisation.
-
-    Returns:
-      At most 1 where the segment is stable.
+    itself, where s is the slope of the segment's scalar map at 0. A negative eigenvalue, which
+    rounding makes of 0, grows at least as much. In the first segment, straight after the
+    normalization, `‖r‖_F` is about 1 and rounding is distributed over all entries: δ = eps/16
+    as measured. Later many singular values are near 1, and δ = eps/8. The limit is `8·√eps`:
+    0.003 in float32, 0.7 in bfloat16. Measured errors are smaller; see docs/design.md. A single
+    stage carries nothing: it is the direct form.
     """
     if len(stages) == 1:
         return 0.0

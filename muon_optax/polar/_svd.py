@@ -1,4 +1,4 @@
-"""Knows the exact polar factor, by the singular value decomposition."""
+"""The exact polar factor, by the singular value decomposition."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,22 +8,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax._checks import check_number
-from muon_optax.polar._linalg import check_matrix, product, scaled, svd
+from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
 
 
 @dataclass(frozen=True)
 class SVD:
     """The exact polar factor `U·Vᴴ` over the singular values above `rcond·σ_max`.
 
-    The paper's idealisation: a partial isometry on the range of x. Directions of the null
-    space, where the SVD's own vectors are arbitrary, give zero; so does the zero matrix. A
-    matrix with an entry that is not finite gives NaN, the others of its batch do not.
-    Computed in float32 or wider. Rounding to a half precision gives a rank-deficient x full
-    rank, with singular values of that precision's eps: there, pass `rcond`.
+    The paper's idealization: a partial isometry on the range of x. Directions of the null space,
+    where the SVD's vectors are arbitrary, become zero, and so does the zero matrix. A matrix
+    with an entry that is not finite becomes NaN; the others of its batch do not. Computed in
+    float32 or wider. A rank-deficient x that was rounded to half precision has full rank, with
+    singular values of that precision's eps: pass `rcond` there.
 
     Attributes:
-      rcond: Singular values up to `rcond·σ_max` count as zero; None stands for
-        `max(m, n)·eps` of the dtype computed in.
+      rcond: Singular values up to `rcond·σ_max` count as zero; None for
+        `max(m, n)·eps` of the dtype that is computed in.
 
     Raises:
       ValueError: If `rcond` is not in [0, 1).
@@ -59,7 +59,7 @@ class SVD:
         check_matrix(x)
         if x.size == 0:
             return x
-        y, _ = scaled(x)
+        y, _ = scale_to_range(x)
         u, sigma, vh = svd(y)
         default = max(x.shape[-2:]) * float(jnp.finfo(sigma.dtype).eps)
         rcond = default if self.rcond is None else self.rcond

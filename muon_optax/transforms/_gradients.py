@@ -1,4 +1,4 @@
-"""Knows how gradients go with parameters: leaf by leaf, of one shape, and perhaps absent."""
+"""Gradients next to parameters: of the same leaves and shapes, and some of them missing."""
 
 from typing import Any
 
@@ -9,40 +9,28 @@ from jax import Array
 from jax.tree_util import KeyPath
 
 from muon_optax._casting import saturating_cast
-from muon_optax._leaves import LeafError, check_float_array, path_name
-
-# What optax.inject_hyperparams calls its rates, which may have a parameter's name.
-_INJECTED = ("hyperparams", "hyperparams_states")
+from muon_optax._leaves import LeafError, check_float_array, leaves_by_path
 
 
 def check_gradients(updates: Any, params: Any) -> None:
-    """Refuse gradients that lack a leaf, have one too many, or one of another shape.
+    """Refuse gradients with a missing or unknown leaf, or one of another shape.
 
-    Args:
-      updates: Gradients.
-      params: Parameters, or None for nothing to compare with.
-
-    Raises:
-      ValueError: If leaves are missing or unknown; all are named.
-      LeafError: If a leaf has another shape, or is complex where its parameter is not.
+    A complex gradient of a real parameter is refused, too. Nothing is checked without `params`.
     """
     if params is None:
         return
-    given, known = (
-        {path_name(path): x for path, x in jax.tree.leaves_with_path(tree)}
-        for tree in (updates, params)
-    )
-    missing, unknown = sorted({*known} - {*given}), sorted({*given} - {*known})
+    gradients, known = leaves_by_path(updates), leaves_by_path(params)
+    missing, unknown = sorted({*known} - {*gradients}), sorted({*gradients} - {*known})
     if missing or unknown:
         lists = (("missing", missing), ("unknown", unknown))
-        said = "; ".join(
+        found = "; ".join(
             f"{what}: {names[:5]}, {len(names)} in all" for what, names in lists if names
         )
         raise ValueError(
-            f"gradients are not of these parameters. {said}. Pass what jax.grad returns for "
-            "them; None says that a leaf is to stay as it is"
+            f"the gradients do not match the parameters. {found}. Pass what jax.grad returns "
+            "for these parameters, with None for a leaf that keeps its value"
         )
-    for name, x in given.items():
+    for name, x in gradients.items():
         check_float_array(name, x)
         if x.shape != known[name].shape:
             problem = f"a gradient for a parameter of shape {known[name].shape}"
@@ -52,90 +40,84 @@ def check_gradients(updates: Any, params: Any) -> None:
             raise LeafError(name, x, problem)
 
 
-def filled(updates: Any, params: Any) -> tuple[Any, set[KeyPath]]:
-    """Zeros where a parameter has None for a gradient, and the paths of these.
-
-    Args:
-      updates: Gradients.
-      params: Parameters, or None; then nothing is filled.
-
-    Returns:
-      The gradients, and paths.
-    """
-    nothing = lambda x: x is None
-    absent = {p for p, x in jax.tree.leaves_with_path(updates, is_leaf=nothing) if x is None}
-    if params is None or not absent:
+def zeros_for_missing(updates: Any, params: Any) -> tuple[Any, set[KeyPath]]:
+    """The gradients with zeros where a parameter's is None, and the paths of these."""
+    is_none = lambda x: x is None
+    missing = {p for p, x in jax.tree.leaves_with_path(updates, is_leaf=is_none) if x is None}
+    if params is None or not missing:
         return updates, set()
     known = dict(jax.tree.leaves_with_path(params))
 
     def fill(path: KeyPath, x: Array | None) -> Array | None:
         return jnp.zeros_like(known[path]) if x is None and path in known else x
 
-    return jax.tree.map_with_path(fill, updates, is_leaf=nothing), absent & {*known}
+    return jax.tree.map_with_path(fill, updates, is_leaf=is_none), missing & {*known}
 
 
-def held(
-    updates: Any, state: Any, old_state: Any, params: Any, absent: set[KeyPath]
+def freeze_missing(
+    inner: optax.GradientTransformation,
+    updates: Any,
+    state: Any,
+    old_state: Any,
+    missing: set[KeyPath],
 ) -> tuple[Any, Any]:
-    """What a step leaves of parameters without a gradient: no update, and their old state.
+    """Updates and state after a step of `inner`, with nothing done to missing parameters.
 
-    Args:
-      updates: As the step returned them.
-      state: As the step returned it.
-      old_state: As the step got it.
-      params: Parameters.
-      absent: Paths, from `filled`.
-
-    Returns:
-      Updates and state.
+    Their updates are zero and what the state has of them keeps its value. Optax says which
+    parts of the state belong to parameters.
     """
-    if not absent:
+    if not missing:
         return updates, state
-
-    known = dict(jax.tree.leaves_with_path(params))
-
-    def stays(path: KeyPath, leaf: Array) -> bool:
-        """Whether a state's leaf is such a parameter's, by the end of its path."""
-        if any(getattr(key, "name", None) in _INJECTED for key in path):
-            return False
-        ends = (path[start:] for start in range(len(path) + 1))
-        owner = next((end for end in ends if end in known), None)
-        # All paths end like a bare array's, which is empty: those of counts, too.
-        return owner in absent and (owner != () or jnp.ndim(leaf) > 0)
-
     updates = jax.tree.map_with_path(
-        lambda path, u: jnp.zeros_like(u) if path in absent else u, updates
+        lambda path, u: jnp.zeros_like(u) if path in missing else u, updates
     )
-    state = jax.tree.map_with_path(
-        lambda path, new, old: old if stays(path, old) else new, state, old_state
+
+    def of_parameters(pairs: Any) -> Any:
+        """One tree of moments: old ones where the parameter is missing."""
+        return jax.tree.map_with_path(choose, pairs, is_leaf=is_pair)
+
+    def choose(path: KeyPath, pair: Any) -> Array:
+        starts = (path[:length] for length in range(len(path) + 1))
+        return pair.old if any(start in missing for start in starts) else pair.new
+
+    is_pair = lambda x: isinstance(x, _Pair)
+    pairs = jax.tree.map(_Pair, state, old_state)
+    state = optax.tree_map_params(
+        inner,
+        of_parameters,
+        pairs,
+        transform_non_params=lambda pairs: jax.tree.map(lambda p: p.new, pairs, is_leaf=is_pair),
+        is_leaf=lambda _: True,
     )
     return updates, state
+
+
+class _Pair:
+    """What a state has at one leaf, after and before a step; a leaf itself."""
+
+    def __init__(self, new: Array, old: Array):
+        self.new, self.old = new, old
 
 
 def cast_like_params(
     transformation: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation that sees gradients in the dtype of parameters, and float16 as float32.
+    """A transformation that gets gradients in their parameters' dtype, and float16 as float32.
 
-    Squares of float16 leave its range, as Adam's ε does. And a state that mixes dtypes with
-    gradients of another would change its own.
-
-    Args:
-      transformation: Any.
-
-    Returns:
-      One whose updates have the parameters' dtype, or the gradients' without parameters.
+    Squares of float16 leave its range, and so does Adam's ε. And a state that mixes dtypes with
+    gradients of another would change its own. Updates have the parameters' dtype, or the
+    gradients' without parameters.
     """
     inner = optax.with_extra_args_support(transformation)
 
-    def wide(x: Any, like: Any = None) -> Any:
+    def widen(x: Any, like: Any = None) -> Any:
         dtype = (x if like is None else like).dtype
         dtype = jnp.float32 if dtype == jnp.float16 else dtype
         is_shape = isinstance(x, jax.ShapeDtypeStruct)
         return jax.ShapeDtypeStruct(x.shape, dtype) if is_shape else saturating_cast(x, dtype)
 
     def init(params: optax.Params) -> Any:
-        return inner.init(jax.tree.map(wide, params))
+        return inner.init(jax.tree.map(widen, params))
 
     def update(
         updates: optax.Updates,
@@ -144,8 +126,8 @@ def cast_like_params(
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         like = updates if params is None else params
-        gradients = jax.tree.map(wide, updates, like)
-        widened = None if params is None else jax.tree.map(wide, params)
+        gradients = jax.tree.map(widen, updates, like)
+        widened = None if params is None else jax.tree.map(widen, params)
         found, state = inner.update(gradients, state, widened, **extra_args)
         return jax.tree.map(lambda u, p: saturating_cast(u, p.dtype), found, like), state
 

@@ -1,48 +1,24 @@
-"""Knows how matrices that are not finite are left out of a step, each for itself."""
+"""How matrices that are not finite skip a step, each by itself."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from muon_optax.batching import gather_explicit, scatter_like
+from muon_optax.batching._placement import gather_explicit, scatter_like
 from muon_optax.dims import MatrixView
 
-OnNonfinite = Literal["propagate", "skip"]
 
-
-def check_policy(on_nonfinite: str) -> None:
-    """Refuse a policy that there is not.
-
-    Args:
-      on_nonfinite: What was passed.
-
-    Raises:
-      ValueError: If it is none of `OnNonfinite`.
-    """
-    if on_nonfinite not in get_args(OnNonfinite):
-        raise ValueError(f"on_nonfinite={on_nonfinite!r}; use one of {get_args(OnNonfinite)}")
-
-
-def leave_out(
+def skip_nonfinite(
     blend: Any, mu: Any, old_mu: Any, views: Sequence[MatrixView], skipped: Array | None
 ) -> tuple[Any, Any, Array]:
-    """Zero in place of every matrix to be orthogonalized that is not finite; its old momentum.
+    """The blend with zeros for every matrix that is not finite, its old momentum, and a count.
 
-    Args:
-      blend: What is to be orthogonalized, a tree.
-      mu: The momentum after this step.
-      old_mu: The momentum before it.
-      views: Of each leaf.
-      skipped: How many were left out before.
-
-    Returns:
-      The blend, the momentum, and how many were left out so far.
-
-    Raises:
-      ValueError: If `skipped` is None: the state was made under another policy.
+    The polar factor of zero is zero, so such a matrix stays where it is. `blend`, `mu` (after
+    the step) and `old_mu` (before it) are trees with one view per leaf; `skipped` counts the
+    matrices so far.
     """
     if skipped is None:
         raise ValueError(
@@ -50,17 +26,20 @@ def leave_out(
             "compat.transfer(state, like=tx.init(params))"
         )
     leaves, treedef = jax.tree.flatten(blend)
-    found = [_finite(x, view) for x, view in zip(leaves, views)]
-    finite = treedef.unflatten([mask for mask, _ in found])
-    blend = jax.tree.map(lambda mask, x: jnp.where(mask, x, 0.0), finite, blend)
-    mu = jax.tree.map(jnp.where, finite, mu, old_mu)
-    return blend, mu, sum((broken for _, broken in found), start=skipped)
+    masks = []
+    for x, view in zip(leaves, views):
+        mask, broken = _find_finite(x, view)
+        masks.append(mask)
+        skipped = skipped + broken
+    finite = treedef.unflatten(masks)
+    blend = jax.tree.map(lambda mask, x: jnp.where(mask, x, 0), finite, blend)
+    return blend, jax.tree.map(jnp.where, finite, mu, old_mu), skipped
 
 
-def _finite(x: Array, view: MatrixView) -> tuple[Array, Array]:
-    """Whether each entry's matrix is finite, and how many are not."""
+def _find_finite(x: Array, view: MatrixView) -> tuple[Array, Array]:
+    """Whether each entry's matrix is finite, and how many matrices are not."""
     stacks = view.to_matrices(gather_explicit(jnp.isfinite(x)))
     finite = [stack.all((-2, -1), keepdims=True) for stack in stacks]
     broken = sum((jnp.sum(~f, dtype=jnp.int32) for f in finite), start=jnp.int32(0))
-    spread = [jnp.broadcast_to(f, stack.shape) for f, stack in zip(finite, stacks)]
-    return scatter_like(view.from_matrices(spread, x.shape), x), broken
+    masks = [jnp.broadcast_to(f, stack.shape) for f, stack in zip(finite, stacks)]
+    return scatter_like(view.from_matrices(masks, x.shape), x), broken

@@ -1,4 +1,4 @@
-"""Knows NorMuon: one second moment for each neuron, so that all of them move alike."""
+"""NorMuon: one second moment for each neuron, so that all of them move by the same amount."""
 
 from typing import Any, NamedTuple
 
@@ -27,10 +27,10 @@ class NeuronState(NamedTuple):
 def scale_by_neuron_rms(
     b2: ArrayLike = 0.95, eps: float = 1e-10, *, dims: Dims = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Divide what each neuron gets by its root mean square; keep the matrix's norm.
+    """Divide the update of each neuron by its root mean square; keep the matrix's norm.
 
     `v ← β₂·v + (1-β₂)·mean(O²)` over the inputs of each output, `O' = O/(√v + ε)`, then
-    `O'·‖O‖_F/‖O'‖_F`. To stand between `scale_by_muon` and `scale_by_shape`. A neuron is a
+    `O'·‖O‖_F/‖O'‖_F`. Chain it between `scale_by_muon` and `scale_by_shape`. A neuron is a
     column of the matrix view `[fan_in, fan_out]`.
 
     Args:
@@ -42,8 +42,8 @@ def scale_by_neuron_rms(
       A transformation whose state is a `NeuronState`; updates keep their dtype.
 
     Raises:
-      ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is no
-        matrix under `dims`.
+      ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is not
+        a matrix under `dims`.
 
     Example:
       >>> tx = scale_by_neuron_rms()
@@ -51,8 +51,8 @@ def scale_by_neuron_rms(
       >>> tx.update(o, tx.init(o))[0]["w"].diagonal().round(3).tolist()
       [5.0, 5.0]
 
-    Source: Li et al. 2025, arXiv 2510.05491 (NorMuon). That the norm stays is the authors'
-    code's; the paper multiplies by `0.2·√(fan_in·fan_out)/‖O'‖_F`.
+    Source: Li et al. 2025, arXiv 2510.05491 (NorMuon). Keeping the norm follows the authors'
+    code; the paper multiplies by `0.2·√(fan_in·fan_out)/‖O'‖_F`.
     """
     check_schedulable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
     check_number("eps", eps, "a number > 0", lambda e: e > 0)
@@ -75,27 +75,31 @@ def scale_by_neuron_rms(
         leaves, treedef = jax.tree.flatten(updates)
         moments = treedef.flatten_up_to(state.nu)
         views = matrix_views(dims, updates)
-        pairs = [_leaf(*each, b2, eps) for each in zip(leaves, moments, views)]
-        scaled, nu = zip(*pairs) if pairs else ((), ())
+        pairs = [_scale_leaf(*of, b2, eps) for of in zip(leaves, moments, views)]
+        scaled, nu = ([pair[i] for pair in pairs] for i in (0, 1))
         return treedef.unflatten(scaled), NeuronState(treedef.unflatten(nu))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _leaf(
+def _scale_leaf(
     x: Array, nu: tuple[Array, ...], view: MatrixView, b2: ArrayLike, eps: float
 ) -> tuple[Array, tuple[Array, ...]]:
-    pairs = [_stack(o, v, b2, eps) for o, v in zip(view.to_matrices(gather_explicit(x)), nu)]
-    scaled, moments = zip(*pairs)
-    return scatter_like(view.from_matrices(scaled, x.shape), x), moments
+    stacks = view.to_matrices(gather_explicit(x))
+    pairs = [_scale_stack(o, v, b2, eps) for o, v in zip(stacks, nu)]
+    scaled, moments = ([pair[i] for pair in pairs] for i in (0, 1))
+    return scatter_like(view.from_matrices(scaled, x.shape), x), tuple(moments)
 
 
-def _stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:
+def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:
+    """The scaled stack, and its neurons' second moment `v: [batch, 1, fan_out]`."""
     if o.size == 0:
         return o, v
     wide = o.astype(jnp.promote_types(o.dtype, jnp.float32))
-    v = jnp.asarray(b2 * v + (1 - b2) * jnp.mean(jnp.abs(wide) ** 2, -2, keepdims=True))
-    scaled = wide / (jnp.sqrt(v) + eps)
+    square = jnp.mean(jnp.abs(wide) ** 2, -2, keepdims=True)
+    b2 = jnp.asarray(b2, square.dtype)
+    v = b2 * v.astype(square.dtype) + (1 - b2) * square
+    scaled = wide / (jnp.sqrt(v) + eps).astype(wide.dtype)
     before, after = (jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) for x in (wide, scaled))
-    scaled = scaled * (before / jnp.where(after > 0, after, 1.0))
+    scaled = scaled * (before / jnp.where(after > 0, after, 1)).astype(wide.dtype)
     return scaled.astype(o.dtype), v.astype(jnp.float32)

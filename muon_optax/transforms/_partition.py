@@ -1,4 +1,4 @@
-"""Knows how two optimizers share a model: one has the matrices, the other the rest."""
+"""Two optimizers for one model: one for its matrices, one for the rest."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,14 @@ from typing import Any
 import jax
 import optax
 
+from muon_optax._casting import saturating_cast
 from muon_optax.batching import replicate_unsharded
-from muon_optax.dims import FLAX, Dims, assign, check_trains
-from muon_optax.transforms._gradients import check_gradients, filled, held
+from muon_optax.dims import FLAX, Dims, check_trains, resolve_once
+from muon_optax.transforms._gradients import (
+    check_gradients,
+    freeze_missing,
+    zeros_for_missing,
+)
 
 
 def partition_matrices(
@@ -18,22 +23,23 @@ def partition_matrices(
 ) -> optax.GradientTransformationExtraArgs:
     """`optax.partition` into the matrices and the rest, by what `dims` says of a whole tree.
 
-    `muon` is this with a chain of its own; with another chain it is another Muon.
+    `muon` is this with one chain for the matrices; pass another chain for another Muon.
 
     Args:
-      matrices: From `dims`, resolved to a spec for every leaf, to the transformation of the
-        matrices: whatever in it asks for `dims` gets these.
+      matrices: From `dims`, resolved for the whole tree, to the transformation of the matrices;
+        pass this `dims` on to every transformation that takes one.
       fallback: The transformation of all other leaves.
       dims: See `muon_optax.dims`.
 
     Returns:
-      `optax.partition` of the two, labelled `"muon"` and `"adam"`. A parameter with None for
-      a gradient stays as it is in that step, and so does its state.
+      `optax.partition` of the two, labelled `"muon"` and `"fallback"`. Updates have the
+      parameters' dtype. A parameter whose gradient is None keeps its value in that step, and so
+      does its state.
 
     Raises:
       ValueError: At `init` and `update`, if a leaf has no role, or no leaf is a matrix; at
-        `update`, if gradients are not of the parameters' leaves and shapes, or complex where
-        these are real. The leaf's path is named.
+        `update`, if gradients do not have the parameters' leaves and shapes, or are complex
+        where a parameter is real. The error names the leaf's path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -46,21 +52,31 @@ def partition_matrices(
       >>> updates, _ = tx.update(params, tx.init(params), params)
       >>> updates["bias"].tolist(), updates["kernel"].diagonal().tolist()
       ([-1.0, -1.0], [-0.5, -0.5])
-    """
 
-    def on(tree: Any) -> optax.GradientTransformationExtraArgs:
-        # Resolved before a part is masked, whose neighbours a guess is checked against.
-        assignments = assign(dims, tree)
-        check_trains([assignment.view for assignment in assignments])
-        labels = ["muon" if assignment.view else "adam" for assignment in assignments]
-        specs = {path: view and view.spec for path, view, _ in assignments}
-        return optax.partition(
-            {"muon": matrices(specs), "adam": fallback},
-            jax.tree.structure(tree).unflatten(labels),
-        )
+    Source: `optax.partition`, by roles in place of labels.
+    """
+    return partition_as("fallback", matrices, fallback, dims)
+
+
+def partition_as(
+    rest: str,
+    matrices: Callable[[Dims], optax.GradientTransformation],
+    fallback: optax.GradientTransformation,
+    dims: Dims,
+) -> optax.GradientTransformationExtraArgs:
+    """`partition_matrices` with another label for the rest."""
+
+    def partition(tree: Any) -> optax.GradientTransformationExtraArgs:
+        # Resolved before a part is masked, because rules compare a leaf with its neighbours.
+        resolved = resolve_once(dims, tree)
+        views = [assignment.view for assignment in resolved.assignments.values()]
+        check_trains(views)
+        labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
+        # A function, because a tree of labels may itself be callable, like the model.
+        return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
 
     def init(params: optax.Params) -> Any:
-        return replicate_unsharded(params, on(params).init(params))
+        return replicate_unsharded(params, partition(params).init(params))
 
     def update(
         updates: optax.Updates,
@@ -68,9 +84,12 @@ def partition_matrices(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
-        updates, absent = filled(updates, params)
-        check_gradients(updates, params)
-        found, after = on(updates).update(updates, state, params, **extra_args)
-        return held(found, after, state, params, absent)
+        gradients, missing = zeros_for_missing(updates, params)
+        check_gradients(gradients, params)
+        inner = partition(gradients)
+        found, new_state = inner.update(gradients, state, params, **extra_args)
+        like = gradients if params is None else params
+        found = jax.tree.map(lambda u, p: saturating_cast(u, p.dtype), found, like)
+        return freeze_missing(inner, found, new_state, state, missing)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,4 +1,7 @@
-"""Knows how query and key weights are held where attention logits stay small."""
+"""QK-clip: query and key weights shrink so that attention logits stay small.
+
+Head h's logits are multiplied by `γ_h = min(1, threshold / max_logits_h)`.
+"""
 
 import jax.numpy as jnp
 from jax import Array
@@ -9,15 +12,15 @@ from muon_optax._leaves import LeafError, check_float_array
 
 
 def clip_factors(max_logits: ArrayLike, threshold: float = 100.0) -> Array:
-    """What every head's logits are multiplied by: `γ = min(1, threshold / max_logits)`.
+    """The factor of every head's logits: `γ = min(1, threshold / max_logits)`.
 
     Args:
       max_logits: The largest attention logit of every query head, of any shape.
-      threshold: What a logit may reach, a number > 0.
+      threshold: The upper limit on a logit, a number > 0.
 
     Returns:
-      γ in float32, of the same shape. 1 where the largest logit is not positive, and where
-      it is infinite or NaN: it says nothing about the weights, which γ must not make NaN.
+      γ in float32, of the same shape. 1 where the largest logit is not positive, infinite or
+      NaN: then it says nothing about the weights, which γ must not turn into NaN.
 
     Raises:
       ValueError: If `threshold` is not a number > 0.
@@ -44,16 +47,14 @@ def qk_clip(
 ) -> tuple[Array, Array]:
     """Shrink query and key weights so that no head's logits exceed a threshold.
 
-    To be called after the optimizer's step with the largest logits of its batch. Head h's
-    logits are scaled by exactly `γ_h = min(1, threshold / max_logits_h)`: query and key by
-    √γ_h each. In grouped-query attention consecutive query heads share a key head; it takes
+    Call it after the optimizer's step with the largest logits of its batch. Head h's logits are
+    scaled by exactly `γ_h = min(1, threshold / max_logits_h)`: query and key by √γ_h each. In grouped-query attention consecutive query heads share a key head; it takes
     √γ_min of its group, and each query head γ_h/√γ_min, so that heads below the threshold
     keep their logits.
 
-    Logits are what the softmax gets, scaled by 1/√depth and with masked pairs left out.
-    Where projections have biases, clip these likewise in a second call: logits scale by γ
-    only if the whole query and the whole key do. With normalised queries and keys there is
-    nothing to clip. A fused kernel `[d, heads·depth]` is reshaped to heads first.
+    Logits are the softmax's inputs, scaled by 1/√depth, without masked pairs. If projections
+    have biases, clip these in a second call: logits scale by γ only if the whole query and the
+    whole key do. Normalized queries and keys need no clipping. A fused kernel `[d, heads·depth]` is reshaped to heads first.
 
     Multi-head latent attention: `qk_clip` on the parts without rotary embedding, the query's
     rotary part times `clip_factors(max_logits, threshold)`, the rotary key, which all heads
@@ -64,8 +65,9 @@ def qk_clip(
       key: Weights `[*batch, ..., key_heads, ...]`; `key_heads` divides `heads`.
       max_logits: The largest logit of every query head, `[*batch, heads]`. All its axes but
         the last are the weights' first ones: `[layers, heads]` for a scanned kernel
-        `[layers, d, heads, depth]`. What is not positive or not finite leaves its head alone.
-      threshold: What a logit may reach, a number > 0.
+        `[layers, d, heads, depth]`. A value that is not positive or not finite leaves its head
+        unchanged.
+      threshold: The upper limit on a logit, a number > 0.
       head_axis: The axis of heads, in both weights.
 
     Returns:
@@ -107,7 +109,7 @@ def qk_clip(
     grouped = factors.reshape(*factors.shape[:-1], key_heads, heads // key_heads)
     shared = jnp.sqrt(grouped.min(axis=-1, keepdims=True))
     own = (grouped / shared).reshape(factors.shape)
-    return _scaled(query, own, head_axis), _scaled(key, shared[..., 0], head_axis)
+    return _scale_heads(query, own, head_axis), _scale_heads(key, shared[..., 0], head_axis)
 
 
 def _count_heads(name: str, weight: Array, logits: tuple[int, ...], head_axis: int) -> int:
@@ -131,8 +133,10 @@ def _count_heads(name: str, weight: Array, logits: tuple[int, ...], head_axis: i
     return weight.shape[head_axis]
 
 
-def _scaled(weight: Array, factors: Array, head_axis: int) -> Array:
+def _scale_heads(weight: Array, factors: Array, head_axis: int) -> Array:
     """The weight times one factor per head, in float32 or wider, in its own dtype."""
     shape = [*factors.shape[:-1], *[1] * (weight.ndim - factors.ndim + 1)]
     shape[head_axis] = factors.shape[-1]
-    return (weight * factors.reshape(shape)).astype(weight.dtype)
+    wide = jnp.promote_types(weight.dtype, jnp.float32)
+    scaled = weight.astype(wide) * factors.reshape(shape).astype(wide)
+    return scaled.astype(weight.dtype)

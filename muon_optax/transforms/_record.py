@@ -1,8 +1,6 @@
-"""Knows how to measure the updates of a training run, every so many steps, in the state."""
+"""A wrapper that measures the updates of a training run, every so many steps, in its state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,103 +8,91 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import NamedSharding
-from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_number
-from muon_optax._leaves import path_name
+from muon_optax._checks import check_choice, check_integer
+from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import MEASURES
-from muon_optax.batching import Shardings, infer_shardings, replicate, replicate_unsharded
-from muon_optax.dims import Dims, MatrixView, resolve
-from muon_optax.polar import NewtonSchulz, PolarMethod
-from muon_optax.transforms._nonfinite import OnNonfinite
-from muon_optax.transforms._orthogonalize import scale_by_muon
+from muon_optax.batching import Shardings, infer_shardings, replicate
+from muon_optax.dims import Dims, MatrixView, matrix_views
 
 
 class RecordState(NamedTuple):
-    """The state of `record_muon`.
+    """The state of `record_updates`.
 
     Attributes:
-      muon: The state of `scale_by_muon`, a `MuonState`.
+      inner: The states of the momentum and of the polar step.
+      count: int32 scalar, the steps done.
       step: int32 scalar, the step last recorded, counted from 0; -1 before the first.
       measured: Leaf's path → measure → float32 `[batch]`, one number for every matrix of the
         leaf; zeros before the first record.
     """
 
-    muon: Any
+    inner: Any
+    count: Array
     step: Array
-    measured: dict[str, dict[str, Array]]
+    measured: Any
 
 
-def record_muon(
+def record_updates(
     every: int,
-    method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
-    beta: ArrayLike | optax.Schedule = 0.95,
+    momentum: optax.GradientTransformation,
+    polar_step: optax.GradientTransformation,
     *,
     measures: Sequence[str] = tuple(MEASURES),
-    nesterov: bool = True,
-    bias_correction: bool = True,
-    heavy_ball: bool = False,
-    mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
-    max_stack_bytes: int | None = None,
     shardings: Shardings = None,
-    on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
-    """`scale_by_muon`, with the same updates, that also records every so many steps.
+    """`optax.chain(momentum, polar_step)` that also measures what goes in and comes out.
 
-    What is recorded stays in the state until the next record, so the state's structure never
+    The last record stays in the state until the next one, so the state's structure never
     changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `latest` reads it, outside.
-    Steps between pay for a branch not taken (under `jax.vmap` both are). A recorded step pays
-    for several SVDs of every matrix.
+    Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
+    recorded step pays for several SVDs of every matrix. `muon(record_every=k)` is the short way.
 
     Args:
       every: Record at steps 0, every, 2·every, …
-      method: See `scale_by_muon`.
-      beta: See `scale_by_muon`.
+      momentum: From gradients to what is orthogonalized, such as `optax.ema(0.95)`.
+      polar_step: From there to updates, such as `scale_by_muon(beta=0, nesterov=False)`.
       measures: Names of `MEASURES`.
-      nesterov: See `scale_by_muon`.
-      bias_correction: See `scale_by_muon`.
-      heavy_ball: See `scale_by_muon`.
-      mu_dtype: See `scale_by_muon`.
-      dims: See `scale_by_muon`.
-      max_stack_bytes: See `scale_by_muon`; the measures do not heed it.
-      shardings: See `scale_by_muon`.
-      on_nonfinite: See `scale_by_muon`; what is skipped is measured as it came, as NaN.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+      shardings: As in `scale_by_muon`.
 
     Returns:
-      A transformation whose state is a `RecordState`.
+      A transformation with the same updates, whose state is a `RecordState`. A matrix that
+      `on_nonfinite="skip"` leaves out is measured as the zero that it becomes.
 
     Raises:
-      ValueError: If `every` is not a whole number ≥ 1 or a measure is unknown; and what
-        `scale_by_muon` raises.
+      ValueError: If `every` is not a whole number ≥ 1 or a measure is unknown; at `init` and
+        `update`, if a leaf is not a matrix under `dims`.
 
     Example:
-      >>> from muon_optax import SVD
-      >>> tx = record_muon(every=10, method=SVD(), measures=("alignment",))
+      >>> from muon_optax import SVD, scale_by_muon
+      >>> polar_step = scale_by_muon(SVD(), beta=0.0, nesterov=False)
+      >>> tx = record_updates(10, optax.ema(0.95), polar_step, measures=("alignment",))
       >>> params = {"w": jnp.eye(3)}
       >>> _, state = tx.update(params, tx.init(params), params)
       >>> step, measured = latest(state)
       >>> step, measured["w"]["alignment"].round(3).tolist()
       (0, [1.0])
+
+    Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
-    names = _checked(every, measures)
-    configured = partial(
-        scale_by_muon,
-        beta=beta,
-        nesterov=nesterov,
-        bias_correction=bias_correction,
-        heavy_ball=heavy_ball,
-        mu_dtype=mu_dtype,
-        dims=dims,
-        max_stack_bytes=max_stack_bytes,
-        shardings=shardings,
-    )
-    muon, blend = configured(method, on_nonfinite=on_nonfinite), configured(_AsItIs())
+    check_integer("every", every, 1, "a whole number ≥ 1, in static_args if injected")
+    names = [measures] if isinstance(measures, str) else list(measures)
+    for name in names:
+        check_choice("measure", name, MEASURES)
+    momentum = optax.with_extra_args_support(momentum)
+    polar_step = optax.with_extra_args_support(polar_step)
 
     def init(params: optax.Params) -> RecordState:
-        state = RecordState(muon.init(params), *_no_record(names, dims, params))
-        return replicate_unsharded(params, state)
+        inner = momentum.init(params), polar_step.init(params)
+        zeros = {
+            path: {name: jnp.zeros([_count(view)], jnp.float32) for name in names}
+            for path, view in zip(leaves_by_path(params), matrix_views(dims, params))
+        }
+        # Without leaves, as optax.tree_map_params asks, a leaf stands for any dict.
+        start, none = jnp.zeros([], jnp.int32), jnp.full([], -1, jnp.int32)
+        return RecordState(inner, start, none, zeros or start)
 
     def update(
         updates: optax.Updates,
@@ -115,38 +101,39 @@ def record_muon(
         **extra_args: Any,
     ) -> tuple[optax.Updates, RecordState]:
         _check_state(state)
-        on_mesh = infer_shardings(shardings, updates)
-        polars, muon_state = muon.update(updates, state.muon, params, **extra_args)
+        first, second = state.inner
+        blend, first = momentum.update(updates, first, params, **extra_args)
+        found, second = polar_step.update(blend, second, params, **extra_args)
 
-        def record() -> tuple[Array, dict]:
-            # In float32 or wider, as what `muon` orthogonalized; the momentum is taken again.
-            gradients = jax.tree.map(_wide, updates)
-            momenta, _ = blend.update(gradients, state.muon)
-            measured = _measured(names, dims, on_mesh, gradients, momenta, polars)
-            return state.muon.count, measured
+        def record() -> tuple[Array, Any]:
+            views = dict(zip(leaves_by_path(updates), matrix_views(dims, updates)))
+            trees = _replicate_all(shardings, updates, blend, found)
+            return state.count, _measure(names, views, *trees) or state.measured
 
-        due = state.muon.count % int(every) == 0
+        due = state.count % int(every) == 0
         recorded = jax.lax.cond(due, record, lambda: (state.step, state.measured))
-        return polars, RecordState(muon_state, *recorded)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return found, RecordState((first, second), count, *recorded)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
-    """What was last recorded, copied to the host, from any optimizer with `record_muon` in it.
+    """The last record in the state of any optimizer that contains `record_updates`.
 
-    For use outside `jax.jit`: each record replaces the one before, so call it at least every
-    k steps, or return `state.step` and `state.measured` of the `RecordState` from a scan.
+    Call it outside `jax.jit`; it copies to the host. Each record replaces the one before, so
+    call it at least every k steps, or return `step` and `measured` of the `RecordState` from a
+    scan.
 
     Args:
-      state: The state of `record_muon`, of `muon(..., record_every=k)`, or of a chain or
+      state: The state of `record_updates`, of `muon(..., record_every=k)`, or of a chain or
         partition that contains one; with `flax.nnx`, `optimizer.opt_state`.
 
     Returns:
       The step, and leaf's path → measure → `[batch]`; -1 and nothing before the first record.
 
     Raises:
-      ValueError: If no or more than one `RecordState` is in `state`.
+      ValueError: If `state` has no `RecordState` or several.
 
     Example:
       >>> from muon_optax import muon
@@ -155,87 +142,57 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
       >>> _, state = muon(0.02, record_every=100).update(params, state, params)
       >>> latest(state)[0], list(latest(state)[1])
       (0, ['w'])
+
+    Source: a reader of `record_updates`.
     """
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, RecordState))
     found = [node for node in nodes if isinstance(node, RecordState)]
     if len(found) != 1:
         raise ValueError(
-            f"{len(found)} records in this state; use the state of record_muon(...), or of "
+            f"{len(found)} records in this state; pass the state of record_updates(...), or of "
             "muon(..., record_every=k)"
         )
     step = int(found[0].step)
-    if step < 0:
+    if step < 0 or not isinstance(found[0].measured, dict):
         return step, {}
-    copied = {
-        path: {name: np.array(x) for name, x in of_leaf.items()}
-        for path, of_leaf in found[0].measured.items()
-    }
-    return step, copied
-
-
-@dataclass(frozen=True)
-class _AsItIs:
-    """No polar step: `scale_by_muon` then returns what it would have orthogonalized."""
-
-    def polar(self, x: Array) -> Array:
-        return x
-
-
-def _checked(every: int, measures: Sequence[str]) -> list[str]:
-    """The measures' names, once they and `every` are known to be in range."""
-    whole = "a whole number in [1, 2^31), named in static_args of optax.inject_hyperparams"
-    check_number("every", every, whole, lambda k: 1 <= k < 2**31 and k == int(k))
-    names = [measures] if isinstance(measures, str) else list(measures)
-    if unknown := [name for name in names if name not in MEASURES]:
-        raise ValueError(f"measures={unknown}; use names of {list(MEASURES)}")
-    return names
+    return step, jax.tree.map(np.array, found[0].measured)
 
 
 def _check_state(state: Any) -> None:
     if not isinstance(state, RecordState):
         raise ValueError(
-            "this state was made without recording; make it with record_every from the "
-            "first step on, or as RecordState(muon=state, ...)"
+            "this state was made without recording; carry it over once: "
+            "compat.transfer(state, like=tx.init(params))"
         )
 
 
-def _matrices(dims: Dims, tree: Any) -> list[tuple[str, MatrixView, Array]]:
-    """Path, view and array of every leaf that is a matrix."""
-    leaves = jax.tree.leaves_with_path(tree)
-    triples = (
-        (path_name(path), view, x) for view, (path, x) in zip(resolve(dims, tree), leaves)
-    )
-    return [(path, view, x) for path, view, x in triples if view]
+def _count(view: MatrixView) -> int:
+    return sum(batch for batch, _, _ in view.sides)
 
 
-def _no_record(names: list[str], dims: Dims, params: Any) -> tuple[Array, dict]:
-    return jnp.full([], -1, jnp.int32), {
-        path: {name: jnp.zeros([sum(n for n, *_ in view.sides)], jnp.float32) for name in names}
-        for path, view, _ in _matrices(dims, params)
-    }
+def _replicate_all(shardings: Shardings, gradients: Any, *trees: Any) -> list[Any]:
+    """The trees on every device of the gradients' mesh, so that no measure gathers again."""
+    on_mesh = infer_shardings(shardings, gradients)
+    trees = (gradients, *trees)
+    if not on_mesh:
+        return list(trees)
+    return [jax.tree.map(lambda x: replicate(x, on_mesh[0]), tree) for tree in trees]
 
 
-def _measured(
-    names: list[str], dims: Dims, on_mesh: Sequence[NamedSharding] | None, *trees: Any
+def _measure(
+    names: list[str], views: dict[str, MatrixView], gradients: Any, momenta: Any, polars: Any
 ) -> dict[str, dict[str, Array]]:
-    """The measures of every matrix, of its gradient, momentum and update."""
+    """Leaf's path → measure → float32, one number for every matrix."""
+    trees = [leaves_by_path(tree) for tree in (gradients, momenta, polars)]
     measured = {}
-    for triples in zip(*(_matrices(dims, tree) for tree in trees)):
-        path, view, _ = triples[0]
-        leaves = [x for _, _, x in triples]
-        if on_mesh:  # or each measure would gather them anew
-            leaves = [replicate(x, on_mesh[0]) for x in leaves]
-        stacks = list(zip(*map(view.to_matrices, leaves)))
+    for path, view in views.items():
+        # In float32 or wider, which a gradient in half precision is not yet.
+        g, m, o = (view.to_matrices(_widen(tree[path])) for tree in trees)
         measured[path] = {
-            name: jnp.concatenate([MEASURES[name](*matrices) for matrices in stacks])
-            for name in names
+            name: jnp.concatenate([MEASURES[name](*of) for of in zip(g, m, o)]) for name in names
         }
-    return _as_float32(measured)
-
-
-def _as_float32(measured: dict) -> dict:
     return jax.tree.map(lambda x: x.astype(jnp.float32), measured)
 
 
-def _wide(x: Array) -> Array:
+def _widen(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

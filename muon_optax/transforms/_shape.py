@@ -1,7 +1,20 @@
-"""Knows the factor that an orthogonal update gets from its matrix's two sides."""
+"""The factor that an orthogonal update gets from its matrix's two sides.
+
+A `fan_in × fan_out` matrix has `√max(1, fan_out/fan_in)` under the rule `"jordan"`.
+"""
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from muon_optax._casting import clip_to_finite
+from muon_optax._checks import check_choice
+from muon_optax.dims import Dims, MatrixView, matrix_views
 
 SHAPE_SCALINGS: dict[str, Callable[[int, int], float]] = {
     # Jordan et al. 2024, kellerjordan.github.io/posts/muon; optax.contrib's default.
@@ -14,24 +27,67 @@ SHAPE_SCALINGS: dict[str, Callable[[int, int], float]] = {
 }
 
 
-def shape_factor(rule: str, fan_in: int, fan_out: int) -> float:
-    """The factor of a `fan_in × fan_out` matrix under a rule of `SHAPE_SCALINGS`.
+def scale_by_shape(
+    rule: str = "jordan", *, dims: Dims = None
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply every matrix by a factor of its `fan_in` and `fan_out`.
+
+    `"jordan"`: `√max(1, out/in)`. `"adam_rms"`: `0.2·√max(in, out)`, which gives an
+    orthogonal update the RMS of AdamW's. `"rms_to_rms"`: `√(out/in)`. `"none"`: 1.
 
     Args:
-      rule: A name in `SHAPE_SCALINGS`.
-      fan_in: Rows of the matrix view: the product of the reduction axes.
-      fan_out: Columns: the product of the output axes.
+      rule: One of the four names; their sources are in `transforms/_shape.py`.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
 
     Returns:
-      The factor; 1 for an empty matrix.
+      A stateless transformation. A number beyond the largest of its dtype becomes the largest.
 
     Raises:
-      ValueError: If the rule is unknown.
+      ValueError: If the rule is unknown; at `init` and `update`, if a leaf is not a matrix
+        under `dims`.
 
     Example:
-      >>> shape_factor("jordan", 256, 1024), shape_factor("jordan", 1024, 256)
-      (2.0, 1.0)
+      >>> tx = scale_by_shape("jordan")
+      >>> updates = {"w": jnp.ones((1, 4))}
+      >>> tx.update(updates, tx.init(updates))[0]["w"].tolist()
+      [[2.0, 2.0, 2.0, 2.0]]
+
+    Source: the three rules' papers, named next to their formulas.
     """
-    if rule not in SHAPE_SCALINGS:
-        raise ValueError(f"unknown shape scaling {rule!r}; use one of {sorted(SHAPE_SCALINGS)}")
+    check_choice("shape scaling", rule, SHAPE_SCALINGS)
+
+    def init(params: optax.Params) -> optax.EmptyState:
+        matrix_views(dims, params)
+        return optax.EmptyState()
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        del params, extra_args
+        leaves, treedef = jax.tree.flatten(updates)
+        views = matrix_views(dims, updates)
+        return treedef.unflatten([_scale(rule, x, v) for x, v in zip(leaves, views)]), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def shape_factor(rule: str, fan_in: int, fan_out: int) -> float:
+    """The factor of a `fan_in × fan_out` matrix; 1 for an empty one.
+
+    >>> shape_factor("jordan", 256, 1024), shape_factor("jordan", 1024, 256)
+    (2.0, 1.0)
+    """
+    check_choice("shape scaling", rule, SHAPE_SCALINGS)
     return SHAPE_SCALINGS[rule](fan_in, fan_out) if fan_in and fan_out else 1.0
+
+
+def _scale(rule: str, x: Array, view: MatrixView) -> Array:
+    factors = [shape_factor(rule, fan_in, fan_out) for _, fan_in, fan_out in view.sides]
+    if len(set(factors)) == 1 or x.size == 0:
+        factor = factors[0]
+    else:
+        factor = jnp.asarray(view.of_parts(factors, x.shape), x.dtype)
+    return clip_to_finite(factor * x, x.dtype, jnp.isfinite(x))

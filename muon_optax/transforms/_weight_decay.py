@@ -1,4 +1,7 @@
-"""Knows how weights decay beside a step: with its rate, along it only, or by themselves."""
+"""Weight decay in three forms: with the learning rate, along the step only, or independent.
+
+With the learning rate η and the update u: `W ← W - η·(u + λ·W)`, and two variants.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,13 +13,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import clip_to_finite
-from muon_optax._checks import check_schedulable
+from muon_optax._checks import check_schedulable, is_function
 
 _Mask = Any | Callable[[optax.Params], Any] | None
 
 
 class DecayState(NamedTuple):
-    """What a decay on a schedule remembers; under a number the state is empty.
+    """The state of a decay on a schedule; a constant decay has an empty state.
 
     Attributes:
       count: int32 scalar, the steps done.
@@ -28,38 +31,23 @@ class DecayState(NamedTuple):
 def add_decayed_weights(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """`u ← u + λ·W`: `optax.add_decayed_weights`, but for two cases.
+    """`u ← u + λ·W`: `optax.add_decayed_weights`, except in two cases.
 
     In optax 0.2.6 its schedule stays at step 0, and a traced λ widens the updates of bfloat16
-    weights to float32. To stand before `optax.scale_by_learning_rate`, which then multiplies λ.
+    weights to float32. Chain it before `optax.scale_by_learning_rate`, which multiplies λ.
 
-    Args:
-      weight_decay: λ, a number ≥ 0 or a schedule of it by step.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
-        in `optax.masked`; None for all. A function is named in the `static_args` of
-        `optax.inject_hyperparams`.
-
-    Returns:
-      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
-
-    Raises:
-      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
-
-    Example:
-      >>> tx = add_decayed_weights(0.1)
-      >>> w, u = jnp.array([10.0, -10.0]), jnp.array([1.0, 1.0])
-      >>> tx.update(u, tx.init(w), w)[0].tolist()
-      [2.0, 0.0]
-
-    Source: Loshchilov & Hutter 2019, arXiv 1711.05101.
+    >>> tx = add_decayed_weights(0.1)
+    >>> w, u = jnp.array([10.0, -10.0]), jnp.array([1.0, 1.0])
+    >>> tx.update(u, tx.init(w), w)[0].tolist()
+    [2.0, 0.0]
     """
-    return _each(lambda u, w, decay: u + decay * w, weight_decay, mask)
+    return _decay_with(lambda u, w, decay: u + decay * w, weight_decay, mask)
 
 
 def decay_unless_zero(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformation:
-    """`add_decayed_weights`, which asks for parameters; nothing where λ is the number 0."""
+    """`add_decayed_weights`, or, where λ is the number 0, nothing that asks for parameters."""
     scheduled = callable(weight_decay) or isinstance(weight_decay, jax.Array)
     zero = not scheduled and weight_decay == 0
     return optax.identity() if zero else add_decayed_weights(weight_decay, mask)
@@ -70,14 +58,14 @@ def add_cautious_weight_decay(
 ) -> optax.GradientTransformationExtraArgs:
     """Decay an entry of a weight only where the step itself shrinks it.
 
-    `u ← u + λ·1[u⊙W ≥ 0]⊙W`. To stand before `optax.scale_by_learning_rate`, as
-    `optax.add_decayed_weights` does: `W ← W - η·(u + λ·1[u⊙W ≥ 0]⊙W)`. For complex entries
+    `u ← u + λ·1[u⊙W ≥ 0]⊙W`. Chain it before `optax.scale_by_learning_rate`, like
+    `optax.add_decayed_weights`: `W ← W - η·(u + λ·1[u⊙W ≥ 0]⊙W)`. For complex entries
     `u⊙W` is the real part of `conj(u)⊙W`.
 
     Args:
       weight_decay: λ, a number ≥ 0 or a schedule of it by step.
       mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
-        in `optax.masked`; None for all. A function is named in the `static_args` of
+        in `optax.masked`; None for all. Name a function in the `static_args` of
         `optax.inject_hyperparams`.
 
     Returns:
@@ -99,23 +87,23 @@ def add_cautious_weight_decay(
         shrinks = jnp.real(jnp.conj(u) * w) >= 0
         return u + jnp.where(shrinks, decay * w, 0)
 
-    return _each(decayed, weight_decay, mask)
+    return _decay_with(decayed, weight_decay, mask)
 
 
 def add_independent_weight_decay(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Decay weights by a share that does not know the learning rate.
+    """Decay weights by a fraction that does not depend on the learning rate.
 
-    `u ← u - λ·W`. To stand after `optax.scale_by_learning_rate`: `W ← W - η·u - λ·W`.
+    `u ← u - λ·W`. Chain it after `optax.scale_by_learning_rate`: `W ← W - η·u - λ·W`.
     Loshchilov & Hutter let λ follow the schedule s(t) ≤ 1 of the learning rate, but not its
-    peak: pass `lambda t: λ * s(t)` for that.
+    peak: pass `lambda t: λ * s(t)` for theirs.
 
     Args:
       weight_decay: λ, a number ≥ 0 or a schedule of it by step. Nothing makes it smaller:
         where `optax.adamw` has λ = 0.1 at η = 1e-3, write 1e-4.
       mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
-        in `optax.masked`; None for all. A function is named in the `static_args` of
+        in `optax.masked`; None for all. Name a function in the `static_args` of
         `optax.inject_hyperparams`.
 
     Returns:
@@ -133,10 +121,10 @@ def add_independent_weight_decay(
     Source: Loshchilov & Hutter 2019, arXiv 1711.05101, Algorithm 2; Wortsman et al. 2023,
     arXiv 2309.14322, Section 3.2.2.
     """
-    return _each(lambda u, w, decay: u - decay * w, weight_decay, mask)
+    return _decay_with(lambda u, w, decay: u - decay * w, weight_decay, mask)
 
 
-def _each(
+def _decay_with(
     decayed: Callable[[Array, Array, ArrayLike], Array],
     weight_decay: optax.ScalarOrSchedule,
     mask: _Mask,
@@ -146,7 +134,7 @@ def _each(
     if isinstance(mask, bool | jax.Array):
         raise ValueError(
             f"mask={mask!r}; use None, a tree of booleans or a function from parameters to "
-            "one. Where it went through optax.inject_hyperparams, name it in static_args"
+            "one. If it went through optax.inject_hyperparams, name it in static_args"
         )
 
     def init(params: optax.Params) -> Any:
@@ -163,7 +151,7 @@ def _each(
         del extra_args
         if params is None:
             raise ValueError(
-                "params=None; weights decay by their values, use update(grads, state, params)"
+                "params=None, but the decay needs the weights; use update(grads, state, params)"
             )
         decay = weight_decay
         if callable(decay):
@@ -172,11 +160,15 @@ def _each(
 
         def wide(u: Array, w: Array) -> Array:
             dtype = jnp.promote_types(jnp.promote_types(u.dtype, w.dtype), jnp.float32)
-            found = decayed(u.astype(dtype), w.astype(dtype), decay)
+            rate = jnp.asarray(decay, jnp.finfo(dtype).dtype).astype(dtype)
+            found = decayed(u.astype(dtype), w.astype(dtype), rate)
             finite = jnp.isfinite(u) & jnp.isfinite(w)
             return clip_to_finite(found, u.dtype, finite).astype(u.dtype)
 
         return jax.tree.map(wide, updates, params), state
 
     tx = optax.GradientTransformationExtraArgs(init, update)
-    return tx if mask is None else optax.masked(tx, mask)
+    if mask is None:
+        return tx
+    # As a function, because a tree of booleans may itself be callable, like the model.
+    return optax.masked(tx, mask if is_function(mask) else lambda _: mask)

@@ -1,0 +1,29 @@
+"""A transformation that resolves `dims` once per call, for everything that is chained in it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from muon_optax.dims import Dims, resolve_once
+
+
+def resolve_dims_once(
+    make: Callable[[Dims], optax.GradientTransformationExtraArgs], dims: Dims
+) -> optax.GradientTransformationExtraArgs:
+    """`make(dims)`, but its transformations look their leaves up in `dims` as resolved."""
+    make(dims)  # so that an argument out of its range raises here and not at init
+
+    def init(params: optax.Params) -> Any:
+        return make(resolve_once(dims, params)).init(params)
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        inner = make(resolve_once(dims, updates))
+        return inner.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, update)
