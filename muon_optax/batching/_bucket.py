@@ -39,7 +39,10 @@ def map_by_bucket(
     """
     results = list(stacks)
     nonempty = [index for index, x in enumerate(stacks) if x.size]
-    keys = [bucket_key(*sorted(stacks[i].shape[1:]), stacks[i].dtype) for i in nonempty]
+    keys = []
+    for index in nonempty:
+        m, n = sorted(stacks[index].shape[1:])
+        keys.append(bucket_key(m, n, stacks[index].dtype))
     for positions in group_indices(keys):
         indices = [nonempty[position] for position in positions]
         for index, y in zip(indices, polar([stacks[i] for i in indices])):
