@@ -155,7 +155,7 @@ def test_slices_depend_on_the_platform_of_the_program(platform, loops):
 
 def test_automatic_axes_that_cannot_be_read_are_warned_of_once_at_the_users_line():
     x, _ = tree("mesh")
-    tx = muon(0.1, SVD())
+    tx = muon(0.1, SVD(), dims={n: "layers in out" if n == "stack" else "in out" for n in x})
     state, update = tx.init(x), jax.jit(tx.update)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -177,7 +177,7 @@ def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
     with pytest.raises(ValueError, match=ONE_DEVICE.format(where)):
         choose_map(SVD(), x, given, None)
     with pytest.raises(ValueError, match=ONE_DEVICE.format(where)):
-        muon(0.1, shardings=given).init(x)
+        muon(0.1, dims={"a": "in out"}, shardings=given).init(x)
 
 
 def test_shardings_of_the_only_device_are_accepted(monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.hlo import RECEIVED
 from benchmarks.sharding.layouts import Layout
 from muon_optax import NewtonSchulz
-from muon_optax.batching._blocks import Names, layout_of, num_devices, place
+from muon_optax.batching._blocks import BlockLayout, Names, layout_of, num_devices, place
 from muon_optax.batching._ownership import Group, Ownership, assign_owners, owner_devices
 from muon_optax.dims import matrix_views
 
@@ -70,7 +70,8 @@ def ours(layout: Layout, method: NewtonSchulz) -> Step:
 
 def _groups(layout: Layout, method: NewtonSchulz) -> list[Group]:
     """Equal matrices of all leaves, as every device finds them among its blocks."""
-    leaves, counts = jax.tree.leaves(layout.shapes), {}
+    leaves = jax.tree.leaves(layout.shapes)
+    counts: dict[BlockLayout, int] = {}
     for leaf, view in zip(leaves, matrix_views(layout.dims, layout.shapes)):
         placement = place(view, leaf.shape, layout.sharding)
         for sides in placement.view.sides:

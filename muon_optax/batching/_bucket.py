@@ -7,6 +7,7 @@ split and transposed back: [2, 4, 6], [1, 6, 4], [3, 4, 6]
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,12 +39,27 @@ def map_by_bucket(
     """
     results = list(stacks)
     nonempty = [index for index, x in enumerate(stacks) if x.size]
-    keys = [bucket_key(*sorted(stacks[i].shape[1:]), stacks[i].dtype) for i in nonempty]
+    keys = []
+    for index in nonempty:
+        m, n = sorted(stacks[index].shape[1:])
+        keys.append(bucket_key(m, n, stacks[index].dtype))
     for positions in group_indices(keys):
         indices = [nonempty[position] for position in positions]
         for index, y in zip(indices, polar([stacks[i] for i in indices])):
             results[index] = y
     return results
+
+
+def local_polar(
+    method: BatchedMethod, max_bytes: int | None, platform: Platform, stacks: Sequence[Array]
+) -> list[Array]:
+    """The polar factors of all stacks that a device of this platform has."""
+
+    def bucket_key(m: int, n: int, dtype: np.dtype) -> Hashable:
+        return method.plan(m, n, dtype, platform).bucket
+
+    polar = partial(polar_bucket, method, max_bytes, platform)
+    return map_by_bucket(polar, bucket_key, stacks)
 
 
 def polar_bucket(

@@ -8,7 +8,7 @@ Owners see blocks in the order of devices, not of the array. That permutes rows 
 a matrix, and the polar factor of a permuted matrix is the permuted polar factor.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding
 from muon_optax._casting import saturating_cast
 from muon_optax._platform import Platform, by_platform
 from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, place
-from muon_optax.batching._bucket import group_indices, map_by_bucket, polar_bucket, split
+from muon_optax.batching._bucket import group_indices, local_polar, split
 from muon_optax.batching._collectives import blocks_to_owners, owner_index, owners_to_blocks
 from muon_optax.batching._ownership import Group, Ownership, assign_owners
 from muon_optax.batching._placement import constrain
@@ -140,15 +140,10 @@ def _polar_owned(
     stacks: Sequence[Array],
 ) -> list[Array]:
     """The polar factors of the matrices that this device owns."""
-
-    def bucket_key(m: int, n: int, dtype: np.dtype) -> Hashable:
-        return method.plan(m, n, dtype, platform).bucket
-
-    polar = partial(polar_bucket, method, max_bytes, platform)
-    local_polar = partial(map_by_bucket, polar, bucket_key)
+    polar = partial(local_polar, method, max_bytes, platform)
     # Every device has these, so matrices of several groups may share a call.
     even = [x[: 0 if o.team else o.num_per_owner] for x, o in zip(stacks, ownerships)]
-    polars = local_polar(even)
+    polars = polar(even)
     for i, (o, x) in enumerate(zip(ownerships, stacks)):
         if o.team:
             # Its members sum Gram matrices at the same time, so fillers are computed, too.
@@ -156,6 +151,6 @@ def _polar_owned(
         elif o.has_remainder:
             has_one = jnp.asarray(np.array(o.remainder) >= 0)[owner_index(o)]
             last = x[o.num_per_owner :]
-            y = lax.cond(has_one, lambda x: local_polar([x])[0], jnp.zeros_like, last)
+            y = lax.cond(has_one, lambda x: polar([x])[0], jnp.zeros_like, last)
             polars[i] = jnp.concatenate([polars[i], y])
     return polars

@@ -1,9 +1,9 @@
 """The shardings of a tree's leaves: read from the arrays, or from the argument `shardings`.
 
 >>> mesh = jax.make_mesh((1,), ("fsdp",), axis_types=(AxisType.Explicit,))
->>> params = {"w": jax.device_put(jax.numpy.ones((2, 3)), NamedSharding(mesh, PartitionSpec()))}
->>> [sharding.spec for sharding in infer_shardings(None, params)]
-[PartitionSpec(None, None)]
+>>> kernel = jax.device_put(jax.numpy.ones((2, 3)), NamedSharding(mesh, PartitionSpec("fsdp")))
+>>> [tuple(sharding.spec) for sharding in infer_shardings(None, {"kernel": kernel})]
+[('fsdp',)]
 """
 
 import sys
@@ -105,8 +105,9 @@ def own_sharding(leaf: Array) -> NamedSharding | None:
         sharding = jax.typeof(leaf).sharding
     else:
         sharding = getattr(leaf, "sharding", None)
-    named = isinstance(sharding, NamedSharding) and _matters(sharding.mesh)
-    return sharding if named else None
+    if isinstance(sharding, NamedSharding) and _matters(sharding.mesh):
+        return sharding
+    return None
 
 
 def _matters(mesh: Mesh | AbstractMesh) -> bool:
