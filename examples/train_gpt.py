@@ -27,7 +27,6 @@ from mesh import batch_sharding, make_mesh, parameter_shardings, spread
 from rich.progress import Progress
 
 from muon_optax import FLAX, METHODS, dims, muon
-from muon_optax.batching import replicate_unsharded
 
 SWEEP = {
     "adamw": (1e-3, 2e-3, 3e-3, 6e-3, 1e-2),
@@ -184,7 +183,7 @@ class Run:
 
         # Under jit no device has more than its part at any time.
         self.params = jax.jit(init, out_shardings=shardings)()
-        self.state = replicate_unsharded(self.params, optimizer.init(self.params))
+        self.state = jax.jit(optimizer.init)(self.params)  # on the mesh, counters too
         self.loss = jax.jit(partial(cross_entropy, graph))
 
         def step(carry, tokens):
