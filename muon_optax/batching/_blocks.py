@@ -98,8 +98,7 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
         spec.append(names if sides else None)
         for name, side in sides.items():
             cut_by[side].append(name)
-    # The spec is of no use here, and one of lists would not be hashable.
-    local_view = dataclasses.replace(view, spec="", shape=tuple(lengths))
+    local_view = dataclasses.replace(view, shape=tuple(lengths))
     return Placement(
         sharding=sharding,
         block_sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec)),

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import KeyPath
@@ -76,8 +77,11 @@ def accumulate_momentum(
         gain = 1.0 if heavy_ball else 1 - decay
         count = jnp.asarray(optax.safe_increment(state.count))
         mu = jax.tree.map_with_path(partial(_add, decay, gain), updates, state.mu)
-        blend = partial(_blend, decay, gain, count, nesterov, bias_correction)
-        blend = jax.tree.map(blend, mu, updates)
+        weights = {
+            dtype: _blend_weights(decay, gain, count, nesterov, bias_correction, dtype)
+            for dtype in {_real_dtype(m) for m in jax.tree.leaves(mu)}
+        }
+        blend = jax.tree.map(lambda m, g: _blend(weights[_real_dtype(m)], m, g), mu, updates)
         mu = jax.tree.map(lambda m, old: saturating_cast(m, old.dtype), mu, state.mu)
         skipped = state.skipped
         if skips:
@@ -99,34 +103,45 @@ def _add(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) 
     return clip_to_finite(total, wide, jnp.isfinite(g) & jnp.isfinite(mu))
 
 
-def _blend(
+def _blend_weights(
     decay: ArrayLike,
     gain: ArrayLike,
     count: Array,
     nesterov: bool,
     bias_correction: bool,
-    mu: Array,
-    g: Array,
-) -> Array:
-    """What is orthogonalized: `μ`, or `β·μ + gain·g`; each term divided by its bias."""
-    real = jnp.finfo(mu.dtype).dtype
+    dtype: np.dtype,
+) -> tuple[Array, Array | None, Array]:
+    """The weights of μ and of g in `μ`, or `β·μ + gain·g`, each divided by its bias; and a unit.
 
-    def weight(factor: ArrayLike, steps: Array) -> Array:
-        # In μ's dtype: an integer's power is float64 under jax_enable_x64.
-        power = jnp.asarray(decay, real) ** jnp.asarray(steps, real)
-        bias = 1 - power if bias_correction else jnp.ones([], real)
-        return jnp.asarray(factor, real) / bias
+    The unit is a power of two that makes the sum of the weights at most 1. Multiplied by it, no
+    term overflows and ∞ - ∞ never occurs.
+    """
+    decay, gain = jnp.asarray(decay, dtype), jnp.asarray(gain, dtype)
 
-    terms = [(weight(1.0, count), mu)]
+    def unbiased(weight: Array, steps: Array) -> Array:
+        return weight / (1 - decay ** jnp.asarray(steps, dtype)) if bias_correction else weight
+
+    of_mu, of_g = unbiased(jnp.ones([], dtype), count), None
     if nesterov:
-        ahead = weight(decay, jnp.asarray(optax.safe_increment(count)))
-        terms = [(ahead, mu), (weight(gain, count), g.astype(mu.dtype))]
-    # Summed with weights of at most 1 in all, so that no term overflows and ∞ - ∞ is never met.
-    total = sum((w for w, _ in terms), start=jnp.zeros([], real))
-    unit = jnp.where(total > 1, jnp.ldexp(jnp.ones([], real), -jnp.frexp(total)[1]), 1)
-    weighted = [(unit * w).astype(mu.dtype) * x for w, x in terms]
-    blend = sum(weighted[1:], start=weighted[0]) / unit.astype(mu.dtype)
-    return clip_to_finite(blend, mu.dtype, jnp.isfinite(mu) & jnp.isfinite(g))
+        of_mu = unbiased(decay, jnp.asarray(optax.safe_increment(count)))
+        of_g = unbiased(gain, count)
+    total = of_mu if of_g is None else of_mu + of_g
+    unit = jnp.where(total > 1, jnp.ldexp(jnp.ones([], dtype), -jnp.frexp(total)[1]), 1)
+    return of_mu, of_g, unit
+
+
+def _blend(weights: tuple[Array, Array | None, Array], mu: Array, g: Array) -> Array:
+    """What is orthogonalized, the weighted sum of momentum and gradient."""
+    of_mu, of_g, unit = weights
+    blend = (unit * of_mu).astype(mu.dtype) * mu
+    if of_g is not None:
+        blend += (unit * of_g).astype(mu.dtype) * g.astype(mu.dtype)
+    finite = jnp.isfinite(mu) & jnp.isfinite(g)
+    return clip_to_finite(blend / unit.astype(mu.dtype), mu.dtype, finite)
+
+
+def _real_dtype(x: Array) -> np.dtype:
+    return jnp.finfo(x.dtype).dtype
 
 
 def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
