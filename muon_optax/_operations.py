@@ -1,8 +1,8 @@
 """The number of operations that a schedule takes on one matrix, in any form.
 
-A segment is a run of stages that share one Gram matrix. It takes two products with the long side
-in them, `x·xᴴ` and `q·x`. Every stage takes the small products of its polynomial. Every stage but
-the first of a segment takes three more, which carry the Gram matrix over.
+A segment is a run of stages that share one Gram matrix. It takes two products with the long
+side in them, `x·xᴴ` and `q·x`. Every stage takes the small products of its polynomial. Every
+stage but the first of a segment takes three more, which carry the Gram matrix over.
 """
 
 from muon_optax._polynomials import power_products
