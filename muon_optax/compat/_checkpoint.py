@@ -1,36 +1,46 @@
-"""Knows how a state is saved: its leaves by path, beside the version of their meaning."""
+"""A state as a flat dict of its leaves by path, with the version of their meaning.
+
+>>> import jax.numpy as jnp
+>>> state = {"count": jnp.zeros([]), "mu": {"kernel": jnp.ones((2, 3))}}
+>>> list(to_checkpoint(state)["leaves"])
+['count', 'mu.kernel']
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from muon_optax._leaves import LeafError
+from muon_optax._leaves import LeafError, leaves_by_path
+from muon_optax.compat._place import place_like
 
-VERSION = 1
+VERSION = 2
 
 
 def to_checkpoint(state: Any) -> dict[str, Any]:
-    """A state as a flat dict, which says what it is and is restored without a template.
+    """A state as a flat dict, which can be restored without a template.
 
     Args:
-      state: Of any optimizer; from `jax.eval_shape`, to tell Orbax shapes and shardings.
+      state: The state of any optimizer, or its shapes and shardings from `jax.eval_shape`, as
+        a template for Orbax.
 
     Returns:
-      `{"version": int32 scalar, "leaves": path → array}`.
+      `{"version": int32 scalar, "leaves": path → array}`. Paths are joined by dots, because
+      slashes would be folders to a checkpointer.
 
     Raises:
-      ValueError: If two leaves have one path.
+      ValueError: If two leaves have the same path.
 
     Example:
-      >>> from muon_optax import scale_by_muon
-      >>> saved = to_checkpoint(scale_by_muon().init({"w": jnp.ones((2, 3))}))
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> saved = to_checkpoint(optax.trace(0.9).init({"w": jnp.ones((2, 3))}))
       >>> int(saved["version"]), list(saved["leaves"])
-      (1, ['count', 'mu.w'])
+      (2, ['trace.w'])
     """
-    return {"version": np.asarray(VERSION, np.int32), "leaves": _leaves(state)}
+    version = np.asarray(VERSION, np.int32)
+    return {"version": version, "leaves": leaves_by_path(state, separator=".")}
 
 
 def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
@@ -41,14 +51,16 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
       like: A state of the optimizer that made it, `tx.init(params)`, or its shapes.
 
     Returns:
-      A state of the structure and dtypes of `like`.
+      A state with the structure, dtypes and shardings of `like`. A shape without a sharding
+      leaves its array on the devices where it is.
 
     Raises:
-      ValueError: If there is no version or another, or leaves are missing or unknown; it says
-        what to do.
+      ValueError: If the version is missing or another one, or leaves are missing or unknown;
+        the message says what to do.
       LeafError: If a leaf was saved with another shape; a `ValueError` too.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from muon_optax import scale_by_muon
       >>> tx = scale_by_muon()
       >>> state = tx.init({"w": jnp.ones((2, 3))})
@@ -56,39 +68,29 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
       >>> jax.tree.structure(restored) == jax.tree.structure(state)
       True
     """
-    if "version" not in saved or "leaves" not in saved:
-        raise ValueError(
-            f"no version among {sorted(saved)}: this was not saved by to_checkpoint. Restore "
-            "it into the state of the optimizer that made it, then transfer(state, "
-            "tx.init(params))"
-        )
-    if (version := int(saved["version"])) != VERSION:
-        raise ValueError(
-            f"saved as version {version}, this release reads {VERSION}. Restore it with the "
-            "release that saved it, and carry it over as CHANGELOG.md says for that version"
-        )
-    found, expected = saved["leaves"], _leaves(like)
+    _check_version(saved)
+    found, expected = saved["leaves"], leaves_by_path(like, separator=".")
     missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
     if missing or unknown:
         raise ValueError(
             f"another optimizer saved this: {len(missing)} leaves are missing, such as "
-            f"{missing[:3]}, {len(unknown)} unknown, such as {unknown[:3]}. Pass the state of "
-            "that optimizer (its dims, fallback, schedules, record_every, on_nonfinite) as "
-            "like, then transfer(state, tx.init(params))"
+            f"{missing[:3]}, {len(unknown)} are unknown, such as {unknown[:3]}. Pass the state "
+            "of an optimizer with the same settings as like, or carry over what both know with "
+            "transfer(saved, like=tx.init(params))"
         )
     for name, leaf in expected.items():
         if found[name].shape != leaf.shape:
             raise LeafError(name, leaf, f"it was saved with shape {found[name].shape}")
-    leaves = [jnp.asarray(found[name], leaf.dtype) for name, leaf in expected.items()]
+    leaves = [place_like(found[name], leaf) for name, leaf in expected.items()]
     return jax.tree.structure(like).unflatten(leaves)
 
 
-def _leaves(state: Any) -> dict[str, Any]:
-    """By path, in the order of the tree. Slashes would be folders to a checkpoint."""
-    named = [
-        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree.leaves_with_path(state)
-    ]
-    if len(dict(named)) < len(named):
-        raise ValueError(f"two leaves have one path among {[name for name, _ in named]}")
-    return dict(named)
+def _check_version(saved: Mapping[str, Any]) -> None:
+    advice = "Use transfer(saved, like=tx.init(params)) instead"
+    if "version" not in saved or "leaves" not in saved:
+        raise ValueError(
+            f"found {sorted(saved)} in place of 'leaves' and 'version': to_checkpoint did not "
+            f"save this. {advice}"
+        )
+    if (version := int(saved["version"])) != VERSION:
+        raise ValueError(f"saved as version {version}, but version {VERSION} is read. {advice}")

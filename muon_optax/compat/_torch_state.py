@@ -1,6 +1,12 @@
-"""Knows how a `state_dict` of PyTorch's optimizers names and lays out its moments."""
+"""The moments in a `state_dict` of PyTorch's optimizers.
+
+    {"state": {0: {"momentum_buffer": tensor}}, "param_groups": [{"params": [0], …}]}
+
+The keys of `"state"` are numbers, or the parameters' names if a wrapper such as FSDP saved it.
+"""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from muon_optax._checks import check_number
-from muon_optax._leaves import LeafError, path_name
+from muon_optax._checks import check_integer
+from muon_optax._leaves import LeafError, leaves_by_path
 from muon_optax.dims import FLAX
 from muon_optax.transforms._momentum import MuonState
 
-# By the names of torch.optim and Keller Jordan, and by Moonlight's.
+# The names of torch.optim and Keller Jordan, and Moonlight's.
 _FIELDS = {
     "momentum_buffer": "momentum",
     "exp_avg": "first",
@@ -29,11 +35,11 @@ def kernel_layout(name: str, x: np.ndarray) -> np.ndarray:
     """PyTorch's weight `[out, in, *kernel]` as Flax's kernel `[*kernel, in, out]`.
 
     Args:
-      name: Our parameter's path; what it calls an embedding or a table stays as it is.
-      x: An array of any rank; of rank below 2 it stays as it is.
+      name: Our parameter's path. Embeddings and tables, by their path, are returned unchanged.
+      x: An array of any rank. One of rank below 2 is returned unchanged.
 
     Returns:
-      A view of it.
+      A view of the array.
 
     Example:
       >>> shapes = {"conv/kernel": (8, 4, 3, 3), "wte/embedding": (50, 8), "bias": (8,)}
@@ -54,28 +60,30 @@ def from_torch(
 ) -> tuple[MuonState, optax.ScaleByAdamState]:
     """The moments in a PyTorch optimizer's `state_dict`, for `transfer`.
 
-    `momentum_buffer` (torch.optim.Muon, Keller Jordan's, Moonlight's) becomes Muon's momentum,
-    `exp_avg` and `exp_avg_sq` (Moonlight's `moment1` and `moment2`) Adam's. Moonlight's buffer
-    is a heavy ball: pass `transfer` `momentum_scale=1-β`, or continue with `heavy_ball=True`.
+    `momentum_buffer` (torch.optim.Muon, Keller Jordan's, Moonlight's) becomes Muon's momentum.
+    `exp_avg` and `exp_avg_sq` (Moonlight's `moment1` and `moment2`) become Adam's moments.
+    Moonlight's buffer is a heavy ball: pass `momentum_scale=1-β` to `transfer`, or continue
+    with `heavy_ball=True`.
 
     Args:
-      state_dict: `optimizer.state_dict()`.
+      state_dict: `optimizer.state_dict()`, keyed by numbers or by PyTorch's parameter names.
       names: The path of each of our parameters, such as `"layers/0/kernel"`, in the order of
-        the optimizer's `param_groups`. Keller Jordan's Muon sorts each of its groups by size,
-        the largest first.
-      params: Our parameters, or their shapes. What `convert` returns may have axes that are
-        merged or split there, so that `[in, out]` may become `[in, heads, depth]`.
-      count: The steps done; PyTorch's Muon does not keep them.
-      convert: From path and array in PyTorch's layout to ours; for trees that have `[out, in]`
-        themselves, `lambda name, x: x`.
+        `"params"` in the `param_groups` of the state_dict. Keller Jordan's Muon sorts each
+        group by size, the largest first.
+      params: Our parameters, or their shapes. A shape may merge or split axes of what `convert`
+        returns, such as `[in, heads, depth]` for `[in, out]`.
+      count: The number of steps done, which PyTorch's Muon does not save.
+      convert: Function of path and array in PyTorch's layout to an array in ours. If our arrays
+        are `[out, in]`, too, pass `lambda name, x: x`.
 
     Returns:
-      Two nodes of moments by path.
+      Two nodes with moments by path, a `MuonState` and an `optax.ScaleByAdamState`.
 
     Raises:
-      ValueError: If a name is not in `params`, there are more parameters than names, an entry
-        holds none of these moments, or `count` is negative.
-      LeafError: If a moment's shape is not that of its parameter; a `ValueError` too.
+      ValueError: If a name is not in `params` or occurs twice, a parameter of the state_dict
+        has no name, its position is not known, an entry has none of these moments, or
+        `count` is negative.
+      LeafError: If a moment does not have the shape of its parameter; a `ValueError` too.
 
     Example:
       >>> buffer = np.arange(6.0).reshape(3, 2)
@@ -84,32 +92,60 @@ def from_torch(
       >>> muon.mu["kernel"].tolist()
       [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
     """
-    check_number("count", count, "a whole number ≥ 0", lambda c: c >= 0 and c == int(c))
-    leaves = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
-    for name in names:
-        if name not in leaves:
-            raise ValueError(f"{name!r} is no parameter; there are {sorted(leaves)}")
+    check_integer("count", count, least=0)
+    leaves = leaves_by_path(params)
+    _check_names(names, leaves)
+    positions = _positions(state_dict)
     found: dict[str, dict[str, jax.Array]] = {moment: {} for moment in _FIELDS.values()}
-    for index, entry in state_dict["state"].items():
-        if not 0 <= int(index) < len(names):
+    for key, entry in state_dict["state"].items():
+        position = positions.get(str(key), len(names))
+        if position >= len(names):
             raise ValueError(
-                f"parameter {index} of the state_dict has no name; names are {names}"
+                f"parameter {key!r} of the state_dict has no name; pass a name for each of the "
+                f"parameters in its param_groups, got {list(names)}"
             )
-        name = names[int(index)]
-        moments = {m: entry[f] for f, m in _FIELDS.items() if entry.get(f) is not None}
-        if entry and not moments:
+        name = names[position]
+        fields = [field for field in _FIELDS if entry.get(field) is not None]
+        if entry and not fields:
             raise ValueError(f"{name!r} has {sorted(entry)}; known are {sorted(_FIELDS)}")
-        for moment, tensor in moments.items():
-            found[moment][name] = _converted(tensor, name, leaves[name], convert)
+        for field in fields:
+            x = _to_our_layout(entry[field], name, leaves[name], convert)
+            found[_FIELDS[field]][name] = x
     steps = jnp.asarray(count, jnp.int32)
     adam = optax.ScaleByAdamState(steps, found["first"], found["second"])
     return MuonState(steps, found["momentum"]), adam
 
 
-def _converted(
+def _check_names(names: Sequence[str], leaves: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in leaves:
+            raise ValueError(f"{name!r} is not a parameter; use one of {sorted(leaves)}")
+    if repeated := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(
+            f"names has {repeated} more than once; pass the path of every parameter once"
+        )
+
+
+def _positions(state_dict: Mapping[str, Any]) -> dict[str, int]:
+    """The position of every parameter in the optimizer's order, by its key in the state."""
+    groups = state_dict.get("param_groups") or []
+    keys = [str(key) for group in groups for key in group.get("params", ())]
+    if keys:
+        return {key: position for position, key in enumerate(keys)}
+    for key in state_dict["state"]:
+        if not str(key).isdigit():
+            raise ValueError(
+                f"the state has the key {key!r}, and no param_groups say its position; pass "
+                "the whole optimizer.state_dict(), or number the entries of its state by the "
+                "position of their name in names"
+            )
+    return {str(key): int(key) for key in state_dict["state"]}
+
+
+def _to_our_layout(
     tensor: Any, name: str, leaf: Any, convert: Callable[[str, np.ndarray], np.ndarray]
 ) -> jax.Array:
-    """A tensor of any device and dtype, bfloat16 too, in the leaf's layout."""
+    """A tensor of any device and dtype in the leaf's layout, shape and dtype."""
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().float().cpu().numpy()
     x = convert(name, np.asarray(tensor))

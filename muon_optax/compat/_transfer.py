@@ -1,66 +1,87 @@
-"""Knows how the state of one optimizer becomes that of another, parameter by parameter."""
+"""The state of a new optimizer, made from the moments of an old one.
+
+A moment is a leaf under `mu` or `nu` of a node. The rest of its path is its parameter's:
+
+    state.inner_states["muon"].inner_state[0] .mu ["blocks"]["kernel"]
+    └───────────────── node ────────────────┘     └──── parameter ───┘
+
+A node with `mu` alone is Muon's, one with both is Adam's, one with `nu` alone is NorMuon's.
+"""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.tree_util import GetAttrKey, KeyPath
+from jax.tree_util import DictKey, GetAttrKey, KeyPath
 
-from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_number
 from muon_optax._leaves import LeafError, path_name
+from muon_optax.compat._place import place_like
 
-# How much larger the mean square of white noise is than that of its average with β = 0.95.
-_NOISE = (1 + 0.95) / (1 - 0.95)
-_OF_MULTI_STEPS = ("mini_step", "gradient_step", "acc_grads")
+_KINDS = {
+    frozenset({"mu"}): "muon",
+    frozenset({"mu", "nu"}): "adam",
+    frozenset({"nu"}): "normuon",
+}
+_MULTI_STEPS_FIELDS = ("mini_step", "gradient_step", "acc_grads")
+
+# The ratio of the mean square of white noise to that of its average with β = 0.95.
+_NOISE_RATIO = (1 + 0.95) / (1 - 0.95)
 
 
-class _Place(NamedTuple):
-    """Where a moment stands: in which node, `mu` or `nu`, of which parameter."""
+class _Moment(NamedTuple):
+    """What a leaf of a state is: the `field` of a parameter `name`, in a `node` of a kind."""
 
     node: KeyPath
+    kind: str
     field: str
     name: str
 
 
-class _Known(NamedTuple):
-    """What a state knows: (kind, field, parameter) → moment, kind → step, the rest by path."""
+class _OldState(NamedTuple):
+    """What an old state knows."""
 
-    moments: Mapping[tuple[str, str, str], Array]
-    counts: Mapping[str, Array]
-    others: Mapping[str, Array]
+    moments: dict[tuple[str, str, str], Array]  # by kind, field and parameter
+    counts: dict[str, Array]  # by kind
+    others: dict[str, Array]  # by path
 
 
 def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
-    """The state with which a new optimizer continues a job that another has begun.
+    """The state with which a new optimizer continues a run that another one began.
 
-    Whatever the states are made of (chains, partitions, `optax.contrib.muon`, AdamW, our own
-    with other `dims`), moments are found by their parameters' paths. What stays with Muon or
-    with Adam keeps its moments bit for bit. What goes from Adam to Muon takes its first moment,
-    an average too, for its momentum. What goes from Muon to Adam keeps its momentum; its second
-    moment starts as 39 times the momentum's mean square, of the row or of the leaf, whichever
-    is larger: right where gradients are noise, shorter steps elsewhere. Steps are counted on,
-    those of `optax.MultiSteps` too. What the old state does not know begins as `like` has it.
+    Moments are found by the paths of their parameters, in any state: chains, partitions,
+    `optax.contrib.muon`, AdamW, and `muon` with other `dims`.
+
+    - A parameter that stays with Muon or with Adam keeps its moments bit for bit.
+    - From Adam to Muon: Adam's first moment becomes the momentum; both are averages.
+    - From Muon to Adam: the momentum becomes the first moment. The second moment starts at 39
+      times the mean square of the momentum, of its row or of the leaf, whichever is larger.
+      Steps are then as long as Adam's where gradients are noise, and shorter elsewhere.
+    - Step counts continue, and so does the state of `optax.MultiSteps`.
+    - Whatever the old state does not know starts as in `like`.
 
     Args:
-      state: Of the old optimizer, or as Orbax restores it without a template; of `flax.nnx`,
+      state: The state of the old optimizer, or what Orbax restores of it without a template,
+        or what `to_checkpoint` made of it, of any version; with `flax.nnx`,
         `optimizer.opt_state`.
-      like: Of the new optimizer at its start, `tx.init(params)`.
-      momentum_scale: What a momentum that leaves or enters Muon is multiplied by: 1-β on the
-        way from a heavy ball to an average, 1/(1-β) on the way back, from AdamW too.
+      like: The state of the new optimizer at its start, `tx.init(params)`.
+      momentum_scale: Factor for every momentum that enters or leaves Muon. From a heavy ball
+        to an average it is 1-β. From an average, AdamW's too, to a heavy ball it is 1/(1-β).
 
     Returns:
-      A state of the structure and dtypes of `like`.
+      A state with the structure, dtypes and shardings of `like`. Moments are copies, so that
+      it can be donated.
 
     Raises:
-      ValueError: If no moment of the old state has a place in the new one, two have one
-        path, `like` is no state, or `momentum_scale` is not positive.
-      LeafError: If a moment's shape is not its parameter's, or Adam would begin with a
-        parameter in the middle of its count; a `ValueError` too.
+      ValueError: If no moment of the old state has a place in the new one, two moments have
+        the same path, `like` is not a state, or `momentum_scale` is not positive.
+      LeafError: If a moment does not have the shape of its parameter, or if Adam would start
+        with one parameter while it continues with others; a `ValueError` too.
 
     Example:
       >>> from muon_optax import muon
@@ -76,129 +97,172 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     check_number("momentum_scale", momentum_scale, allowed, lambda s: s > 0)
     if isinstance(like, optax.GradientTransformation):
         raise ValueError("like is a transformation; use its state, tx.init(params)")
-    known, places = _known(state), _places(like)
-    kinds = _kinds(places.values())
-    moments = {p: _moment(known, kinds[p.node], p, momentum_scale) for p in places.values()}
-    _check_found(moments, known)
-    begun = {place.node for place, moment in moments.items() if moment is not None}
+    old = _read(_leaves_with_path(state))
+    moments = _find_moments([path for path, _ in jax.tree.leaves_with_path(like)])
+    carried = {p: _carry_moment(old, moment, momentum_scale) for p, moment in moments.items()}
+    known = {path: moment for path, moment in moments.items() if carried[path] is not None}
+    if not known:
+        raise ValueError(_no_moment_message(old, moments))
+    kinds = {moment.node: moment.kind for moment in moments.values()}
+    continued = {moment.node for moment in known.values()}
 
-    def filled(path: KeyPath, leaf: Array) -> Array:
-        if place := places.get(path):
-            new, name = moments[place], place.name
-            if new is None and kinds[place.node] == "adam" and place.node in begun:
-                problem = "the old state knows nothing of it, but of others in Adam's count"
-                raise LeafError(name, leaf, f"{problem}; give it an optimizer of its own")
+    def carry(path: KeyPath, leaf: Any) -> Any:
+        if path in moments:
+            name, value = moments[path].name, carried[path]
+            if value is None:
+                _check_may_start(moments[path], leaf, continued)
         else:
-            new, name = _other(path, known, kinds, begun), path_name(path)
-        if new is None and isinstance(leaf, jax.ShapeDtypeStruct):
-            raise LeafError(name, leaf, "nothing is known of it; use like=tx.init(params)")
-        if new is not None and new.shape != leaf.shape:
-            raise LeafError(name, leaf, f"in the old state it has shape {new.shape}")
-        return leaf if new is None else jnp.array(new, leaf.dtype)  # a copy, for donation
+            name, value = path_name(path), _carry_other(old, path, kinds, continued)
+        return _new_leaf(name, value, leaf)
 
-    return jax.tree.map_with_path(filled, like)
+    return jax.tree.map_with_path(carry, like)
 
 
-def _moment(known: _Known, kind: str, place: _Place, scale: float) -> Array | None:
-    """What the new state holds there, by what the old one knows."""
-    name, moments = place.name, known.moments
-    if kind == "neuron":
-        return moments.get((kind, "nu", name))
-    muon, adam = (moments.get((old, "mu", name)) for old in ("muon", "adam"))
-    if place.field == "mu":
-        if kind == "adam" and adam is not None:
-            return adam
-        entering = adam if muon is None else muon
-        return None if entering is None else scale * entering
-    if adam is not None or muon is None:
-        return moments.get(("adam", "nu", name))
-    square = jnp.abs(scale * muon.astype(wide_dtype(muon.dtype))) ** 2
+def _carry_moment(old: _OldState, moment: _Moment, scale: float) -> Array | None:
+    """The new moment; None if the old state does not know its parameter."""
+    name = moment.name
+    if moment.kind == "normuon":
+        return old.moments.get(("normuon", "nu", name))
+    momentum = old.moments.get(("muon", "mu", name))
+    first = old.moments.get(("adam", "mu", name))
+    if moment.field == "nu":
+        if momentum is not None and first is None:
+            return _second_moment(momentum, scale)
+        return old.moments.get(("adam", "nu", name))
+    if moment.kind == "adam" and first is not None:
+        return first
+    entering = first if momentum is None else momentum
+    return None if entering is None else scale * entering
+
+
+def _second_moment(momentum: Array, scale: float) -> Array:
+    """Adam's second moment for a parameter of which only the momentum is known."""
+    wide = momentum.astype(wide_dtype(momentum.dtype))
+    square = jnp.abs(scale * wide) ** 2
     row = square.mean(-1, keepdims=True) if square.ndim else square
-    return jnp.broadcast_to(_NOISE * jnp.maximum(row, square.mean()), square.shape)
+    return jnp.broadcast_to(_NOISE_RATIO * jnp.maximum(row, square.mean()), square.shape)
 
 
-def _other(path: KeyPath, known: _Known, kinds: dict, begun: set[KeyPath]) -> Array | None:
-    """What is no moment: a count, unless its node begins anew; or of `optax.MultiSteps`."""
-    path = _without_value(path)
-    if path and _key(path[-1]) == "count":
-        kind = kinds.get(path[:-1])
-        if not known.counts or (kind and path[:-1] not in begun):
-            return None
-        return known.counts.get(
-            kind or "", functools.reduce(jnp.maximum, known.counts.values())
+def _carry_other(
+    old: _OldState, path: KeyPath, kinds: Mapping[KeyPath, str], continued: set[KeyPath]
+) -> Array | None:
+    """The new value of a leaf that is not a moment; None for the one in `like`."""
+    if any(_key_name(key) in _MULTI_STEPS_FIELDS for key in path):
+        return old.others.get(path_name(path))
+    node = _counted_node(path)
+    if node is None or not old.counts:
+        return None
+    if node in kinds and node not in continued:  # its moments start now
+        return None
+    longest = functools.reduce(jnp.maximum, old.counts.values())
+    return old.counts.get(kinds.get(node, ""), longest)
+
+
+def _check_may_start(moment: _Moment, leaf: Any, continued: set[KeyPath]) -> None:
+    """Refuse zero moments under a large count: Adam's first steps would be too long."""
+    if moment.kind == "adam" and moment.node in continued:
+        raise LeafError(
+            moment.name,
+            leaf,
+            "the old state does not know it, but Adam continues with other parameters. Give "
+            "it an optimizer of its own, such as a label of its own in optax.partition",
         )
-    if any(_key(key) in _OF_MULTI_STEPS for key in path):
-        return known.others.get(_plain(path))
-    return None
 
 
-def _check_found(moments: Mapping[_Place, Array | None], known: _Known) -> None:
-    if any(moment is not None for moment in moments.values()):
-        return
-    theirs = sorted({name for _, _, name in known.moments})
-    ours = sorted({place.name for place in moments})
-    raise ValueError(
-        f"no moment of the old state, of {theirs[:3]} and others, has a place in the new one, "
-        f"of {ours[:3]} and others. Pass transfer(old_state, like=tx.init(params)), with "
-        "parameters of the same paths; moments are those of optax.contrib.muon, optax.adamw, "
-        "muon, and what from_torch returns"
+def _new_leaf(name: str, value: Array | None, leaf: Any) -> Any:
+    """A copy of the value, placed like the leaf of the template; without a value, that leaf."""
+    if value is None:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise LeafError(
+                name, leaf, "the old state does not know it; use like=tx.init(params)"
+            )
+        return leaf
+    if value.shape != leaf.shape:
+        raise LeafError(name, leaf, f"in the old state it has shape {value.shape}")
+    return place_like(jnp.array(value, leaf.dtype), leaf)
+
+
+def _no_moment_message(old: _OldState, moments: Mapping[KeyPath, _Moment]) -> str:
+    theirs = sorted({name for _, _, name in old.moments})
+    ours = sorted({moment.name for moment in moments.values()})
+    return (
+        "no moment of the old state has a place in the new one. The old one has moments of "
+        f"{theirs[:3]} and others, the new one of {ours[:3]} and others. Use the same paths of "
+        "parameters in both, and pass transfer(old_state, like=tx.init(params))"
     )
 
 
-def _known(state: Any) -> _Known:
-    places, moments, counts, others = _places(state), {}, {}, {}
-    kinds = _kinds(places.values())
-    for path, leaf in jax.tree.leaves_with_path(state):
-        plain = _without_value(path)
-        if place := places.get(path):
-            where = kinds[place.node], place.field, place.name
-            if where in moments:
+def _leaves_with_path(state: Any) -> list[tuple[KeyPath, Any]]:
+    """The leaves of a state, or of what `to_checkpoint` made of one."""
+    if isinstance(state, Mapping) and {*state} == {"version", "leaves"}:
+        return [
+            (tuple(map(DictKey, name.split("."))), leaf)
+            for name, leaf in state["leaves"].items()
+        ]
+    return jax.tree.leaves_with_path(state)
+
+
+def _read(leaves: Sequence[tuple[KeyPath, Any]]) -> _OldState:
+    found = _find_moments([path for path, _ in leaves])
+    kinds = {moment.node: moment.kind for moment in found.values()}
+    old = _OldState({}, {}, {})
+    for path, leaf in leaves:
+        node = _counted_node(path)
+        if path in found:
+            moment = found[path]
+            key = moment.kind, moment.field, moment.name
+            if key in old.moments:
                 raise ValueError(
-                    f"two moments of {place.name!r} in this state; pass one's node"
+                    f"two moments of {moment.name!r} in this state; pass the part of it that "
+                    "belongs to one optimizer"
                 )
-            moments[where] = leaf
-        elif kind := plain and _key(plain[-1]) == "count" and kinds.get(plain[:-1]):
-            counts[kind] = leaf
+            old.moments[key] = leaf
+        elif node in kinds:
+            old.counts[kinds[node]] = leaf
         else:
-            others[_plain(path)] = leaf
-    return _Known(moments, counts, others)
+            old.others[path_name(path)] = leaf
+    return old
 
 
-def _kinds(places: Iterable[_Place]) -> dict[KeyPath, str]:
-    """Of every node with moments: Muon's, Adam's, or one of neurons, with `nu` alone."""
-    fields: dict[KeyPath, set[str]] = {}
-    for node, field, _ in places:
-        fields.setdefault(node, set()).add(field)
-    kinds = {("mu",): "muon", ("mu", "nu"): "adam", ("nu",): "neuron"}
-    return {node: kinds[tuple(sorted(names))] for node, names in fields.items()}
+def _find_moments(paths: Sequence[KeyPath]) -> dict[KeyPath, _Moment]:
+    """The moments among the leaves at these paths."""
+    counted = {_counted_node(path) for path in paths}
+    positions = {path: _field_position(path, counted) for path in paths}
+    positions = {path: i for path, i in positions.items() if i is not None}
+    fields = defaultdict(set)
+    for path, i in positions.items():
+        fields[path[:i]].add(_key_name(path[i]))
+    return {
+        path: _Moment(
+            node=path[:i],
+            kind=_KINDS[frozenset(fields[path[:i]])],
+            field=_key_name(path[i]),
+            name=path_name(path[i + 1 :]),
+        )
+        for path, i in positions.items()
+    }
 
 
-def _places(state: Any) -> dict[KeyPath, _Place]:
-    """Of every leaf that is a moment."""
-    # In a state restored without a template `mu` is a key of a dict, as it may be in a tree
-    # of parameters: there it needs a count beside it.
-    paths = [path for path, _ in jax.tree.leaves_with_path(state)]
-    plain = map(_without_value, paths)
-    counted = {path[:-1] for path in plain if path and _key(path[-1]) == "count"}
-    places = {}
-    for path in paths:
-        for position, key in enumerate(path):
-            node, field = path[:position], _key(key)
-            if field in ("mu", "nu") and (isinstance(key, GetAttrKey) or node in counted):
-                places[path] = _Place(node, field, path_name(path[position + 1 :]))
-                break
-    return places
+def _field_position(path: KeyPath, counted: set[KeyPath | None]) -> int | None:
+    """Where in a path `mu` or `nu` stands; None if the leaf is not a moment.
+
+    In a state restored without a template these are keys of a dict, as they may be in a tree
+    of parameters. They are a state's if the dict has a count, too.
+    """
+    for i, key in enumerate(path):
+        of_state = isinstance(key, GetAttrKey) or path[:i] in counted
+        if _key_name(key) in ("mu", "nu") and of_state:
+            return i
+    return None
 
 
-def _key(key: Any) -> Any:
-    """Of a named tuple, or of the dict that it is once restored without a template."""
+def _counted_node(path: KeyPath) -> KeyPath | None:
+    """The node whose count is at this path; None if no count is there."""
+    if path and path[-1] == GetAttrKey("value"):  # of a variable of `flax.nnx`
+        path = path[:-1]
+    return path[:-1] if path and _key_name(path[-1]) == "count" else None
+
+
+def _key_name(key: Any) -> Any:
+    """The field of a named tuple, or the key of a dict."""
     return key.name if isinstance(key, GetAttrKey) else getattr(key, "key", None)
-
-
-def _without_value(path: KeyPath) -> KeyPath:
-    """Nnx keeps a leaf in a variable, with a `value`."""
-    return path[:-1] if path and path[-1] == GetAttrKey("value") else path
-
-
-def _plain(path: KeyPath) -> str:
-    return jax.tree_util.keystr(_without_value(path), simple=True, separator="/")
