@@ -23,7 +23,7 @@ from corpus import corpus, windows
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
 from launch import join
-from mesh import batch_sharding, make_mesh, parameter_shardings, spread
+from mesh import batch_sharding, distribute, make_mesh, parameter_shardings, replicate_counters
 from rich.progress import Progress
 
 from muon_optax import FLAX, METHODS, dims, muon
@@ -183,7 +183,7 @@ class Run:
 
         # Under jit no device has more than its part at any time.
         self.params = jax.jit(init, out_shardings=shardings)()
-        self.state = jax.jit(optimizer.init)(self.params)  # on the mesh, counters too
+        self.state = replicate_counters(self.mesh, optimizer.init(self.params))
         self.loss = jax.jit(partial(cross_entropy, graph))
 
         def step(carry, tokens):
@@ -218,7 +218,7 @@ class Run:
 
     def on_mesh(self, tokens: np.ndarray) -> jax.Array:
         """Windows, the same in every process, each device with its part."""
-        return spread(tokens, batch_sharding(self.mesh, tokens.shape))
+        return distribute(tokens, batch_sharding(self.mesh, tokens.shape))
 
 
 def train_all(config: Config) -> list[Curve]:

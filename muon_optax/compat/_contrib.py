@@ -17,7 +17,7 @@ from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._normalization import Normalization
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_any_muon
-from muon_optax.transforms._partition import partition_matrices
+from muon_optax.transforms._partition import partition_as
 from muon_optax.transforms._shape import scale_by_shape as scale_by_any_shape
 from muon_optax.transforms._weight_decay import decay_unless_zero
 
@@ -213,7 +213,7 @@ def muon(
     decay = decay_unless_zero(adam_weight_decay)
     fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
     matrices(dims)  # what is out of its range raises here, not at init
-    return partition_matrices(matrices, fallback, RANK_TWO if dims is None else dims)
+    return partition_as("adam", matrices, fallback, RANK_TWO if dims is None else dims)
 
 
 def _method(

@@ -19,6 +19,7 @@ import optax
 from jax import Array
 from jax.tree_util import DictKey, GetAttrKey, KeyPath
 
+from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_number
 from muon_optax._leaves import LeafError, path_name
 from muon_optax.compat._place import place_like

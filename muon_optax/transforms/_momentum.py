@@ -111,7 +111,7 @@ def _blend_weights(
     bias_correction: bool,
     dtype: np.dtype,
 ) -> tuple[Array, Array | None, Array]:
-    """The weights of μ and of g in `μ`, or `β·μ + gain·g`, each divided by its bias; and a unit.
+    """The weights of μ and g in `μ` or `β·μ + gain·g`, divided by their bias; and a unit.
 
     The unit is a power of two that makes the sum of the weights at most 1. Multiplied by it, no
     term overflows and ∞ - ∞ never occurs.
