@@ -102,8 +102,8 @@ class _OneByOne:
         return self.method.polar(x)
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
-        if hasattr(self.method, "plan"):
-            return self.method.plan(m, n, dtype, platform)
+        if plan := getattr(self.method, "plan", None):
+            return plan(m, n, dtype, platform)
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
 

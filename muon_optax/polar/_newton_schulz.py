@@ -237,7 +237,7 @@ def _map_joined(function: Callable[[Array], Array], stacks: Sequence[Array]) -> 
 def _dtype_name(dtype: DTypeLike) -> str:
     """The name of a real float dtype: hashable, and storable as JSON."""
     try:
-        name = dtype if dtype == "input" else jnp.dtype(dtype).name
+        name = "input" if dtype == "input" else jnp.dtype(dtype).name
     except TypeError:
         name = repr(dtype)
     check_choice("compute_dtype", name, _COMPUTE_DTYPES)

@@ -174,10 +174,8 @@ def _count(view: MatrixView) -> int:
 def _replicate_all(shardings: Shardings, gradients: Any, *trees: Any) -> list[Any]:
     """The trees on every device of the gradients' mesh, so that no measure gathers again."""
     on_mesh = infer_shardings(shardings, gradients)
-    trees = (gradients, *trees)
-    if not on_mesh:
-        return list(trees)
-    return [jax.tree.map(lambda x: replicate(x, on_mesh[0]), tree) for tree in trees]
+    sharding = on_mesh[0] if on_mesh else None
+    return [jax.tree.map(lambda x: replicate(x, sharding), t) for t in (gradients, *trees)]
 
 
 def _measure(
