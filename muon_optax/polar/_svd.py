@@ -15,6 +15,8 @@ from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
 class SVD:
     """The exact polar factor `U·Vᴴ` over the singular values above `rcond·σ_max`.
 
+    Equivalent to the unitary factor of `scipy.linalg.polar` where x has full rank.
+
     The paper's idealization: a partial isometry on the range of x. Directions of the null
     space, where the SVD's vectors are arbitrary, become zero, and so does the zero matrix. A
     matrix with an entry that is not finite becomes NaN; the others of its batch do not.
@@ -63,5 +65,6 @@ class SVD:
         u, sigma, vh = svd(y)
         default = max(x.shape[-2:]) * float(jnp.finfo(sigma.dtype).eps)
         rcond = default if self.rcond is None else self.rcond
+        # Not >=, or a zero matrix would keep its arbitrary directions.
         kept = (sigma > rcond * sigma[..., :1]).astype(u.dtype)
         return product(u * kept[..., None, :], vh).astype(x.dtype)
