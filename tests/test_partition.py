@@ -1,4 +1,4 @@
-"""Two optimizers for one model: whose leaf is whose, and what a missing gradient leaves alone."""
+"""Two optimizers for one model: who trains which leaf, and what a missing gradient freezes."""
 
 from dataclasses import dataclass
 from functools import partial
