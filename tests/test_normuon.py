@@ -153,7 +153,7 @@ def test_bad_arguments_say_what_to_write(make, message):
 @pytest.mark.parametrize("layout", ["torch", "flax"])
 @pytest.mark.parametrize("shape", ["wide", "tall", "square"])
 def test_six_steps_equal_normuons_own(shape, layout):
-    """As many roundings of bfloat16 as Keller Jordan's Muon, see test_modes."""
+    """As many roundings of bfloat16 as Keller Jordan's Muon, see test_compat_modes."""
     turn = (lambda x: x.swapaxes(-2, -1)) if layout == "flax" else np.asarray
     start, grads, expected = (turn(GOLDEN[f"{shape}/{key}"]) for key in ("W0", "G", "normuon"))
     dims = "in out" if layout == "flax" else "out in"
