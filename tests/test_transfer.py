@@ -7,7 +7,6 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
-from models import NnxTransformer
 
 from muon_optax import (
     FLAX,
@@ -330,7 +329,7 @@ def test_adam_counts_anew_where_nothing_is_known_of_its_parameters():
 
 @pytest.mark.slow
 def test_an_nnx_optimizer_goes_on_with_muon():
-    model = NnxTransformer(nnx.Rngs(0))
+    model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
     old = nnx.Optimizer(model, optax.adamw(1e-3), wrt=nnx.Param)
     grads = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
     old.update(model, grads)
