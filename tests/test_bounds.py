@@ -1,6 +1,5 @@
 """Convergence bounds: on problems whose constants are known, and against each other."""
 
-from functools import cache
 from itertools import pairwise
 
 import jax
@@ -15,7 +14,7 @@ from benchmarks.convergence.bounds import distances
 from benchmarks.convergence.problems import muon, quadratic, robust, run, sgdm
 from muon_optax import METHODS, SVD, NewtonSchulz, scale_by_muon, theory
 
-M, N, T, BATCH, SEEDS = 6, 8, 300, 4, 2
+M, N, T, BATCH, SEEDS = 6, 8, 100, 4, 2
 PROBLEMS = {
     "quadratic": lambda: quadratic(jax.random.key(0), M, N, decay=1.0, sigma=0.5, gap=8.0),
     "robust": lambda: robust(jax.random.key(0), M, N),
@@ -33,7 +32,6 @@ def seeds(problem, tx, eta):
     return jax.vmap(lambda key: run(problem, tx, eta, key, T, BATCH, start))(keys)
 
 
-@cache
 def every_muon(where):
     """Constants, step, momentum and trajectories by method, compiled as one program."""
     problem = PROBLEMS[where]()
@@ -44,20 +42,19 @@ def every_muon(where):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", POLAR)
 @pytest.mark.parametrize("where", PROBLEMS)
-def test_muons_gradient_is_within_every_bound_for_every_seed(where, name, x64):
-    method = POLAR[name]
+def test_muons_gradient_is_within_every_bound_for_every_seed(where, x64):
     p, eta, beta, trajectories = every_muon(where)
-    seen = trajectories[name]
-    a, s = float(seen.alignment.min()), float(seen.operator_norm.max())
-    measured = theory.muon_bound(p, eta, beta, min(a, s), s)
-    paper = theory.paper_bound(p, eta, beta, float(seen.polar_error.max()))
-    assert float(seen.gradient.mean(1).max()) <= measured <= paper
-    if isinstance(method, NewtonSchulz):
-        certificate = theory.certificate(method.schedule, rank=M)
-        assert a >= certificate.alignment - 1e-6 and s <= certificate.operator_norm + 1e-6
-        assert measured <= theory.muon_bound(p, eta, beta, *certificate)
+    for name, seen in trajectories.items():
+        a, s = float(seen.alignment.min()), float(seen.operator_norm.max())
+        measured = theory.muon_bound(p, eta, beta, min(a, s), s)
+        paper = theory.paper_bound(p, eta, beta, float(seen.polar_error.max()))
+        assert float(seen.gradient.mean(1).max()) <= measured <= paper, name
+        if name != "svd":
+            certificate = theory.certificate(POLAR[name].schedule, rank=M)
+            assert a >= certificate.alignment - 1e-6, name
+            assert s <= certificate.operator_norm + 1e-6, name
+            assert measured <= theory.muon_bound(p, eta, beta, *certificate), name
 
 
 @pytest.mark.slow

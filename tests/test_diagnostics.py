@@ -151,9 +151,8 @@ def gradients(steps, tree):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_a_record_equals_what_the_definition_says_of_that_step(nesterov):
-    options = {"beta": 0.9, "nesterov": nesterov, "dims": DIMS}
+def test_a_record_equals_what_the_definition_says_of_that_step():
+    options = {"beta": 0.9, "dims": DIMS}
     tx = record_muon(3, SVD(), **options)
     plain, blend = (scale_by_muon(m, **options) for m in (SVD(), _Unchanged()))
     state, plain_state, blend_state = (t.init(MATRICES) for t in (tx, plain, blend))
@@ -265,7 +264,7 @@ def test_a_fused_leaf_is_recorded_matrix_by_matrix_with_a_heavy_ball():
         np.testing.assert_array_equal(found["qkv"], expected["qkv"])
     np.testing.assert_array_equal(states[0].muon.mu["qkv"], 1.5 * params["qkv"])
     _, measured = latest(states[0])
-    ranks = [stable_rank(part) for part in jnp.split(params["qkv"], [4, 6], axis=2)]
+    ranks = [jax.jit(stable_rank)(part) for part in jnp.split(params["qkv"], [4, 6], axis=2)]
     np.testing.assert_allclose(measured["qkv"]["alignment"], np.ones(9), atol=1e-5)
     np.testing.assert_allclose(
         measured["qkv"]["momentum_stable_rank"], jnp.concatenate(ranks), rtol=1e-4

@@ -160,7 +160,7 @@ def test_a_momentum_that_is_infinite_stays_so(poison):
     assert int(jnp.isfinite(state.mu).sum()) == 5
 
 
-def test_a_float32_model_is_worked_on_in_float32_where_float64_exists_too():
+def test_a_float32_model_is_orthogonalized_in_float32_where_float64_exists_too():
     class Seen:
         def polar(self, x):
             dtypes.append(x.dtype)

@@ -109,7 +109,7 @@ def test_a_moved_state_can_be_donated():
     assert all(x.is_deleted() for x in jax.tree.leaves(moved))
 
 
-def test_and_back():
+def test_a_job_of_ours_goes_on_with_optax_contrib():
     theirs, ours = optax.contrib.muon(**RATES), compat.muon(**RATES)
     params, state = begun(ours)
     expected, _ = steps(ours, params, state, 10, seed=2)
@@ -225,7 +225,7 @@ def test_schedules_and_dtypes_go_on():
     )
 
 
-def test_wrapped_states_and_neurons_are_found():
+def test_states_inside_wrappers_and_normuons_are_found():
     make = lambda rate: partition_matrices(
         lambda dims: optax.chain(
             scale_by_muon(dims=dims), scale_by_neuron_rms(dims=dims), optax.scale(-rate)
@@ -280,7 +280,7 @@ def test_adamws_average_becomes_a_heavy_ball():
 
 
 def test_counts_that_differ_stay_apart():
-    """As after a move from torch.optim.Muon, whose Adam began anew."""
+    """As after a move from torch.optim.Muon, whose Adam started again."""
     tx = muon(optax.constant_schedule(0.1))
     params = draw(np.random.default_rng(0))
     state = tx.init(params)
@@ -299,7 +299,7 @@ def test_counts_that_differ_stay_apart():
     assert int(moved.inner_states["muon"].inner_state[-1].count) == 1010
 
 
-def test_modules_called_mu_are_no_moments_elsewhere():
+def test_a_module_called_mu_is_not_taken_for_a_moment():
     params = {"kernel": jnp.eye(3), "mu": {"kernel": 2 * jnp.eye(3)}}
     make = lambda tx: optax.MultiSteps(tx, 4)
     old, new = make(optax.adamw(0.1)), make(muon(0.1))
@@ -314,7 +314,7 @@ def test_modules_called_mu_are_no_moments_elsewhere():
     assert not np.any(moved.acc_grads["mu"]["kernel"])
 
 
-def test_adam_counts_anew_where_nothing_is_known_of_its_parameters():
+def test_adams_count_restarts_where_it_has_no_moments():
     """As beside torch.optim.Muon: zero moments under a large count would take long steps."""
     params = draw(np.random.default_rng(0))
     known = compat.from_torch(
@@ -539,6 +539,6 @@ SAVED = compat.to_checkpoint(TX.init(PARAMS))
         (lambda: compat.from_torch({"state": {}}, [], {}, -1), "count=-1; use a whole number"),
     ],
 )
-def test_what_does_not_match_is_told_what_to_do(make, message):
+def test_a_state_that_does_not_match_says_what_to_do(make, message):
     with pytest.raises(ValueError, match=message):
         make()
