@@ -216,7 +216,7 @@ def test_a_step_takes_three_kernels_per_leaf():
         text = lowered.compile().as_text()
     kernels = text[text.index("\nENTRY") :].count(" fusion(")
     leaves = len(jax.tree.leaves(params))
-    assert kernels <= 3 * leaves + 70  # those of two batches, and of scalars: 62
+    assert kernels <= 3 * leaves + 80  # those of two batches, and of scalars: 60
 
 
 def test_names_and_order_of_leaves_do_not_matter():
