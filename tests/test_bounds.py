@@ -1,5 +1,6 @@
 """Convergence bounds: on problems whose constants are known, and against each other."""
 
+from functools import cache
 from itertools import pairwise
 
 import jax
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.convergence.bounds import distances
 from benchmarks.convergence.problems import muon, quadratic, robust, run, sgdm
 from muon_optax import METHODS, SVD, NewtonSchulz, scale_by_muon, theory
 
@@ -21,7 +21,7 @@ PROBLEMS = {
 }
 POLAR = {
     "svd": SVD(),
-    **{f"taylor2-{q}": NewtonSchulz("taylor2", q) for q in (1, 5)},
+    **{f"taylor2-{q}": NewtonSchulz("taylor2", q) for q in (1, 3, 8)},
     "jordan": METHODS["jordan"],
     "polar_express": METHODS["polar_express"],
 }
@@ -32,12 +32,16 @@ def seeds(problem, tx, eta):
     return jax.vmap(lambda key: run(problem, tx, eta, key, T, BATCH, start))(keys)
 
 
+@cache
 def every_muon(where):
     """Constants, step, momentum and trajectories by method, compiled as one program."""
+    methods = (
+        POLAR if where == "quadratic" else {name: POLAR[name] for name in ("svd", "jordan")}
+    )
     problem = PROBLEMS[where]()
     p = problem.constants(jnp.zeros((M, N)), T, BATCH)
     eta, beta = theory.tuned_step(p)
-    runs = lambda eta: {k: seeds(problem, muon(m, beta), eta) for k, m in POLAR.items()}
+    runs = lambda eta: {k: seeds(problem, muon(m, beta), eta) for k, m in methods.items()}
     return p, eta, beta, jax.jit(runs)(eta)
 
 
@@ -89,11 +93,13 @@ def test_the_constants_of_the_problems_bound_what_they_say(where, x64):
 
 
 @pytest.mark.slow
-def test_the_trajectory_goes_to_that_of_the_svd_with_every_step(x64):
-    """On the quadratic, the same noise in all, q = 0 to 8."""
-    by_q = list(distances(300).values())
-    assert all(after < before for before, after in pairwise(by_q))
-    assert by_q[8] < 1e-5
+def test_more_steps_bring_the_trajectory_closer_to_that_of_the_svd(x64):
+    """On the quadratic, with the same noise; relative to the matrix 2e-5 is left at q = 8."""
+    ends = {name: seen.end[0] for name, seen in every_muon("quadratic")[3].items()}
+    exact = ends["svd"]
+    distances = [float(jnp.linalg.norm(ends[f"taylor2-{q}"] - exact)) for q in (1, 3, 8)]
+    assert all(after < before for before, after in pairwise(distances))
+    assert distances[-1] < 1e-4 * float(jnp.linalg.norm(exact))
 
 
 PROBLEM = st.builds(

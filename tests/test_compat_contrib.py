@@ -13,11 +13,11 @@ from optax.contrib import _muon, _muon_test
 
 from muon_optax import compat
 
-PARAMS = {
+PARAMS = {  # of one short side: one batch of Gram matrices is compiled
     "wide": (6, 9),
     "tall": (9, 6),
-    "stack": (3, 4, 5),
-    "conv": (2, 2, 3, 7),
+    "stack": (3, 6, 7),
+    "conv": (2, 2, 3, 6),
     "bias": (5,),
 }
 DIMS = {
