@@ -38,7 +38,9 @@ collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
 if not (find_spec("cosmic_ray") and find_spec("coverage")):  # the extra mutation
     collect_ignore += ["test_mutation.py", "test_faults.py"]
 if "preconditioning" not in inspect.signature(optax.contrib.muon).parameters:
-    collect_ignore.append("test_contrib.py")  # whose arguments optax 0.2.8 has, not 0.2.6
+    collect_ignore.append(
+        "test_compat_contrib.py"
+    )  # whose arguments optax 0.2.8 has, not 0.2.6
 
 # The same examples in every run, and a failure at once. HYPOTHESIS_PROFILE=random draws others,
 # twenty times as many where a test says `examples`, and makes small what fails.

@@ -1,7 +1,9 @@
-"""Muon in plain NumPy float64, to be read beside the paper; and matrices of known spectra."""
+"""Muon in plain NumPy float64; matrices of known spectra; the programs of other platforms."""
 
+import re
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 
@@ -126,3 +128,15 @@ def other_adam(library, grads, lr, b1, b2, eps):
             -lr * (keller if library == "keller" else m / (eps + np.sqrt(v)) / scale)
         )
     return updates
+
+
+def lowered(function, platform, *arguments):
+    """The program for a platform, which need not be that of this machine, as text."""
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+
+def product_dtypes(function, platform, shape, dtype):
+    """The dtypes `(factor, factor, result)` of the products in a program for that platform."""
+    text = lowered(function, platform, jax.ShapeDtypeStruct(shape, dtype))
+    kind = r"tensor<[\dx]*x([a-z]\w+(?:<f\d+>)?)>"
+    return set(re.findall(rf"dot_general .*: \({kind}, {kind}\) -> {kind}", text))

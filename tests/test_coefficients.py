@@ -40,7 +40,7 @@ def test_taylor_has_the_papers_coefficients(kappa, numerators, denominator):
     assert taylor(kappa).stages == (expected,)
 
 
-@pytest.mark.parametrize("kappa", range(1, 9))
+@pytest.mark.parametrize("kappa", [1, 2, 8])
 def test_taylor_is_flat_to_order_kappa_at_one(kappa):
     """1 - P(1-h) shrinks like h^(κ+1): halving h divides it by 2^(κ+1)."""
     stage = taylor(kappa).schedule(1)
@@ -70,8 +70,7 @@ def test_minimax_agrees_with_the_closed_form_of_degree_three():
         np.testing.assert_allclose(best_odd_polynomial(low, high, 1), closed, rtol=1e-13)
 
 
-@pytest.mark.parametrize("kappa", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("low", [1e-3, 0.1, 0.6])
+@pytest.mark.parametrize(("kappa", "low"), [(1, 1e-3), (2, 0.1), (4, 1e-3), (6, 0.6)])
 def test_best_polynomial_matches_a_linear_program(kappa, low):
     """An independent minimax on 4000 points cannot do better, and the grid costs little."""
     x = np.geomspace(low, 1.0, 4000)
@@ -87,8 +86,19 @@ def test_best_polynomial_matches_a_linear_program(kappa, low):
     assert program.fun - 1e-9 <= error <= program.fun * (1 + 1e-4) + 1e-8
 
 
-@pytest.mark.parametrize("kappa", range(1, 13))
-@pytest.mark.parametrize("low", [1e-8, 1e-3, 0.3, 0.99, 1 - 1e-7, 1 - 1e-12])
+@pytest.mark.parametrize(
+    ("kappa", "low"),
+    [
+        (1, 1e-8),
+        (1, 0.99),
+        (2, 1e-3),
+        (3, 1e-8),
+        (5, 0.3),
+        (8, 1e-3),
+        (12, 1e-8),
+        (2, 1 - 1e-7),
+    ],
+)
 def test_best_polynomial_equioscillates(kappa, low):
     """κ+2 alternating extrema of one size prove optimality (de la Vallée Poussin)."""
     high = 2 - low
@@ -111,12 +121,12 @@ def test_best_polynomial_tends_to_taylor_without_losing_digits():
             np.testing.assert_allclose(near, limit, rtol=30 * kappa * gap)
 
 
-def test_an_exchange_that_float64_cannot_settle_is_told():
+def test_an_exchange_that_does_not_converge_in_float64_is_an_error():
     with pytest.raises(ArithmeticError, match="for kappa=20; use a smaller kappa or a larger"):
         best_odd_polynomial(1e-3, 1.0, 20)
 
 
-@pytest.mark.parametrize("kappa", [1, 2, 3, 4])
+@pytest.mark.parametrize("kappa", [1, 2, 4])
 def test_minimax_is_prefix_stable_and_centred(kappa):
     family = minimax(6, 1e-3, kappa)
     assert minimax(3, 1e-3, kappa).stages == family.stages[:3]

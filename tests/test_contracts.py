@@ -14,13 +14,17 @@ MODEL = {**KERNELS, "bias": jnp.ones(6), "norm": {"scale": jnp.ones((2, 4))}}
 OPTIMIZERS = {
     "scale_by_muon": (scale_by_muon, {}, KERNELS),
     "muon": (muon, {"learning_rate": 0.1}, MODEL),
-    "muon svd": (muon, {"learning_rate": 0.1, "method": METHODS["svd"]}, MODEL),
-    "muon decayed": (
+    "muon svd, decayed, bf16 momentum": (
         muon,
-        {"learning_rate": 0.1, "weight_decay": 0.1, "adam_weight_decay": 0.1},
+        {
+            "learning_rate": 0.1,
+            "method": METHODS["svd"],
+            "weight_decay": 0.1,
+            "adam_weight_decay": 0.1,
+            "mu_dtype": "bfloat16",
+        },
         MODEL,
     ),
-    "muon bf16 momentum": (muon, {"learning_rate": 0.1, "mu_dtype": "bfloat16"}, MODEL),
 }
 
 pytestmark = pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -87,15 +91,14 @@ def test_a_scan_over_steps_equals_the_loop(optimizer):
     chex.assert_trees_all_equal_shapes_and_dtypes(state, state_by_hand)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_state_and_updates_are_fixed_points_of_shape_and_dtype(optimizer, dtype):
     make, settings, params = OPTIMIZERS[optimizer]
     tx = make(**settings)
     params = jax.tree.map(lambda p: p.astype(dtype), params)
     state = tx.init(params)
-    updates, after = jax.lax.cond(
-        True, tx.update, lambda g, s, p: (g, s), grads_of(params), state, params
-    )
+    either = lambda *given: jax.lax.cond(True, tx.update, lambda g, s, p: (g, s), *given)
+    updates, after = jax.eval_shape(either, grads_of(params), state, params)
     chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 

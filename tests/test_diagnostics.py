@@ -47,50 +47,62 @@ def random_matrices(rng, shape, dtype):
     return x.astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (1, 6)])
-@pytest.mark.parametrize("name", MEASURES)
-def test_a_measure_equals_its_definition(name, shape, dtype, x64):
+@jax.jit
+def measured(g, m, o):
+    """Every measure: one program compiles faster than seven."""
+    return {name: measure(g, m, o) for name, measure in MEASURES.items()}
+
+
+def three(dtype, shape=(2, 4, 6)):
+    """Gradient, momentum and update, of random numbers."""
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal(shape), dtype) for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((4, 7), np.float64),
+        ((7, 4), np.complex128),
+        ((5, 5), np.float64),
+        ((1, 6), np.complex128),
+    ],
+)
+def test_a_measure_equals_its_definition(shape, dtype, x64):
     rng = np.random.default_rng(0)
     g, m, o = (random_matrices(rng, (3, *shape), dtype) for _ in range(3))
-    got = MEASURES[name](*map(jnp.asarray, (g, m, o)))
-    expected = [numpy_measures(*matrices)[name] for matrices in zip(g, m, o)]
-    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    for name, got in measured(g, m, o).items():
+        expected = [numpy_measures(*matrices)[name] for matrices in zip(g, m, o)]
+        np.testing.assert_allclose(got, expected, rtol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-@pytest.mark.parametrize(
-    "name", ["alignment", "polar_error", "momentum_stable_rank", "gradient_cosine"]
-)
-def test_the_scale_of_the_momentum_does_not_matter(name, scale):
-    rng = np.random.default_rng(1)
-    g, m, o = (jnp.asarray(rng.standard_normal((4, 6)), jnp.float32) for _ in range(3))
-    got, expected = MEASURES[name](scale * g, scale * m, o), MEASURES[name](g, m, o)
-    assert float(got) == pytest.approx(float(expected), rel=1e-5)
+def test_the_scale_of_the_momentum_does_not_matter(scale):
+    g, m, o = three("float32")
+    found, expected = measured(scale * g, scale * m, o), measured(g, m, o)
+    for name in ("alignment", "polar_error", "momentum_stable_rank", "gradient_cosine"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["operator_norm", "update_rms"])
-def test_what_is_measured_of_an_update_is_in_its_unit(name):
-    rng = np.random.default_rng(1)
-    o = jnp.asarray(rng.standard_normal((4, 6)), jnp.float32)
-    small, plain = (float(MEASURES[name](o, o, scale * o)) for scale in (1e-25, 1.0))
-    assert small == pytest.approx(1e-25 * plain, rel=1e-5)
+def test_a_measure_of_an_update_has_its_unit():
+    g, m, o = three("float32")
+    small, plain = measured(g, m, 1e-25 * o), measured(g, m, o)
+    for name in ("operator_norm", "update_rms"):
+        np.testing.assert_allclose(small[name], 1e-25 * plain[name], rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", MEASURES)
-def test_half_precision_is_measured_in_float32(name, dtype):
-    rng = np.random.default_rng(2)
-    g, m, o = (jnp.asarray(rng.standard_normal((4, 6)), dtype) for _ in range(3))
-    got = MEASURES[name](g, m, o)
-    exact = MEASURES[name](*(x.astype(jnp.float32) for x in (g, m, o)))
-    assert got.dtype == jnp.float32
-    assert float(got) == pytest.approx(float(exact), rel=1e-5)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_measured_in_float32(dtype):
+    half = three(dtype)
+    exact = measured(*(x.astype("float32") for x in half))
+    for name, found in measured(*half).items():
+        assert found.dtype == "float32"
+        np.testing.assert_allclose(found, exact[name], rtol=1e-5, err_msg=name)
 
 
 def test_a_zero_momentum_loses_nothing():
-    zero = jnp.zeros((2, 3, 4))
-    values = {name: measure(zero, zero, zero) for name, measure in MEASURES.items()}
+    zero = jnp.zeros((2, 4, 6))
+    values = measured(zero, zero, zero)
     expected = dict.fromkeys(MEASURES, 0.0) | {"alignment": 1.0, "orthogonality_error": 1.0}
     assert {name: value.tolist() for name, value in values.items()} == {
         name: [value] * 2 for name, value in expected.items()
@@ -98,20 +110,20 @@ def test_a_zero_momentum_loses_nothing():
 
 
 @pytest.mark.parametrize("bad", [jnp.inf, jnp.nan])
-@pytest.mark.parametrize("name", MEASURES)
-def test_what_is_not_finite_spoils_its_own_number_alone(name, bad):
+def test_an_entry_that_is_not_finite_affects_its_own_matrix_alone(bad):
     """LAPACK may never return from a matrix with an infinity: this test would not end."""
-    good = jnp.asarray(np.random.default_rng(3).standard_normal((2, 3, 3)), jnp.float32)
-    spoilt = good.at[1, 0, 0].set(bad)
-    got = MEASURES[name](spoilt, spoilt, spoilt)
-    assert not np.isfinite(got[1]) and got[0] == MEASURES[name](good, good, good)[0]
+    good = three("float32")[0]
+    broken = good.at[1, 0, 0].set(bad)
+    expected = measured(good, good, good)
+    for name, found in measured(broken, broken, broken).items():
+        assert not np.isfinite(found[1]) and found[0] == expected[name][0], name
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
-@pytest.mark.parametrize("name", MEASURES)
-def test_empty_matrices_have_numbers_too(name, shape):
+def test_empty_matrices_have_numbers_too(shape):
     empty = jnp.zeros(shape)
-    assert np.isfinite(MEASURES[name](empty, empty, empty)).tolist() == [True] * shape[0]
+    for name, found in measured(empty, empty, empty).items():
+        assert np.isfinite(found).tolist() == [True] * shape[0], name
 
 
 def test_an_isometry_is_orthogonal_and_a_tall_one_too():
@@ -120,7 +132,7 @@ def test_an_isometry_is_orthogonal_and_a_tall_one_too():
         assert float(diagnostics.orthogonality_error(x)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
+@pytest.mark.parametrize("name", ["taylor2", "jordan"])
 def test_no_update_aligns_less_than_its_certificate(name):
     method, rng = METHODS[name], np.random.default_rng(5)
     bound = theory.alignment_bound(method.schedule, 16)
@@ -139,9 +151,8 @@ def gradients(steps, tree):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_a_record_equals_what_the_definition_says_of_that_step(nesterov):
-    options = {"beta": 0.9, "nesterov": nesterov, "dims": DIMS}
+def test_a_record_equals_what_the_definition_says_of_that_step():
+    options = {"beta": 0.9, "dims": DIMS}
     tx = record_muon(3, SVD(), **options)
     plain, blend = (scale_by_muon(m, **options) for m in (SVD(), _Unchanged()))
     state, plain_state, blend_state = (t.init(MATRICES) for t in (tx, plain, blend))
@@ -245,14 +256,15 @@ def test_a_fused_leaf_is_recorded_matrix_by_matrix_with_a_heavy_ball():
     recorded, plain = record_muon(1, SVD(), **options), scale_by_muon(SVD(), **options)
     states = [tx.init(params) for tx in (recorded, plain)]
     assert states[0].measured["qkv"]["momentum_stable_rank"].shape == (9,)
+    updates = [jax.jit(tx.update) for tx in (recorded, plain)]
     for _ in range(2):
         (found, states[0]), (expected, states[1]) = (
-            tx.update(params, state) for tx, state in zip((recorded, plain), states)
+            update(params, state) for update, state in zip(updates, states)
         )
         np.testing.assert_array_equal(found["qkv"], expected["qkv"])
     np.testing.assert_array_equal(states[0].muon.mu["qkv"], 1.5 * params["qkv"])
     _, measured = latest(states[0])
-    ranks = [stable_rank(part) for part in jnp.split(params["qkv"], [4, 6], axis=2)]
+    ranks = [jax.jit(stable_rank)(part) for part in jnp.split(params["qkv"], [4, 6], axis=2)]
     np.testing.assert_allclose(measured["qkv"]["alignment"], np.ones(9), atol=1e-5)
     np.testing.assert_allclose(
         measured["qkv"]["momentum_stable_rank"], jnp.concatenate(ranks), rtol=1e-4
@@ -280,7 +292,7 @@ def test_recording_goes_through_nnx_and_multi_steps():
 
 def test_only_the_measures_asked_for_are_kept():
     tx = record_muon(1, measures=("update_rms",), dims=DIMS)
-    _, state = tx.update(MATRICES, tx.init(MATRICES))
+    state = jax.eval_shape(lambda: tx.update(MATRICES, tx.init(MATRICES))[1])
     assert [list(of_leaf) for of_leaf in state.measured.values()] == [["update_rms"]] * 2
 
 

@@ -1,6 +1,7 @@
-"""The laws of a polar method, over methods × spectra × shapes × dtypes.
+"""The laws of a polar method, over methods, spectra, shapes and dtypes.
 
-How far rounding may bring them from these is in `tolerances.py`.
+How far rounding may take a result from exact arithmetic is in `tolerances.py`.
+`test_properties_polar.py` has the laws that hold for any matrix.
 """
 
 from dataclasses import replace
@@ -16,6 +17,7 @@ from reference import (
     matrix_products,
     matrix_with_spectrum,
     newton_schulz,
+    product_dtypes,
     singular_values,
     spectra,
     wide,
@@ -27,9 +29,11 @@ from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
 from muon_optax.polar import polar_all
 from muon_optax.polar._normalization import Normalization
 
-SHAPES = [(6, 6), (5, 12), (7, 1)]
 DTYPES = ["float16", "bfloat16", "float32", "complex64", "float64", "complex128"]
+# Every dtype once; square, wide and one column in float32 too. Each pair is compiled.
+KINDS = [("float32", (6, 6)), ("float32", (7, 1)), *((dtype, (5, 12)) for dtype in DTYPES)]
 NORMALIZATIONS = get_args(Normalization)
+IDENTITY = Coefficients("identity", ((1.0,),), "repeat", "test")
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +43,13 @@ def wide_types(x64):
 
 @jax.jit
 def every_polar(x):
-    """Of every method: one program compiles in a third of the time that nine take."""
+    """By every method: one program compiles in a third of the time of eleven."""
     return {name: method.polar(x) for name, method in METHODS.items()}
 
 
-def batch(shape, dtype, seed=0):
+def batch(shape, dtype):
     """One matrix per spectrum, `[spectra, m, n]`, and the spectra it truly has."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     kind = np.complex128 if dtype.startswith("complex") else np.float64
     x = np.stack(
         [matrix_with_spectrum(rng, *shape, s, kind) for s in spectra(min(shape)).values()]
@@ -63,29 +67,25 @@ def mapped(method, sigma):
     return theory.scalar_map(method.schedule, sigma / np.where(norm > 0, norm, 1))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", METHODS)
-def test_singular_values_move_by_the_scalar_map(name, shape, dtype):
-    method = METHODS[name]
+@pytest.mark.parametrize(("dtype", "shape"), KINDS, ids=str)
+def test_singular_values_move_by_the_scalar_map(dtype, shape):
     x, sigma = batch(shape, dtype)
-    if isinstance(method, SVD) and dtype in ("float16", "bfloat16"):
-        y = SVD(rcond=5e-3).polar(x)  # what was zero has been rounded to eps·σ_max
-    else:
-        y = every_polar(x)[name]
-    assert y.dtype == x.dtype and y.shape == x.shape
-    expected = np.sort(mapped(method, sigma), axis=-1)
-    found = np.sort(singular_values(wide(y)), axis=-1)
-    np.testing.assert_allclose(found, expected, atol=tolerance(method, dtype))
+    for name, y in every_polar(x).items():
+        method = METHODS[name]
+        if isinstance(method, SVD) and dtype in ("float16", "bfloat16"):
+            y = SVD(rcond=5e-3).polar(x)  # what was zero has been rounded to eps·σ_max
+        assert y.dtype == x.dtype and y.shape == x.shape
+        expected = np.sort(mapped(method, sigma), axis=-1)
+        found = np.sort(singular_values(wide(y)), axis=-1)
+        atol = tolerance(method, dtype)
+        np.testing.assert_allclose(found, expected, atol=atol, err_msg=name)
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("shape", [(128, 128), (96, 256)], ids=str)
 @pytest.mark.parametrize("name", METHODS)
-def test_float32_means_float32_on_every_device(name, shape):
+def test_float32_means_float32_on_every_device(name):
     # TF32 keeps 10 bits of a factor: an error of 2000 times this tolerance's eps.
-    spectrum = np.geomspace(1.0, 0.01, min(shape))
-    x = matrix_with_spectrum(np.random.default_rng(0), *shape, spectrum, np.float64)
+    x = matrix_with_spectrum(np.random.default_rng(0), 96, 256, np.geomspace(1.0, 0.01, 96))
     x = x.astype(np.float32)
     u, sigma, vh = np.linalg.svd(wide(x), full_matrices=False)
     method = METHODS[name]
@@ -95,63 +95,55 @@ def test_float32_means_float32_on_every_device(name, shape):
     np.testing.assert_allclose(method.polar(x), expected, atol=tolerance(method, "float32"))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
-@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
-@pytest.mark.parametrize("name", METHODS)
-def test_polar_commutes_with_isometries(name, shape, dtype):
-    method = METHODS[name]
-    rng = np.random.default_rng(1)
-    x = wide(batch(shape, dtype)[0])
-    kind = x.dtype
-    q = matrix_with_spectrum(rng, shape[0], shape[0], np.ones(shape[0]), kind)
-    r = matrix_with_spectrum(rng, shape[1], shape[1], np.ones(shape[1]), kind)
-    turned = wide(every_polar(jnp.asarray(q @ x @ r).astype(dtype))[name])
-    expected = q @ wide(every_polar(jnp.asarray(x).astype(dtype))[name]) @ r
-    np.testing.assert_allclose(turned, expected, atol=10 * tolerance(method, dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", METHODS)
-def test_polar_of_the_transpose_is_the_transpose(name, dtype):
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
+def test_polar_of_the_transpose_is_the_transpose(dtype):
     x = batch((5, 12), dtype)[0]
-    turned, straight = (wide(every_polar(y)[name]) for y in (x.mT, x))
-    np.testing.assert_allclose(turned, straight.mT, atol=tolerance(METHODS[name], dtype))
+    tall, straight = every_polar(x.mT), every_polar(x)
+    for name, method in METHODS.items():
+        atol = tolerance(method, dtype)
+        np.testing.assert_allclose(
+            wide(tall[name]), wide(straight[name]).mT, atol=atol, err_msg=name
+        )
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (5, 12)], ids=str)
-@pytest.mark.parametrize("name", METHODS)
-def test_a_batch_is_its_slices(name, shape):
-    x = batch(shape, "float32")[0].reshape(7, 1, *shape)
-    atol = tolerance(METHODS[name], "float32")
-    for whole, part in zip(every_polar(x)[name], x):
-        np.testing.assert_allclose(whole[0], every_polar(part[0])[name], atol=atol)
+def test_a_batch_is_its_slices():
+    x = batch((5, 12), "float32")[0].reshape(7, 1, 5, 12)
+    found, one = every_polar(x), every_polar(x[2, 0])
+    for name, method in METHODS.items():
+        atol = tolerance(method, "float32")
+        np.testing.assert_allclose(found[name][2, 0], one[name], atol=atol, err_msg=name)
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("name", METHODS)
-def test_a_power_of_two_changes_no_bit(name):
-    x = batch((5, 12), "float32")[0][:5]  # full rank: normal numbers at every scale
-    expected = every_polar(x)[name]
-    for exponent in (-100, -30, 17, 100, 126):
-        scaled = every_polar(x * 2.0**exponent)[name]
-        np.testing.assert_array_equal(scaled, expected)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e-3, 1e4, 1e19, 1e30])
-@pytest.mark.parametrize("name", METHODS)
-def test_scale_does_not_matter_in_float32(name, scale):
+def test_a_power_of_two_changes_no_bit():
     x = batch((5, 12), "float32")[0]
-    found, expected = (every_polar(y)[name] for y in (x * jnp.float32(scale), x))
-    np.testing.assert_allclose(found, expected, atol=2 * tolerance(METHODS[name], "float32"))
+    x = x.at[5:].set(x[:2])  # full rank: normal numbers at every scale
+    expected = every_polar(x)
+    for exponent in (-100, -30, 17, 100, 126):
+        found = every_polar(x * 2.0**exponent)
+        for name in METHODS:
+            np.testing.assert_array_equal(found[name], expected[name], name)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("normalize", ["schatten4", "aol", "spectral"])
+def test_scale_does_not_matter_in_float32():
+    x = batch((5, 12), "float32")[0]
+    expected = every_polar(x)
+    for scale in (1e-30, 1e-12, 1e-3, 1e4, 1e19, 1e30):
+        found = every_polar(x * jnp.float32(scale))
+        for name, method in METHODS.items():
+            atol = 2 * tolerance(method, "float32")
+            np.testing.assert_allclose(found[name], expected[name], atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("normalize", "dtype"),
+    [("schatten4", "complex64"), ("aol", "complex64"), ("spectral", "float32")],
+)
 def test_other_normalisations_obey_the_laws_too(normalize, dtype):
     method = NewtonSchulz("jordan", 5, normalize=normalize)
     x = batch((5, 12), dtype)[0]
     y = method.polar(x)
-    np.testing.assert_array_equal(method.polar(x[:5] * 2.0**-90), y[:5])
+    np.testing.assert_array_equal(method.polar(x * 2.0**-90)[:5], y[:5])
     np.testing.assert_allclose(method.polar(x.mT), y.mT, atol=tolerance(method, dtype))
     np.testing.assert_allclose(method.polar(x[2]), y[2], atol=tolerance(method, dtype))
 
@@ -162,22 +154,26 @@ def test_a_tall_matrix_is_worked_on_from_its_short_side():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", METHODS)
-def test_smallest_normal_and_largest_finite_numbers_are_as_good_as_one(name, dtype):
-    signs = jnp.sign(jax.random.normal(jax.random.key(0), (4, 9))).astype(dtype)
-    expected = wide(every_polar(signs)[name])
-    info = jnp.finfo(dtype)
+def test_smallest_normal_and_largest_finite_numbers_are_as_good_as_one(dtype):
+    signs = jnp.sign(jax.random.normal(jax.random.key(0), (7, 5, 12))).astype(dtype)
+    expected, info = every_polar(signs), jnp.finfo(dtype)
     for scale in (info.tiny, info.max):
-        found = wide(every_polar(signs * jnp.asarray(scale, info.dtype))[name])
-        np.testing.assert_allclose(found, expected, atol=tolerance(METHODS[name], dtype))
+        found = every_polar(signs * jnp.asarray(scale, info.dtype))
+        for name, method in METHODS.items():
+            atol = tolerance(method, dtype)
+            np.testing.assert_allclose(
+                wide(found[name]), wide(expected[name]), atol=atol, err_msg=name
+            )
 
 
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_zero_stays_zero(normalize, dtype):
-    zero = jnp.zeros((2, 4, 6), dtype)
-    assert not NewtonSchulz(normalize=normalize).polar(zero).any()
-    assert not SVD().polar(zero).any()
+def test_zero_stays_zero(dtype):
+    zero = jnp.zeros((7, 5, 12), dtype)
+    for name, found in every_polar(zero).items():
+        assert not found.any(), name
+    if dtype in ("float32", "complex64"):
+        for normalize in NORMALIZATIONS:
+            assert not NewtonSchulz(normalize=normalize).polar(zero).any(), normalize
 
 
 @pytest.mark.device
@@ -193,7 +189,7 @@ def test_svd_masks_the_null_space_and_is_exact_on_the_range():
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("kappa", [1, 2, 3, 4, 5, 6, 7, 9, 12])
+@pytest.mark.parametrize("kappa", [1, 2, 3, 4, 6, 12])
 def test_every_degree_equals_the_polynomial_by_definition(kappa):
     """Prime coefficients, so that a swapped or dropped term shows; powers by repeated @."""
     primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)[: kappa + 1]
@@ -222,46 +218,41 @@ def test_complex_input_conjugates():
     np.testing.assert_allclose(method.polar(1j * x), 1j * SVD().polar(x), atol=1e-10)
 
 
-@pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "spectral", "paper"])
-def test_normalisation_divides_by_what_it_says(normalize):
+def test_normalisation_divides_by_what_it_says():
     x = np.random.default_rng(0).standard_normal((4, 6)) * 0.3
     sigma = singular_values(x)
-    bound = {
+    norms = {
         "frobenius": np.linalg.norm(sigma),
         "schatten4": (sigma**4).sum() ** 0.25,
         "spectral": sigma.max(),
-        "paper": max(1.0, np.linalg.norm(sigma)),
-    }[normalize]
-    identity = Coefficients("identity", ((1.0,),), "repeat", "test")
-    for scale in (1.0, 1e-3):  # one side and the other of the paper's max{1, ·}
-        found = NewtonSchulz(identity, 1, normalize=normalize).polar(jnp.asarray(scale * x))
-        divisor = (
-            max(1.0, scale * np.linalg.norm(sigma)) if normalize == "paper" else scale * bound
-        )
-        np.testing.assert_allclose(found, scale * x / divisor, rtol=1e-14)
+    }
+    for scale in (1.0, 1e-3):  # either side of the paper's max(1, ·)
+        divisors = {name: scale * norm for name, norm in norms.items()}
+        divisors["paper"] = max(1.0, divisors["frobenius"])
+        for name, divisor in divisors.items():
+            found = NewtonSchulz(IDENTITY, 1, normalize=name).polar(jnp.asarray(scale * x))
+            np.testing.assert_allclose(found, scale * x / divisor, rtol=1e-14, err_msg=name)
 
 
 def test_aol_bounds_the_norm_and_keeps_zero_rows():
     x = np.random.default_rng(0).standard_normal((4, 6)) * np.array([[1e-3], [1], [10], [0]])
-    identity = Coefficients("identity", ((1.0,),), "repeat", "test")
-    y = np.asarray(NewtonSchulz(identity, 1, normalize="aol").polar(jnp.asarray(x)))
+    y = np.asarray(NewtonSchulz(IDENTITY, 1, normalize="aol").polar(jnp.asarray(x)))
     rows = np.abs(x @ x.T).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(y, x / np.sqrt(np.where(rows > 0, rows, 1)), rtol=1e-13)
     assert singular_values(y).max() <= 1 + 1e-12
 
 
 def test_eps_is_added_to_the_norm_in_units_of_the_input():
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 5)))
-    identity = Coefficients("identity", ((1.0,),), "repeat", "test")
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 6)))
     for scale in (1e-6, 1.0, 1e6):
-        found = NewtonSchulz(identity, 1, eps=1e-3).polar(scale * x)
+        found = NewtonSchulz(IDENTITY, 1, eps=1e-3).polar(scale * x)
         norm = jnp.linalg.norm(scale * x) + 1e-3
         np.testing.assert_allclose(found, scale * x / norm, rtol=1e-13)
 
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_gradients_are_finite_at_zero(normalize):
-    method = NewtonSchulz("jordan", 3, normalize=normalize)
+    method = NewtonSchulz("jordan", 1, normalize=normalize)
     slope = jax.grad(lambda x: method.polar(x).sum())(jnp.zeros((3, 4), "float32"))
     assert jnp.isfinite(slope).all() and (slope != 0).all()
 
@@ -269,7 +260,7 @@ def test_gradients_are_finite_at_zero(normalize):
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_gradients_equal_finite_differences(normalize):
     """The power-of-two scale is constant between its jumps and must not be differentiated."""
-    method = NewtonSchulz(taylor(2), 2, normalize=normalize)
+    method = NewtonSchulz(taylor(2), 1, normalize=normalize)
     x, direction = jax.random.normal(jax.random.key(0), (2, 3, 5))
     weights = jax.random.normal(jax.random.key(1), (3, 5))
     _, slope = jax.jvp(lambda x: (weights * method.polar(x)).sum(), (x,), (direction,))
@@ -279,8 +270,10 @@ def test_gradients_equal_finite_differences(normalize):
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["taylor2", "jordan", "polar_express"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("taylor2", "bfloat16"), ("jordan", "bfloat16"), ("polar_express", "float16")],
+)
 def test_half_precision_products_stay_within_their_floor(name, dtype):
     """Errors average out below gain·eps: 0.19 to 0.30 times √gain·eps over five seeds."""
     x = jax.random.normal(jax.random.key(0), (3, 32, 80), "float32")
@@ -292,15 +285,15 @@ def test_half_precision_products_stay_within_their_floor(name, dtype):
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("form", ["direct", "gram"])
-@pytest.mark.parametrize("shape", [(64, 32), (3, 64, 32)], ids=str)
-def test_half_precision_products_run_on_tall_matrices(shape, form, dtype):
+@pytest.mark.parametrize(("form", "dtype"), [("direct", "bfloat16"), ("gram", "float16")])
+def test_half_precision_products_run_on_tall_matrices(form, dtype):
     """XLA folds a transposition into the last product, and then has to have that product."""
     method = NewtonSchulz(form=form, compute_dtype=dtype)
-    x = jax.random.normal(jax.random.key(0), shape, "float32")
-    np.testing.assert_array_equal(jax.jit(lambda x: method.polar(x).mT)(x), method.polar(x).mT)
-    np.testing.assert_array_equal(method.polar(x.mT), method.polar(x).mT)
+    for shape in ((64, 32), (3, 64, 32)):
+        x = jax.random.normal(jax.random.key(0), shape, "float32")
+        expected = method.polar(x).mT
+        np.testing.assert_array_equal(jax.jit(lambda x: method.polar(x).mT)(x), expected)
+        np.testing.assert_array_equal(method.polar(x.mT), expected)
 
 
 @pytest.mark.device
@@ -312,21 +305,22 @@ def test_half_input_is_normalised_before_it_is_cast():
     assert np.median(found) > 0.6 and found.max() < 1.25
 
 
-@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (0, 3, 4), (3, 0, 4)])
-@pytest.mark.parametrize("name", METHODS)
-def test_an_empty_array_comes_back(name, shape):
-    assert METHODS[name].polar(jnp.zeros(shape)).shape == shape
+def test_an_empty_array_comes_back():
+    for method in METHODS.values():
+        assert method.polar(jnp.zeros((3, 0, 4))).shape == (3, 0, 4)
+    for shape in ((0, 4), (4, 0), (0, 0), (0, 3, 4)):
+        for method in (NewtonSchulz(), SVD()):
+            assert method.polar(jnp.zeros(shape)).shape == shape
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("name", METHODS)
-def test_a_broken_matrix_does_not_spoil_its_neighbours(name):
-    x = batch((4, 6), "float32")[0]
-    expected = every_polar(x)[name]
+def test_a_broken_matrix_does_not_spoil_its_neighbours():
+    x, others = batch((5, 12), "float32")[0], np.arange(7) != 1
+    expected = every_polar(x)
     for poison in (jnp.nan, jnp.inf):
-        found = every_polar(x.at[1, 2, 3].set(poison))[name]
-        assert not jnp.isfinite(found[1]).all()
-        np.testing.assert_array_equal(found[jnp.arange(7) != 1], expected[jnp.arange(7) != 1])
+        for name, found in every_polar(x.at[1, 2, 3].set(poison)).items():
+            assert not jnp.isfinite(found[1]).all(), name
+            np.testing.assert_array_equal(found[others], expected[name][others], name)
 
 
 def test_equal_configurations_are_traced_once():
@@ -341,19 +335,18 @@ def test_equal_configurations_are_traced_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("max_bytes", [None, 3000])
-def test_stacks_together_equal_one_call_each(max_bytes):
+def test_stacks_together_equal_one_call_each():
     """Of one short side, several long ones and scales; tall ones and broken ones among them."""
     method, rng = NewtonSchulz(), np.random.default_rng(0)
     shapes = [(2, 8, 13), (1, 32, 8), (3, 8, 40), (1, 8, 8), (2, 8, 13)]
     scales = [1e-20, 1.0, 1e5, 1e-3, 0.0]
     stacks = [jnp.float32(s * rng.standard_normal(x)) for s, x in zip(scales, shapes)]
     stacks += [stacks[0].astype("bfloat16"), stacks[0].at[1].set(jnp.nan)]
-    found = polar_all(method, stacks, max_bytes)
-    for y, x in zip(found, stacks):
-        assert y.dtype == x.dtype
-        atol = tolerance(method, x.dtype)
-        np.testing.assert_allclose(wide(y), wide(method.polar(x)), atol=atol)
+    expected = [wide(method.polar(x)) for x in stacks]
+    for max_bytes in (None, 3000):
+        for y, x, e in zip(polar_all(method, stacks, max_bytes), stacks, expected):
+            assert y.dtype == x.dtype
+            np.testing.assert_allclose(wide(y), e, atol=tolerance(method, x.dtype))
 
 
 def test_stacks_of_one_short_side_share_a_batch_of_gram_matrices():
@@ -379,14 +372,17 @@ def test_a_batch_may_be_symbolic():
     np.testing.assert_allclose(exported.call(y), NewtonSchulz().polar(y), atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["gpu", "tpu"])
-def test_accelerators_get_bfloat16_unless_asked_otherwise(backend, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    given = {"float32": "bfloat16", "float16": "bfloat16", "float64": "float64"}
-    given |= {"complex64": "complex64"}
-    for dtype, operands in given.items():
-        assert NewtonSchulz().plan((4, 9), dtype).dtype == operands
-    assert NewtonSchulz(compute_dtype="float32").plan((4, 9)).dtype == "float32"
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_accelerators_get_bfloat16_unless_asked_otherwise(platform):
+    """Read off the program that is lowered for a platform, which need not be this one."""
+    half = "f32" if platform == "cpu" else "bf16"
+    operands = {"float32": half, "float16": half, "float64": "f64", "complex64": "complex<f32>"}
+    for dtype, expected in operands.items():
+        result = "f32" if expected == "bf16" else expected
+        found = product_dtypes(NewtonSchulz(steps=1).polar, platform, (4, 9), dtype)
+        assert found == {(expected, expected, result)}, dtype
+    asked = NewtonSchulz(steps=1, compute_dtype="float32").polar
+    assert product_dtypes(asked, platform, (4, 9), "float32") == {("f32",) * 3}
 
 
 def test_without_x64_a_plan_is_for_float32():
@@ -402,27 +398,27 @@ def test_without_x64_a_plan_is_for_float32():
 @pytest.mark.parametrize("normalize", ["frobenius", "schatten4", "aol"])
 def test_float16_products_survive_what_float16_cannot_hold(normalize):
     """Rows of 1e-6, and entries of 1/m: factors that would leave float16 as they are."""
-    method = NewtonSchulz("taylor2", 5, normalize, compute_dtype="float16")
+    method = NewtonSchulz("taylor2", 2, normalize, compute_dtype="float16")
     exact = replace(method, compute_dtype="float32")
     for x in (jnp.diag(jnp.array([1.0, 1e-4, 1e-6])), jnp.full((512, 512), 3.99)):
         x = x.astype("float32")
-        found, expected = (singular_values(m.polar(x))[0] for m in (method, exact))
+        unit = x[0] / jnp.linalg.norm(x[0])  # the first singular vector, left and right
+        found, expected = (float(unit @ m.polar(x) @ unit) for m in (method, exact))
         assert found == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex128"])
 def test_dual_norm_multiplies_the_exact_factor_by_the_nuclear_norm(dtype):
     sigma = np.array([[3.0, 2.0, 1.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])
     rng = np.random.default_rng(0)
-    wide = "complex128" if jnp.issubdtype(dtype, jnp.complexfloating) else "float64"
-    x = np.stack([matrix_with_spectrum(rng, 3, 5, s, np.dtype(wide)) for s in sigma])
-    x = jnp.asarray(x, dtype)
+    kind = np.dtype("complex128" if dtype == "complex128" else "float64")
+    x = jnp.asarray(np.stack([matrix_with_spectrum(rng, 3, 5, s, kind) for s in sigma]), dtype)
     nuclear = singular_values(x).sum(-1)
     found = DualNorm(SVD(rcond=1e-2)).polar(x)
     assert found.dtype == x.dtype
-    expected = nuclear[:, None, None] * np.asarray(SVD(rcond=1e-2).polar(x))
+    expected = nuclear[:, None, None] * wide(SVD(rcond=1e-2).polar(x))
     atol = 40 * float(jnp.finfo(dtype).eps) * nuclear.max()
-    np.testing.assert_allclose(np.asarray(found, expected.dtype), expected, atol=atol)
+    np.testing.assert_allclose(wide(found), expected, atol=atol)
 
 
 def test_orthogonalize_takes_any_object_with_a_polar_method():

@@ -27,7 +27,7 @@ from muon_optax import SVD, DualNorm, NewtonSchulz, scale_by_muon, theory
 def test_finite_matrices_have_finite_and_bounded_polar_factors(dtype, shape):
     """Whatever their bits, and in half precision too."""
 
-    @examples(15)
+    @examples(8)
     @given(finite_matrices(shape, dtype))
     def law(x):
         found = every_polar(x)
@@ -49,9 +49,8 @@ def bound(method, shape, dtype):
     return max(map(abs, theory.image(method.schedule, 0.0))) + 20 * eps + 4 * eps**0.5 + stored
 
 
-SOME = {name: METHODS[name] for name in ("jordan", "near_exact", "svd")}
-SOME |= {"paper": NewtonSchulz(normalize="paper"), "eps": NewtonSchulz(eps=1e-7)}
-SOME |= {"dual": DualNorm()}
+SOME = {"jordan": METHODS["jordan"], "svd": METHODS["svd"]}
+SOME |= {"eps": NewtonSchulz(eps=1e-7), "dual": DualNorm()}
 
 
 def check_finite(grads, options):
@@ -60,7 +59,7 @@ def check_finite(grads, options):
         assert all(jnp.isfinite(x).all() for x in (*updates, state.mu)), name
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
 @examples(6)
 @given(st.data())
 def test_finite_gradients_give_finite_updates_and_momenta(dtype, data):
@@ -70,9 +69,10 @@ def test_finite_gradients_give_finite_updates_and_momenta(dtype, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("heavy_ball", [True, False])
-@pytest.mark.parametrize("bias_correction", [True, False])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "bias_correction", "heavy_ball"),
+    [("float16", True, True), ("bfloat16", False, True), ("float32", True, False)],
+)
 def test_largest_gradients_may_change_their_sign(dtype, bias_correction, heavy_ball):
     """Where a momentum and a gradient pass the largest number on opposite sides."""
     largest = jnp.full((1, 3, 8), jnp.finfo(dtype).max)

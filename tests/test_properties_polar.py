@@ -43,7 +43,7 @@ def distances(found, expected):
 
 
 def test_a_power_of_two_changes_no_bit_over_the_whole_range(dtype, shape):
-    @examples(12)
+    @examples(8)
     @given(short_numbers(shape, dtype), exponents(dtype), exponents(dtype))
     def law(x, e, f):
         one, other = (every_polar(jnp.asarray(x * 2.0**p, dtype)) for p in (e, f))
@@ -59,7 +59,7 @@ def test_signs_of_rows_and_columns_come_out_as_they_go_in(dtype, shape):
     def signs(length):
         return st.lists(st.sampled_from([-1, 1]), min_size=length, max_size=length)
 
-    @examples(12)
+    @examples(8)
     @given(matrices(shape, dtype), signs(shape[0]), signs(shape[1]))
     def law(x, rows, columns):
         turn = jnp.asarray(np.outer(rows, columns), x.dtype)
@@ -73,7 +73,7 @@ def test_signs_of_rows_and_columns_come_out_as_they_go_in(dtype, shape):
 def test_no_matrix_feels_its_neighbours_or_its_place(dtype, shape):
     """Bit for bit."""
 
-    @examples(12)
+    @examples(8)
     @given(
         matrices(shape, dtype),
         finite_matrices(shape, dtype),
@@ -93,7 +93,7 @@ def test_no_matrix_feels_its_neighbours_or_its_place(dtype, shape):
 
 
 def test_singular_vectors_stay_and_singular_values_move_by_the_scalar_map(dtype, shape):
-    @examples(12)
+    @examples(8)
     @given(matrices(shape, dtype))
     def law(x):
         u, sigma, vh = np.linalg.svd(wide(x), full_matrices=False)
@@ -110,7 +110,7 @@ def test_isometries_and_the_adjoint_commute_with_polar(dtype, shape):
     if jnp.finfo(dtype).bits < 32:
         return  # to round what is turned costs more than all the rest; see the next
 
-    @examples(12)
+    @examples(8)
     @given(matrices(shape, dtype), st.integers(0, 2**32 - 1))
     def law(x, seed):
         rng = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ def test_isometries_and_the_adjoint_commute_with_polar(dtype, shape):
 
 
 def test_rows_and_columns_may_come_in_any_order(dtype, shape):
-    @examples(12)
+    @examples(8)
     @given(matrices(shape, dtype), *(st.permutations(range(side)) for side in shape))
     def law(x, rows, columns):
         def ordered(y):
@@ -143,7 +143,7 @@ def test_rows_and_columns_may_come_in_any_order(dtype, shape):
 def test_rows_and_columns_of_zeros_stay_zero(dtype, shape):
     """Exactly, among them whole matrices of zeros; no other null space does, in rounding."""
 
-    @examples(12)
+    @examples(8)
     @given(matrices(shape, dtype), *(st.sets(st.integers(0, side - 1)) for side in shape))
     def law(x, rows, columns):
         x, rows, columns = np.array(x), list(rows), list(columns)

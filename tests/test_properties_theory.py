@@ -35,7 +35,7 @@ def test_an_update_keeps_the_share_of_the_nuclear_norm_that_theory_says(dtype, s
     """Of every matrix that of its own spectrum, and never less than the bound for its rank."""
     known = {k: m for k, m in SPECTRAL.items() if m.normalize in ("frobenius", "schatten4")}
 
-    @examples(8)
+    @examples(4)
     @given(matrices(shape, dtype))
     def law(x):
         found = every_polar(x)
@@ -60,8 +60,8 @@ def alignment_bound(method, rank):
 
 TAYLOR = {
     (kappa, q): NewtonSchulz(taylor(kappa), q, form="direct")
-    for kappa in (1, 2, 3, 4)
-    for q in (1, 2, 3, 5)
+    for kappa in (1, 2, 4)
+    for q in (1, 3, 5)
 }
 
 
@@ -70,7 +70,7 @@ def every_taylor(x):
     return {steps: method.polar(x) for steps, method in TAYLOR.items()}
 
 
-@examples(25)
+@examples(12)
 @given(with_spectra((4, 4), "float64", st.floats(0.01, 1)))
 def test_residual_and_error_of_the_papers_family_are_the_papers(x):
     """With its bound, doubly exponential in q, and what is kept of the nuclear norm: 1 - ε."""

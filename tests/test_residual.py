@@ -23,21 +23,23 @@ CONSTANT_FACTORS = {
     (0.9999, 2): "57.74/53.34 33.34/28.45 19.26/15.19 6.454/4.377 1.442/1.061",
     (0.999999, 2): "577.4/533.3 333.3/284.4 192.5/151.7 64.15/43.16 12.37/6.587",
 }
-CELLS = [
-    (*row, q, *map(float, cell.split("/")))
-    for row, cells in CONSTANT_FACTORS.items()
-    for q, cell in zip((1, 2, 3, 5, 8), cells.split())
-]
+STEPS = (1, 2, 3, 5, 8)
 
 
-@pytest.mark.parametrize(("delta0", "kappa", "q", "bound", "exact"), CELLS)
-def test_the_constant_factor_equals_the_reference_table(delta0, kappa, q, bound, exact):
-    of_bound = theory.constant_factor(theory.residual_bound(delta0, kappa, q))
-    of_exact = theory.constant_factor(theory.residual(delta0, kappa, q))
-    assert (of_bound, of_exact) == (pytest.approx(bound, 1e-3), pytest.approx(exact, 1e-3))
+def test_constant_factors_equal_the_reference_table():
+    for (delta0, kappa), cells in CONSTANT_FACTORS.items():
+        expected = [[float(x) for x in cell.split("/")] for cell in cells.split()]
+        found = [
+            [
+                theory.constant_factor(of(delta0, kappa, q))
+                for of in (theory.residual_bound, theory.residual)
+            ]
+            for q in STEPS
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=f"{delta0}, {kappa}")
 
 
-@pytest.mark.parametrize("kappa", range(1, 9))
+@pytest.mark.parametrize("kappa", [1, 2, 8])
 def test_the_residual_polynomial_is_one_minus_tau_in_rational_arithmetic(kappa):
     """`1 - (1-u)·p(1-u)²` multiplied out: nothing below u^(κ+1), and the a_s above."""
     p = binomial_series(kappa)
@@ -60,14 +62,11 @@ def test_the_residual_polynomial_equals_the_published_one(kappa, expected):
     assert list(theory.residual_polynomial(kappa)) == list(map(Fraction, expected.split()))
 
 
-@pytest.mark.parametrize("kappa", range(1, 13))
-def test_the_residual_polynomial_proves_the_bound_on_all_of_the_unit_interval(kappa):
+def test_the_residual_polynomial_proves_the_bound_on_all_of_the_unit_interval():
     """Positive coefficients that sum to 1: at most `u^(κ+1)` for u in [0, 1]."""
-    a = theory.residual_polynomial(kappa)
-    assert min(a) > 0 and sum(a) == 1
-
-
-SHAPES = [(5, 5), (3, 9), (9, 3), (16, 6), (8, 20), (1, 7)]
+    for kappa in range(1, 13):
+        a = theory.residual_polynomial(kappa)
+        assert min(a) > 0 and sum(a) == 1
 
 
 def random_matrices(m, n):
@@ -80,15 +79,14 @@ def random_matrices(m, n):
         yield matrix_with_spectrum(rng, m, n, sigma), rank
 
 
-@pytest.mark.parametrize("kappa", [1, 2, 3, 4])
-@pytest.mark.parametrize(("m", "n"), SHAPES)
+@pytest.mark.parametrize(("m", "n", "kappa"), [(5, 5, 1), (3, 9, 2), (16, 6, 3), (1, 7, 4)])
 def test_one_step_moves_the_residual_of_a_matrix_by_phi(m, n, kappa, x64):
     xs, ranks = zip(*random_matrices(m, n))
     u, sigma, vh = np.linalg.svd(xs, full_matrices=False)
     kept = np.arange(min(m, n)) < np.array(ranks)[:, None]
     polar, norm = (u * kept[:, None]) @ vh, np.linalg.norm(sigma, axis=1)
     delta = 1 - (sigma[range(10), np.array(ranks) - 1] / norm) ** 2
-    methods = [NewtonSchulz(f"taylor{kappa}", q) for q in range(1, 7)]
+    methods = [NewtonSchulz(f"taylor{kappa}", q) for q in range(1, 6)]
     together = jax.jit(lambda x: [method.polar(x) for method in methods])  # compiled once
     for q, y in enumerate(map(np.asarray, together(jnp.asarray(xs))), start=1):
         expected = [theory.residual(max(d, 0.0), kappa, 1) for d in delta]
@@ -99,7 +97,7 @@ def test_one_step_moves_the_residual_of_a_matrix_by_phi(m, n, kappa, x64):
         np.testing.assert_allclose(error, exact, atol=1e-12 * 3**q)
 
 
-@pytest.mark.parametrize("kappa", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("kappa", [1, 4, 7])
 def test_the_residual_never_exceeds_its_bound(kappa):
     for delta in np.linspace(0, 1, 101):
         for q in (0, 1, 2, 4):
@@ -124,6 +122,6 @@ def test_the_residual_agrees_with_the_scalar_map():
         (lambda: theory.constant_factor(2.0), "delta=2.0"),
     ],
 )
-def test_what_is_no_residual_is_refused(call, message):
+def test_a_wrong_argument_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

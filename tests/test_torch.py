@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from test_modes import ATOL, FORMULAS, MISTAKES, RATE, RULES, SIDES, deviations, train
+from test_compat_modes import ATOL, FORMULAS, MISTAKES, RATE, RULES, SIDES, deviations, train
 from torch.optim._muon import _zeropower_via_newtonschulz
 
 from muon_optax.compat import MODES, RoundedNewtonSchulz, from_torch

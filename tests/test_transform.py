@@ -38,10 +38,16 @@ def run(tx, grads, params):
     return updates, state
 
 
-@pytest.mark.parametrize("bias_correction", [True, False])
-@pytest.mark.parametrize("nesterov", [True, False])
-@pytest.mark.parametrize("shape", [(6, 6), (4, 10), (10, 4)], ids=str)
-@pytest.mark.parametrize("method", ["jordan", "taylor2", "polar_express", "taylor4"])
+@pytest.mark.parametrize(
+    ("method", "shape", "nesterov", "bias_correction"),
+    [
+        ("jordan", (6, 6), True, True),
+        ("taylor2", (4, 10), True, False),
+        ("polar_express", (10, 4), False, True),
+        ("taylor4", (4, 10), False, False),
+    ],
+    ids=str,
+)
 def test_ten_steps_equal_numpy_in_float64(method, shape, nesterov, bias_correction):
     grads = gradients(shape)
     method = METHODS[method]
@@ -63,40 +69,45 @@ OPTAX_CASES = {
 }
 
 
+SPECS = {name: spec for name, (_, spec) in OPTAX_CASES.items()}
+
+
+def optax_gradients(dtype):
+    """Of every step, for a tree with a leaf per case."""
+    made = {name: gradients(shape, seed=1) for name, (shape, _) in OPTAX_CASES.items()}
+    return [{name: jnp.asarray(g[t], dtype) for name, g in made.items()} for t in range(STEPS)]
+
+
 @pytest.mark.parametrize("nesterov", [True, False])
-@pytest.mark.parametrize("case", OPTAX_CASES)
-def test_ten_steps_equal_optax_contrib(case, nesterov, x64):
+def test_ten_steps_equal_optax_contrib(nesterov, x64):
     """In float64 and with one eps, so that nothing but rounding is left."""
-    shape, spec = OPTAX_CASES[case]
-    grads = [{"w": jnp.asarray(g, float)} for g in gradients(shape, seed=1)]
-    params = {"w": jnp.ones(shape)}
+    grads = optax_gradients("float64")
+    params = jax.tree.map(jnp.ones_like, grads[0])
     settings = {"beta": 0.95, "weight_decay": 0.1, "nesterov": nesterov}
-    ours = muon(1.0, NewtonSchulz(eps=1e-8), dims={"w": spec}, **settings)
-    theirs = optax.contrib.muon(1.0, muon_weight_dimension_numbers={"w": spec}, **settings)
+    ours = muon(1.0, NewtonSchulz(eps=1e-8), dims=SPECS, **settings)
+    theirs = optax.contrib.muon(1.0, muon_weight_dimension_numbers=SPECS, **settings)
     for u, e in zip(run(ours, grads, params)[0], run(theirs, grads, params)[0]):
-        np.testing.assert_allclose(u["w"], e["w"], atol=1e-12)
+        for name in SPECS:
+            np.testing.assert_allclose(u[name], e[name], atol=1e-12, err_msg=name)
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("nesterov", [True, False])
-@pytest.mark.parametrize("case", OPTAX_CASES)
-def test_ten_parameter_steps_equal_optax_contrib_in_float32(case, nesterov):
+def test_ten_parameter_steps_equal_optax_contrib_in_float32():
     # One case misses 1e-6 on jax 0.12, where it is 1.04e-6; on 0.7 and 0.10 all meet it.
-    atol = 1.1e-6 if (case, nesterov) == ("4d conv", True) else 1e-6
-    shape, spec = OPTAX_CASES[case]
-    grads = [{"w": jnp.asarray(g)} for g in gradients(shape, seed=1)]
-    params = {"w": jnp.ones(shape)}
-    settings = {"beta": 0.95, "weight_decay": 0.1, "nesterov": nesterov}
-    ours = muon(0.1, dims={"w": spec}, **settings)
-    theirs = optax.contrib.muon(0.1, muon_weight_dimension_numbers={"w": spec}, **settings)
+    atol = 1.1e-6
+    grads = optax_gradients("float32")
+    params = jax.tree.map(jnp.ones_like, grads[0])
+    settings = {"beta": 0.95, "weight_decay": 0.1}
+    ours = muon(0.1, dims=SPECS, **settings)
+    theirs = optax.contrib.muon(0.1, muon_weight_dimension_numbers=SPECS, **settings)
     with jax.default_matmul_precision("highest"):  # Optax leaves a GPU its TF32
         expected = run(theirs, grads, params)[0]
     for u, e in zip(run(ours, grads, params)[0], expected):
-        np.testing.assert_allclose(u["w"], e["w"], atol=atol)
+        for name in SPECS:
+            np.testing.assert_allclose(u[name], e[name], atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("bias_correction", [True, False])
-@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize(("nesterov", "bias_correction"), [(True, True), (False, False)])
 def test_a_heavy_ball_has_the_average_over_one_minus_beta(nesterov, bias_correction):
     """And so the same direction, while the decay stays; a schedule of it tells them apart."""
     grads = [jnp.asarray(g) for g in gradients((5, 7))]
@@ -144,29 +155,30 @@ def test_a_constant_schedule_equals_the_number():
 
 
 @pytest.mark.parametrize("mu_dtype", [None, "bfloat16", "float32"])
-@pytest.mark.parametrize("param_dtype", ["bfloat16", "float16", "float32"])
-def test_updates_have_the_parameters_dtype_and_the_momentum_its_own(param_dtype, mu_dtype):
-    params = {"w": jnp.ones((4, 6), param_dtype)}
-    grads = {"w": jnp.asarray(gradients((4, 6))[0])}  # float32 whatever the parameters
+def test_updates_have_the_parameters_dtype_and_the_momentum_its_own(mu_dtype):
+    params = {d: jnp.ones((4, 6), d) for d in ("bfloat16", "float16", "float32")}
+    # The gradients are float32 whatever the parameters.
+    grads = {d: jnp.asarray(gradients((4, 6))[0]) for d in params}
     tx = scale_by_muon(mu_dtype=mu_dtype)
     state = tx.init(params)
-    updates, after = tx.update(grads, state, params)
-    assert updates["w"].dtype == param_dtype
-    assert after.mu["w"].dtype == state.mu["w"].dtype == (mu_dtype or param_dtype)
+    updates, after = jax.eval_shape(tx.update, grads, state, params)
+    for dtype in params:
+        assert updates[dtype].dtype == dtype
+        assert after.mu[dtype].dtype == state.mu[dtype].dtype == (mu_dtype or dtype)
 
 
 def test_the_average_is_taken_in_float32_whatever_it_is_stored_in():
     """In bfloat16, 0.05·g beside 0.95·μ would round to steps of 2⁻⁸."""
     g = {"w": jnp.asarray(gradients((4, 6))[0], jnp.bfloat16)}
-    tx = scale_by_muon(SVD(), mu_dtype="float32", nesterov=False)
-    _, state = tx.update(g, tx.init(g), g)
+    tx = scale_by_muon(mu_dtype="float32", nesterov=False)
+    _, state = run(tx, [g], g)
     np.testing.assert_allclose(state.mu["w"], 0.05 * g["w"].astype(jnp.float32), rtol=1e-6)
 
 
 def test_complex_momentum_stays_complex():
     w = jnp.asarray(gradients((4, 6))[0]) + 1j * jnp.asarray(gradients((4, 6))[1])
     tx = scale_by_muon(SVD(), mu_dtype="bfloat16")
-    update, state = tx.update(w, tx.init(w), w)
+    (update,), state = run(tx, [w], w)
     assert state.mu.dtype == jnp.complex64
     np.testing.assert_allclose(update @ update.conj().T, np.eye(4), atol=1e-5)
 
@@ -179,20 +191,20 @@ def test_state_is_count_and_momentum_and_nothing_else():
 
 
 @pytest.mark.slow
-def test_a_tree_of_144_leaves_makes_one_call_per_matrix_shape():
-    params = transformer_tree(layers=16, width=8)
-    assert len(jax.tree.leaves(params)) == 144
+def test_a_step_makes_one_call_per_matrix_shape():
+    params = transformer_tree(layers=4, width=8)
+    assert len(jax.tree.leaves(params)) == 36
     tx = muon(0.02)
     jaxpr = jax.make_jaxpr(tx.update)(params, tx.init(params), params)
     calls = [e for e in jaxpr.eqns if e.params.get("name") == "polar_together"]
     found = sorted(tuple(e.invars[0].aval.shape) for e in calls)
-    assert found == [(32, 8, 32), (64, 8, 8)]  # up and down, transposed; query, key, value, out
+    assert found == [(8, 8, 32), (16, 8, 8)]  # up and down, transposed; query, key, value, out
 
 
 @pytest.mark.slow
 def test_a_step_takes_three_kernels_per_leaf():
     """Momentum; what is orthogonalized; slice, factors and parameter. AdamW takes three too."""
-    params = jax.eval_shape(lambda: transformer_tree(layers=16, width=8))
+    params = jax.eval_shape(lambda: transformer_tree(layers=4, width=8))
     tx = muon(0.02)
 
     def step(params, state, grads):
@@ -204,15 +216,13 @@ def test_a_step_takes_three_kernels_per_leaf():
         text = lowered.compile().as_text()
     kernels = text[text.index("\nENTRY") :].count(" fusion(")
     leaves = len(jax.tree.leaves(params))
-    assert kernels <= 3 * leaves + 100  # those of two batches, and of scalars: 62
+    assert kernels <= 3 * leaves + 80  # those of two batches, and of scalars: 60
 
 
 def test_names_and_order_of_leaves_do_not_matter():
     w = {"a": jnp.asarray(gradients((4, 6))[0]), "b": jnp.asarray(gradients((6, 4))[0])}
     renamed = {"z": w["a"], "c": w["b"]}
-    tx = scale_by_muon()
-    found, _ = tx.update(w, tx.init(w), w)
-    other, _ = tx.update(renamed, tx.init(renamed), renamed)
+    (found,), (other,) = (run(scale_by_muon(), [tree], tree)[0] for tree in (w, renamed))
     np.testing.assert_allclose(found["a"], other["z"], atol=1e-5)
     np.testing.assert_allclose(found["b"], other["c"], atol=1e-5)
 
@@ -225,8 +235,7 @@ def test_a_memory_cap_changes_only_rounding():
     method = NewtonSchulz(compute_dtype="float32")
     caps = (None, 8 * 32 * 4)
     free, capped = (scale_by_muon(method, max_stack_bytes=cap) for cap in caps)
-    found = ravel_pytree(free.update(grads, free.init(grads))[0])[0]
-    expected = ravel_pytree(capped.update(grads, capped.init(grads))[0])[0]
+    found, expected = (ravel_pytree(run(tx, [grads], grads)[0])[0] for tx in (free, capped))
     np.testing.assert_allclose(found, expected, atol=3e-4)
 
 

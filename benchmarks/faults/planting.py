@@ -11,7 +11,7 @@ import pytest
 from benchmarks.mutation import children, suite
 from benchmarks.record import ROOT
 
-FILES = ("polar", "plan", "pairing", "range", "nonfinite", "transform")  # of numerics
+FILES = ("polar", "plan", "stability", "range", "nonfinite", "transform")  # of numerics
 LIMIT = 1200.0  # seconds for one fault's tests
 
 

@@ -1,4 +1,4 @@
-"""Three decays: against loops in NumPy, beside wrong loops that have to be seen."""
+"""Three decays, compared with loops in NumPy, and with wrong loops that must differ."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 GRADS = RNG.standard_normal((STEPS, *SHAPE)).astype(np.float32)
 START = RNG.standard_normal(SHAPE).astype(np.float32)
 DECAYS = [add_decayed_weights, add_cautious_weight_decay, add_independent_weight_decay]
-each = pytest.mark.parametrize("decay", DECAYS, ids=lambda f: f.__name__)
+every_decay = pytest.mark.parametrize("decay", DECAYS, ids=lambda f: f.__name__)
 
 
 def cautious(t, w, u):
@@ -89,7 +89,7 @@ def test_ten_steps_of_plain_decay_equal_numpy():
     np.testing.assert_allclose(found, looped(coupled), atol=1e-5)
 
 
-def test_independent_decay_does_not_know_the_learning_rate():
+def test_independent_decay_does_not_depend_on_the_learning_rate():
     """At η = 0 weights go down by 1 - λ a step; a coupled decay would leave them."""
     found = chained(optax.scale_by_learning_rate(0.0), add_independent_weight_decay(DECAY))
     np.testing.assert_allclose(found, (1 - DECAY) ** STEPS * START, rtol=1e-5)
@@ -119,14 +119,16 @@ def test_a_schedule_gives_every_step_its_decay():
     ("u", "w", "decays"),
     [(1.0, 2.0, True), (-1.0, -2.0, True), (1.0, -2.0, False), (0.0, 2.0, True)],
 )
-def test_cautious_decay_follows_the_sign_and_takes_a_step_of_zero_for_agreement(u, w, decays):
+def test_cautious_decay_applies_where_update_and_weight_have_one_sign_or_the_update_is_zero(
+    u, w, decays
+):
     u, w = jnp.array([u]), jnp.array([w])
     found = one_step(add_cautious_weight_decay(DECAY), u, w)
     np.testing.assert_array_equal(found, u + DECAY * w if decays else u)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_cautious_decay_tells_signs_of_small_numbers(dtype):
+def test_cautious_decay_compares_signs_of_small_numbers(dtype):
     """1e-4·1e-5 is zero in float16, which would count as agreement."""
     u, w = jnp.array([-1e-4], dtype), jnp.array([1e-5], dtype)
     np.testing.assert_array_equal(one_step(add_cautious_weight_decay(100.0), u, w), u)
@@ -145,7 +147,7 @@ def test_a_cautious_step_along_every_weight_is_the_ordinary_decay():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@each
+@every_decay
 @pytest.mark.parametrize("as_function", [False, True])
 def test_a_mask_says_which_leaves_decay(decay, as_function):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
@@ -159,7 +161,7 @@ def test_a_mask_says_which_leaves_decay(decay, as_function):
     assert not np.array_equal(found["kernel"], params["kernel"])
 
 
-@each
+@every_decay
 @pytest.mark.parametrize("kind", ["number", "schedule", "traced"])
 def test_bfloat16_stays_bfloat16_and_is_rounded_once(decay, kind):
     # 1/3 and 0.7 are no bfloat16: rounding λ·W before the sum would show.
@@ -172,13 +174,13 @@ def test_bfloat16_stays_bfloat16_and_is_rounded_once(decay, kind):
     np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
 
 
-@each
-def test_updates_keep_their_dtype_beside_other_parameters(decay):
+@every_decay
+def test_updates_keep_their_dtype_whatever_the_parameters_have(decay):
     u, w = jnp.asarray(GRADS[0], jnp.float32), jnp.asarray(START, jnp.bfloat16)
     assert one_step(decay(DECAY), u, w).dtype == jnp.float32
 
 
-@each
+@every_decay
 def test_float64_decays_by_the_whole_number(decay, x64):
     w = jnp.asarray(START, jnp.float64)
     found = one_step(decay(0.1), w, w)
@@ -186,7 +188,7 @@ def test_float64_decays_by_the_whole_number(decay, x64):
     np.testing.assert_allclose(found, (1 + sign * 0.1) * START.astype(float), rtol=1e-15)
 
 
-@each
+@every_decay
 @pytest.mark.parametrize(
     "amount", [DECAY, lambda t: DECAY / (t + 1)], ids=["number", "schedule"]
 )
@@ -207,7 +209,7 @@ def test_a_scan_over_steps_equals_steps_one_by_one(decay, amount):
     assert jax.tree.map(int, state) == jax.tree.map(int, alone)
 
 
-@each
+@every_decay
 def test_the_state_is_a_count_under_a_schedule_and_nothing_under_a_number(decay):
     assert decay(DECAY).init(START) == optax.EmptyState()
     tx = decay(lambda t: DECAY)
@@ -217,7 +219,7 @@ def test_the_state_is_a_count_under_a_schedule_and_nothing_under_a_number(decay)
     assert (int(state.count), int(after.count)) == (0, 1)
 
 
-@each
+@every_decay
 def test_the_decay_may_be_an_injected_hyperparameter(decay):
     tx = optax.inject_hyperparams(decay)(weight_decay=DECAY)
     state = tx.init(START)
@@ -228,7 +230,7 @@ def test_the_decay_may_be_an_injected_hyperparameter(decay):
         np.testing.assert_allclose(found, one_step(decay(amount), GRADS[0], START), rtol=1e-6)
 
 
-@each
+@every_decay
 def test_a_mask_function_goes_through_injection_if_named_static(decay):
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
     mask = lambda p: jax.tree.map(lambda x: getattr(x, "ndim", 0) == 2, p)
@@ -239,14 +241,16 @@ def test_a_mask_function_goes_through_injection_if_named_static(decay):
         optax.inject_hyperparams(decay)(weight_decay=DECAY, mask=mask).init(params)
 
 
-@each
-@pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf"), None, "0.1", True])
-def test_a_decay_out_of_range_says_what_to_write(decay, bad):
-    with pytest.raises(ValueError, match=r"weight_decay=.*; use a number ≥ 0, or a schedule"):
-        decay(bad)
+@every_decay
+def test_a_decay_out_of_range_says_what_to_write(decay):
+    for bad in (-0.1, float("nan"), float("inf"), None, "0.1", True):
+        with pytest.raises(
+            ValueError, match=r"weight_decay=.*; use a number ≥ 0, or a schedule"
+        ):
+            decay(bad)
 
 
-@each
+@every_decay
 @pytest.mark.parametrize("mask", [None, {"w": True}])
 def test_an_update_without_parameters_says_what_to_pass(decay, mask):
     tx, params = decay(DECAY, mask), {"w": jnp.ones(3)}
@@ -254,13 +258,13 @@ def test_an_update_without_parameters_says_what_to_pass(decay, mask):
         tx.update(params, tx.init(params))
 
 
-@each
-def test_a_bare_boolean_is_no_mask(decay):
+@every_decay
+def test_a_bare_boolean_is_not_a_mask(decay):
     with pytest.raises(ValueError, match="mask=True; use None, a tree of booleans"):
         decay(DECAY, True)
 
 
-@each
+@every_decay
 def test_unknown_keyword_arguments_of_update_are_ignored(decay):
     tx = decay(DECAY, {"w": True})
     params = {"w": jnp.ones(3)}

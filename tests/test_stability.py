@@ -1,4 +1,4 @@
-"""A schedule that turns a sign or runs away on what the normalisation lets pass is refused."""
+"""A schedule that reverses signs or diverges on normalised matrices is refused."""
 
 import itertools
 import re
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import product_dtypes
 
 from muon_optax import METHODS, NewtonSchulz
 from muon_optax.coefficients import CANS, FAMILIES, POLAR_EXPRESS, Coefficients, minimax
@@ -38,8 +39,9 @@ def along(method, x):
 
 
 @pytest.mark.device
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("form", ["direct", "gram"])
+@pytest.mark.parametrize(
+    ("form", "dtype"), [("direct", "bfloat16"), ("gram", "float16"), ("gram", "float32")]
+)
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "svd"])
 def test_an_update_of_rank_one_points_along_its_momentum(name, form, dtype):
     """Whatever is not refused; what an accelerator takes by default is among it."""
@@ -59,7 +61,7 @@ THIN = [CANS, POLAR_EXPRESS, minimax(4, 3e-3, cushion=0.02), minimax(6, 1e-3, ka
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", THIN[:2], ids=lambda family: family.name)
-def test_what_is_refused_goes_wrong(family, monkeypatch):
+def test_a_refused_schedule_does_go_wrong(family, monkeypatch):
     """CANS turns a sign; Polar Express' roundings conspire in some diagonal matrices."""
     monkeypatch.setattr(NewtonSchulz, "_check_pairing", lambda self: None)
     half = NewtonSchulz(family, 12, "schatten4", compute_dtype="bfloat16")
@@ -73,9 +75,10 @@ def test_what_is_refused_goes_wrong(family, monkeypatch):
     assert exact.min() > 0 and exact.max() < 1.01
 
 
-@pytest.mark.parametrize("lower", [1e-1, 1e-2, 1e-3])
-@pytest.mark.parametrize("kappa", [1, 2, 3, 4])
-def test_the_margin_that_a_message_names_is_the_least_that_is_enough(kappa, lower):
+@pytest.mark.parametrize(
+    ("kappa", "lower"), [(1, 1e-3), (2, 1e-2), (2, 1e-3), (3, 1e-3), (4, 1e-2)]
+)
+def test_the_margin_that_a_message_names_is_the_least_that_works(kappa, lower):
     refused = 0
     for steps, dtype in itertools.product((2, 4, 6), ("float16", "bfloat16")):
         family = minimax(steps, lower, kappa)
@@ -89,11 +92,11 @@ def test_the_margin_that_a_message_names_is_the_least_that_is_enough(kappa, lowe
             for safety in margins:
                 given = replace(family, safety=safety)
                 assert bool(flaw(given.schedule(steps), eps(dtype))) == (safety < least)
-    assert refused or lower == 0.1
+    assert refused
 
 
 @pytest.mark.parametrize("family", THIN, ids=lambda family: family.source[:30])
-def test_with_that_margin_updates_are_right(family):
+def test_with_the_margin_that_is_named_updates_are_right(family):
     with pytest.raises(ValueError, match=r"safety=1\.0\d") as refused:
         NewtonSchulz(family, 6, compute_dtype="bfloat16")
     safety = float(re.search(r"safety=([\d.]+)\)", str(refused.value))[1])
@@ -103,7 +106,7 @@ def test_with_that_margin_updates_are_right(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_published_families_are_taken_in_float32_at_every_length(family):
+def test_published_families_are_accepted_in_float32_at_every_length(family):
     of_it = FAMILIES[family]
     longest = 99 if of_it.tail == "repeat" else len(of_it.stages)
     for steps in {*range(1, 13), 99} & {*range(1, longest + 1)}:
@@ -111,7 +114,7 @@ def test_published_families_are_taken_in_float32_at_every_length(family):
 
 
 @pytest.mark.parametrize("form", ["direct", "gram"])
-def test_the_check_is_no_proof(form):
+def test_the_check_is_not_a_proof(form):
     """A margin that is barely enough for a number, and too little for a matrix."""
     barely = NewtonSchulz(replace(minimax(4, 3e-3), safety=1.2322), 6, form=form)
     assert along(barely, np.ones((1, 96, 200), np.float32)) > 0.5
@@ -119,7 +122,7 @@ def test_the_check_is_no_proof(form):
     assert along(half, np.ones((1, 96, 200), np.float32)) < -0.5
 
 
-def test_float64_that_is_not_there_is_judged_as_float32():
+def test_without_x64_float64_is_judged_as_float32():
     """Without jax_enable_x64. The stage turns the sign at 1 + 1e-8."""
     barely = Coefficients("barely", ((1 + 2e-8, -1.0),), "repeat", "here")
     with pytest.raises(ValueError, match="turns their sign"):
@@ -131,13 +134,14 @@ def test_float64_that_is_not_there_is_judged_as_float32():
         jax.config.update("jax_enable_x64", False)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
-def test_an_accelerator_takes_float32_for_what_bfloat16_would_turn(backend, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    half = "float32" if backend == "cpu" else "bfloat16"
-    assert NewtonSchulz("cans", 12).plan((4, 9)).dtype == "float32"
-    assert NewtonSchulz(replace(CANS, safety=1.03), 12).plan((4, 9)).dtype == half
-    assert NewtonSchulz("jordan", 5).plan((4, 9)).dtype == half
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_an_accelerator_takes_float32_where_bfloat16_would_reverse_a_sign(platform):
+    """Read off the program that is lowered for a platform, which need not be this one."""
+    half = "f32" if platform == "cpu" else "bf16"
+    for coefficients, operand in (("cans", "f32"), (replace(CANS, safety=1.03), half)):
+        method = NewtonSchulz(coefficients, 12)
+        found = product_dtypes(method.polar, platform, (4, 9), "float32")
+        assert found == {(operand, operand, "f32")}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_an_accelerator_takes_float32_for_what_bfloat16_would_turn(backend, monk
         (((1.0, 0.0),), ""),
     ],
 )
-def test_a_flaw_is_told_with_its_interval(stages, found):
+def test_the_message_has_the_stage_and_the_interval(stages, found):
     family = Coefficients("mine", stages, "fixed", "test")
     if not found:
         NewtonSchulz(family, len(stages))

@@ -1,4 +1,4 @@
-"""Gradients go with parameters: their leaves, shapes and dtypes; None is none."""
+"""Gradients match the parameters in leaves, shapes and dtypes; None stands for no gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,9 @@ def of_parameter(state, *path):
     return found
 
 
-@pytest.mark.parametrize("path", [("kernel",), ("bias",), ("block", "kernel")])
+@pytest.mark.parametrize("path", [("bias",), ("block", "kernel")])
 def test_a_parameter_without_a_gradient_stays_with_all_its_state(path):
-    _, before = TX.update(PARAMS, TX.init(PARAMS), PARAMS)
+    _, before = jax.jit(TX.update)(PARAMS, TX.init(PARAMS), PARAMS)
     grads = jax.tree.map(lambda p: p + 1, PARAMS)
     branch = grads[path[0]] if len(path) == 2 else grads
     branch[path[-1]] = None
@@ -48,7 +48,7 @@ def test_a_parameter_without_a_gradient_stays_with_all_its_state(path):
         assert moved != (other == path)
 
 
-def test_what_is_missing_or_unknown_is_listed_for_every_muon():
+def test_missing_and_unknown_leaves_are_listed_by_every_muon():
     for tx in (TX, contrib_muon(0.1)):
         state = tx.init(PARAMS)
         less = {"kernel": PARAMS["kernel"], "bias": PARAMS["bias"], "odd": jnp.ones(2)}
@@ -60,8 +60,13 @@ def test_what_is_missing_or_unknown_is_listed_for_every_muon():
             tx.update(wrong, state, PARAMS)
 
 
-@pytest.mark.parametrize("given", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("own", ["float32", "bfloat16", "float16"])
+MIXED = pytest.mark.parametrize(
+    ("own", "given"),
+    [("float32", "bfloat16"), ("bfloat16", "float32"), ("float16", "float32")],
+)
+
+
+@MIXED
 def test_a_fallback_sees_its_parameters_dtype(own, given):
     seen = []
 
@@ -76,7 +81,7 @@ def test_a_fallback_sees_its_parameters_dtype(own, given):
     expected = "float32" if own == "float16" else own
     state = tx.init(params)
     assert state.inner_states["adam"].inner_state["bias"].dtype == expected
-    updates, after = tx.update(grads, state, params)
+    updates, after = jax.eval_shape(tx.update, grads, state, params)
     assert seen == [(expected, expected)] and updates["bias"].dtype == own
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
 
@@ -87,14 +92,14 @@ def test_without_parameters_updates_have_the_gradients_dtype():
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype("float16")}
 
 
-@pytest.mark.parametrize("given", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("own", ["float32", "bfloat16", "float16"])
-def test_skipping_bears_gradients_of_another_dtype(own, given):
+@MIXED
+def test_skipping_works_with_gradients_of_another_dtype(own, given):
     tx = muon(0.1, adam_learning_rate=0.1, on_nonfinite="skip")
+    update = jax.jit(tx.update)
     params = jax.tree.map(lambda p: p.astype(own), PARAMS)
     grads = jax.tree.map(lambda p: p.astype(given), PARAMS)
     for bias, moves in ((grads["bias"], True), (grads["bias"].at[0].set(jnp.nan), False)):
-        updates, _ = jax.jit(tx.update)({**grads, "bias": bias}, tx.init(params), params)
+        updates, _ = update({**grads, "bias": bias}, tx.init(params), params)
         assert updates["bias"].dtype == own and bool(updates["bias"].any()) == moves
 
 
@@ -113,7 +118,7 @@ def test_finite_gradients_stay_finite_in_a_narrower_dtype():
     ],
     ids=["adafactor", "novograd"],
 )
-def test_a_state_of_another_shape_stays_too(fallback, shapes):
+def test_a_fallback_state_of_another_shape_stays_too(fallback, shapes):
     """Rows and columns, or one number: with the parameter's path."""
     tx = muon(0.1, fallback=fallback)
     params = {"embedding": jnp.ones((4, 6)), "kernel": jnp.eye(3)}

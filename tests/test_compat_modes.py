@@ -108,7 +108,7 @@ WRONG_METHODS = {
 
 @pytest.mark.parametrize("wrong", WRONG_METHODS)
 @pytest.mark.parametrize("order", ["torch", "keller"])
-def test_another_newton_schulz_is_seen(order, wrong):
+def test_another_newton_schulz_differs(order, wrong):
     found = WRONG_METHODS[wrong](order).polar(jnp.asarray(GOLDEN["wide/G"][0].T))
     assert np.abs(found.T - GOLDEN[f"wide/ns_{order}"]).max() > 7e-3  # a bfloat16 at 1
 
@@ -123,7 +123,7 @@ def test_rounding_is_a_few_percent_of_the_result(order, least, most):
         assert least < np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < most
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1.0, 1e9])
+@pytest.mark.parametrize("scale", [0.0, 1e-8, 1e-7, 1.0, 1e9])
 def test_eps_is_in_units_of_the_input(scale):
     """`max(‖x‖, eps)` of torch's, `‖x‖ + eps` of Keller Jordan's; the rest is rounding."""
     x = GOLDEN["wide/G"][0].astype(np.float64)
@@ -235,9 +235,13 @@ def test_six_steps_are_theirs_in_both_layouts(run):
 
 @pytest.mark.parametrize(
     ("run", "mistake"),
-    [(r, m) for r in [*RUNS][::3] + ["keller"] for m in visible(RUNS[r])],
+    [
+        (run, mistake)
+        for run in ("torch/nesterov=True/original", "keller")
+        for mistake in visible(RUNS[run])
+    ],
 )
-def test_six_steps_see_a_mistake_in_every_leaf(run, mistake):
+def test_a_mistake_shows_in_every_leaf_after_six_steps(run, mistake):
     found = golden_run(run, RUNS[run] | MISTAKES[mistake](RUNS[run]))
     assert min(found.values()) > 3 * ATOL, found
 
@@ -286,10 +290,14 @@ def test_ten_steps_equal_their_formula_in_float64(formula):
 
 @pytest.mark.parametrize(
     ("formula", "mistake"),
-    [(f, m) for f in [*FORMULAS][::3] + [*FORMULAS][-1:] for m in visible(FORMULAS[f])],
+    [
+        (f, m)
+        for f in (("torch", False, "adam_rms"), ("moonlight", True, "adam_rms"))
+        for m in visible(FORMULAS[f])
+    ],
     ids=str,
 )
-def test_four_steps_see_a_mistake_in_every_leaf(formula, mistake):
+def test_a_mistake_shows_in_every_leaf_after_four_steps(formula, mistake):
     settings = FORMULAS[formula] | FLOAT32
     weights, _ = formula_run(formula, settings | MISTAKES[mistake](settings), steps=4)
     assert min(weights.values()) > 1e-4, weights
@@ -313,7 +321,7 @@ def test_a_convolution_of_many_outputs_has_our_factor_not_keller_jordans():
     np.testing.assert_allclose(updates["w"].reshape(18, 72), -2.0 * direction, atol=0.02)
 
 
-# ------------------------------------------------------------------ everything else: Adam
+# ----------------------------------------------------------- the other parameters: Adam
 
 
 def adam_updates(settings, grads, rate):
@@ -331,7 +339,7 @@ ADAM = {"keller": (3e-4, 0.9, 0.95, 1e-10), "moonlight": (0.5, 0.9, 0.95, 1e-8)}
 
 
 @pytest.mark.parametrize("library", ADAM)
-def test_the_rest_gets_their_adam(library):
+def test_the_fallback_is_their_adam(library):
     """In units of its learning rate; 0.5, and Moonlight's is that of its matrices."""
     grads = np.random.default_rng(0).standard_normal((10, 5))
     rate, *moments = ADAM[library]
@@ -364,7 +372,7 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mode_says_every_setting_of_the_matrices(mode):
+def test_a_mode_names_every_setting_of_the_matrices(mode):
     """So that a default of ours may change without changing what a mode is."""
     names = ("beta", "nesterov", "weight_decay", "shape_scaling")
     assert tuple(MODES[mode][name] for name in names) == DEFAULTS[mode]

@@ -1,0 +1,80 @@
+"""A state in a checkpoint: saved with a version, and read without a template."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from jobs import begun, draw, restored
+
+from muon_optax import compat, muon, scale_by_muon
+
+TX = muon(0.02)
+PARAMS = draw(np.random.default_rng(0))
+SAVED = compat.to_checkpoint(TX.init(PARAMS))
+
+
+def test_a_state_is_saved_with_a_version_and_read_without_a_template(tmp_path):
+    tx = muon(0.02)
+    params, state = begun(tx)
+    saved = restored(tmp_path, compat.to_checkpoint(state), None)
+    assert int(saved["version"]) == 1
+    found = compat.from_checkpoint(saved, like=jax.eval_shape(tx.init, params))
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
+
+
+def test_a_template_of_shapes_serves_orbax(tmp_path):
+    tx = muon(0.02)
+    params, state = begun(tx)
+    like = compat.to_checkpoint(jax.eval_shape(tx.init, params))
+    like["version"] = jax.ShapeDtypeStruct((), jnp.int32)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", compat.to_checkpoint(state))
+        checkpointer.wait_until_finished()
+        saved = checkpointer.restore(tmp_path / "state", like)
+    jax.tree.map(np.testing.assert_array_equal, compat.from_checkpoint(saved, state), state)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: compat.from_checkpoint({"a": 1}, TX.init(PARAMS)),
+            r"no version among \['a'\]",
+        ),
+        (
+            lambda: compat.from_checkpoint({**SAVED, "version": 2}, TX.init(PARAMS)),
+            "saved as version 2, this release reads 1. Restore it with the release",
+        ),
+        (
+            lambda: compat.from_checkpoint(
+                compat.to_checkpoint(muon(lambda t: 0.1).init(PARAMS)), TX.init(PARAMS)
+            ),
+            r"0 leaves are missing, such as \[\], \d unknown, such as \['inner_states.*count'",
+        ),
+        (
+            lambda: compat.from_checkpoint(SAVED, muon(lambda t: 0.1).init(PARAMS)),
+            r"such as \['inner_states.*count'.*0 unknown, such as \[\].*transfer\(st",
+        ),
+        (
+            lambda: compat.from_checkpoint(
+                SAVED, scale_by_muon(dims="in out").init(PARAMS["table"])
+            ),
+            r"2 leaves are missing, such as \['count', 'mu.embedding'\], \d+ unknown",
+        ),
+        (
+            lambda: compat.to_checkpoint({"a": {"b": jnp.ones(1)}, "a.b": jnp.ones(1)}),
+            r"two leaves have one path among \['a.b', 'a.b'\]",
+        ),
+        (
+            lambda: compat.from_checkpoint(
+                SAVED, TX.init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}})
+            ),
+            r"embedding' .*it was saved with shape \(12, 6\)",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_match_says_what_to_do(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
