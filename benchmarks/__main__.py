@@ -1,4 +1,4 @@
-"""Measure, and print or publish the results.
+"""Measures speed and accuracy, and prints or publishes the results.
 
 polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.

@@ -1,4 +1,4 @@
-"""What committed results must satisfy before tables are made of them."""
+"""Checks of committed results: formulas, references and other measurements agree."""
 
 import json
 import math

@@ -39,7 +39,7 @@ def table(name: str, machine: str) -> str:
 
 
 def filled(text: str) -> str:
-    """A page with its tables made again."""
+    """A page with its tables made from the results."""
     return re.sub(
         r"(<!-- (\w+) of (\S+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{table(found[2], found[3])}\n{found[4]}",
