@@ -3,11 +3,11 @@
 import random
 import sys
 
-from cosmic_ray.work_db import use_db
-
 
 def keep_sample(session: str, count: int) -> None:
     """Remove all other mutants, so that `cr-rate` counts only those that are tested."""
+    from cosmic_ray.work_db import use_db  # of the extra `mutation`: pytest imports this file
+
     with use_db(session) as work_db:
         pending = sorted(work_db.pending_work_items, key=lambda item: str(item.mutations))
         chosen = random.Random(0).sample(pending, min(count, len(pending)))
