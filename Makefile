@@ -1,27 +1,41 @@
-# Needs Python 3.11 or newer and nothing else: the environment is made here, under $(VENV).
-#   make demo | test | test-fast | cover | lint | check | audit | clean
-#   PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file
+# Needs only Python 3.11 or newer: it makes its environment in $(VENV).
+#   make demo | test | test-fast | quality | mutation | cover | lint | check | audit | clean
+#   PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file COUNT=150
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 CONSTRAINTS ?= /dev/null
+COUNT ?= 150
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test test-fast cover lint check audit clean
+.PHONY: demo test test-fast quality mutation cover lint check audit clean
 
-demo: $(VENV)/.examples  ## train the byte GPT, Muon beside AdamW
+demo: $(VENV)/.examples  ## train the byte GPT with Muon and with AdamW
 	$(RUN) examples/train_gpt.py
 
 test: $(VENV)/.test  ## run every test, doctest and snippet
 	$(PYTEST)
 
-test-fast: $(VENV)/.test  ## the first case of every test that is not slow: a minute
+test-fast: $(VENV)/.test  ## the first case of each fast test: a minute
 	$(PYTEST) -m "not slow and not hypothesis" --first-case
 
-cover: $(VENV)/.cover  ## every test, and what no test of this process runs
+quality: $(VENV)/.test  ## the hard inputs, the planted faults and a short soak
+	$(PYTEST) tests/quality
+
+mutation: $(VENV)/.mutation  ## COUNT random mutants of the last commit: hours
+	rm -rf build/mutation && mkdir -p build/mutation
+	git archive HEAD | tar -x -C build/mutation
+	cd build/mutation && export PATH="$(abspath $(VENV))/bin:$$PATH" && \
+		cosmic-ray init tests/quality/mutation.toml mutants.sqlite && \
+		cr-filter-operators mutants.sqlite tests/quality/mutation.toml && \
+		python tests/quality/sample.py mutants.sqlite $(COUNT) && \
+		cosmic-ray exec tests/quality/mutation.toml mutants.sqlite && \
+		cr-report --no-show-output mutants.sqlite && cr-rate --estimate mutants.sqlite
+
+cover: $(VENV)/.cover  ## every test, and the lines that none of them runs
 	$(PYTEST) --cov
 
 lint: $(VENV)/.dev  ## format, lint and types
@@ -29,9 +43,9 @@ lint: $(VENV)/.dev  ## format, lint and types
 	$(RUN) -m ruff check .
 	$(RUN) -m pyright --pythonpath $(RUN)
 
-check: lint test  ## what a commit has to pass
+check: lint test  ## what a commit must pass
 
-audit: $(VENV)/.audit  ## known vulnerabilities of what is installed
+audit: $(VENV)/.audit  ## known vulnerabilities of installed packages
 	$(RUN) -m pip_audit --skip-editable
 
 $(VENV)/bin/python:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# On a machine with an accelerator: the tests marked for one, then every benchmark of speed;
-# under 8 minutes on one GPU. What there was time for is kept in benchmarks/results/.
+# For a machine with an accelerator: the tests marked for one, then every benchmark of speed,
+# in less than 8 minutes on one GPU. Finished results go to benchmarks/results/.
 # Python is $PYTHON, or that of .venv, or python3; it needs '.[test,cuda]' or '.[test,tpu]'.
 #
 #   bash benchmarks/accelerator.sh [FOLDER]           copies logs and JSON to FOLDER as well
@@ -12,7 +12,7 @@ python=${PYTHON:-.venv/bin/python}
 [[ -n ${PYTHON:-} || -x $python ]] || python=python3
 smoke=${SMOKE:+--smoke}
 mkdir -p "$out"
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 JAX_DISABLE_MOST_OPTIMIZATIONS=0
+export PYTHONPATH=$PWD:$PWD/examples PYTHONUNBUFFERED=1 JAX_DISABLE_MOST_OPTIMIZATIONS=0
 export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch takes part too
 
 if ! backend=$("$python" -c 'import flax, optax, pytest, jax; print(jax.default_backend())'); then

@@ -1,4 +1,4 @@
-"""Knows what a program costs before it runs: to trace, to compile, to hold."""
+"""What a program costs before it runs: tracing, compilation and memory."""
 
 import time
 from collections.abc import Callable

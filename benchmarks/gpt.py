@@ -1,4 +1,4 @@
-"""The byte GPT of `examples/train_gpt.py`: Muon beside AdamW, all tuned over one budget.
+"""The byte GPT of `examples/train_gpt.py`: Muon and AdamW, tuned with the same budget.
 
 A sweep of five learning rates each, one seed; then three seeds at the best of each. The
 held-out windows that choose a rate are those that are reported, for both alike.

@@ -1,4 +1,4 @@
-"""Knows what collectives a compiled program has, how many bytes they move, and its products."""
+"""The collectives of a compiled program, the bytes they move, and its matrix products."""
 
 import math
 import re

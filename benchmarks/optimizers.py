@@ -1,4 +1,4 @@
-"""Knows the optimizers that are held beside each other: ours, Optax's, and ours otherwise."""
+"""The optimizers that are compared: ours, Optax's, and variants of ours."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Knows the matmul peak of this machine: the rate at its best size, measured here and now."""
+"""The matmul peak of this machine: the rate at its best size, measured now."""
 
 import functools
 from collections.abc import Callable

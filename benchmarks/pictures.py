@@ -1,4 +1,4 @@
-"""Knows how a figure is kept: plain axes, as PNG and SVG, the same file at every drawing."""
+"""Figures with plain axes, saved as PNG and SVG; the same data gives the same file."""
 
 from pathlib import Path
 

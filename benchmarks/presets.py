@@ -1,4 +1,4 @@
-"""What a preset's polynomial costs in training: the byte GPT under Muon, each preset tuned.
+"""What a preset's polynomial costs in training: the byte GPT with Muon, each preset tuned.
 
 Every preset gets the same five learning rates on one seed, then three seeds at its best. One
 may become the default only if it loses nothing here.

@@ -1,4 +1,4 @@
-"""Knows where results are kept, and what has to stand beside a number."""
+"""Result files and the provenance of their numbers: device, versions, commit, command."""
 
 import json
 import os
@@ -29,16 +29,13 @@ def provenance() -> dict[str, str | int]:
         "python": platform.python_version(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "commit": commit(),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": " ".join([_program(), *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
 
 def commit() -> str:
-    """The commit checked out, `-dirty` behind it where tracked files differ; "" without git.
-
-    Results are no code: a run that has written some is still the same run.
-    """
+    """The commit, with `-dirty` if tracked files other than results differ; "" without git."""
     if not shutil.which("git"):
         return ""
     git = ["git", "-C", str(ROOT)]
@@ -77,6 +74,12 @@ def load(machine: str, name: str) -> dict:
             f"that machine, or use one of {known}"
         )
     return json.loads(path.read_text())
+
+
+def _program() -> str:
+    """`python -m PACKAGE` of this process, or its script."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.parent}" if spec else sys.argv[0]
 
 
 def _processor() -> str:

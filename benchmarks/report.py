@@ -1,7 +1,6 @@
-"""Makes tables and pictures from `benchmarks/results/`, the tables in README.md and docs/.
+"""Tables and pictures from `benchmarks/results/`, after a check of the results.
 
-A page takes a table between `<!-- NAME of MACHINE -->` and `<!-- end -->`. `show` prints what
-this machine has measured.
+A page has a table between `<!-- NAME of MACHINE -->` and `<!-- end -->`.
 """
 
 import json
@@ -12,18 +11,14 @@ from contextlib import suppress
 from curves import Curve
 from train_gpt import draw
 
-from benchmarks import switch, tables
-from benchmarks.catalogue import tables as catalogue_tables
+from benchmarks import checks, quality, switch, tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
-from benchmarks.faults import tables as faults_tables
-from benchmarks.mutation import tables as mutation_tables
 from benchmarks.polar import figures as polar_figures
 from benchmarks.polar import tables as polar_tables
 from benchmarks.record import RESULTS, ROOT, folder
 from benchmarks.scaling import tables as scaling_tables
 from benchmarks.sharding import tables as sharding_tables
-from benchmarks.soak import tables as soak_tables
 
 TABLES: dict[str, Callable[[str], str]] = (
     tables.TABLES
@@ -32,10 +27,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | {"switch": switch.table}
     | sharding_tables.TABLES
     | scaling_tables.TABLES
-    | catalogue_tables.TABLES
-    | soak_tables.TABLES
-    | faults_tables.TABLES
-    | mutation_tables.TABLES
+    | quality.TABLES
 )
 
 
@@ -47,7 +39,7 @@ def table(name: str, machine: str) -> str:
 
 
 def filled(text: str) -> str:
-    """A page, its tables made anew."""
+    """A page with its tables made from the results."""
     return re.sub(
         r"(<!-- (\w+) of (\S+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{table(found[2], found[3])}\n{found[4]}",
@@ -57,7 +49,7 @@ def filled(text: str) -> str:
 
 
 def show(measurement: str = "") -> None:
-    """Print the tables of one measurement, or all, of what this machine has kept."""
+    """Print the tables of one measurement, or of all, from this machine's results."""
     for name in TABLES:
         if measurement in ("", name) or name.startswith(f"{measurement}_"):
             with suppress(FileNotFoundError):
@@ -65,7 +57,8 @@ def show(measurement: str = "") -> None:
 
 
 def main(smoke: bool = False) -> None:
-    """Redraw the pictures and rewrite the pages; with `smoke`, only see what can be made."""
+    """Check the results, redraw pictures and rewrite pages; with `smoke`, write nothing."""
+    checks.check_results()
     for path in [] if smoke else RESULTS.glob("*/gpt.json"):
         curves = [Curve(**curve) for curve in json.loads(path.read_text())["seeds"]]
         draw(path.with_suffix("") / "curves.png", curves)

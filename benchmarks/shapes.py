@@ -1,4 +1,4 @@
-"""Knows the shapes that are measured: matrices of real models, and trees of parameters."""
+"""The shapes that are measured: matrices of real models, and trees of parameters."""
 
 from collections.abc import Callable
 

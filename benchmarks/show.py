@@ -1,4 +1,4 @@
-"""Prints the tables of what this machine has measured."""
+"""Prints this machine's results as tables."""
 
 from benchmarks import report
 

@@ -1,4 +1,4 @@
-"""A whole optimizer step: ours beside `optax.contrib.muon`, AdamW, and `torch.optim.Muon`.
+"""A whole optimizer step: ours, `optax.contrib.muon`, AdamW, and `torch.optim.Muon`.
 
 Update and new parameters, jitted and donated, on trees of float32. Per tree and optimizer:
 lines of optimised HLO, trace and compile time, temporary memory, and the time of a step, all

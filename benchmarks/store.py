@@ -1,4 +1,4 @@
-"""Knows which runs are done: one small file each, so that a stopped benchmark goes on."""
+"""Finished runs, one small file each, so that a stopped benchmark can continue."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A running job changes its optimizer: the byte GPT, AdamW at first, Muon from the middle on.
+"""A training run that changes its optimizer: AdamW first, Muon from the middle on.
 
 Three continuations of one run of AdamW, on the same windows and the same schedule of learning
 rates: AdamW itself; Muon with AdamW's moments, by `compat.transfer`; Muon with none.

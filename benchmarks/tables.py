@@ -1,4 +1,4 @@
-"""Makes the tables of `gpt`, `step` and `train_step` from their JSON."""
+"""Tables of `gpt`, `step`, `train_step` and `presets`, from their JSON."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from benchmarks.train_step import BACKWARD
 
 
 def gpt_table(machine: str) -> str:
-    """Muon beside AdamW on the byte GPT: equal steps, steps to equal loss, equal time."""
+    """Muon and AdamW on the byte GPT: equal steps, steps to equal loss, equal time."""
     record = load(machine, "gpt")
     steps, curves = record["steps"], [Curve(**curve) for curve in record["seeds"]]
     runs = {name: [c for c in curves if c.optimizer == name] for name in LABELS}
@@ -79,7 +79,7 @@ def step_table(machine: str) -> str:
 
 
 def step_shapes_table(machine: str) -> str:
-    """A step of trees of one shape, beside Optax's."""
+    """A step of trees of one shape, compared with Optax's."""
     record = load(machine, "step")
     rows = []
     for shape, found in record["shapes"].items():

@@ -1,4 +1,4 @@
-"""Knows how a measurement is written: a Markdown table, where it comes from, a spread."""
+"""Markdown tables, provenance and spread as text."""
 
 import statistics
 

@@ -1,4 +1,4 @@
-"""Knows how calls are timed beside each other: in turns, warmed up, each waited for."""
+"""Timing of several calls in turns, after a warm-up, each call waited for."""
 
 import random
 import statistics

@@ -1,4 +1,4 @@
-"""Knows PyTorch's Muon on the same tree: its matrices by `torch.optim.Muon`, AdamW the rest."""
+"""PyTorch's Muon on the same tree: `torch.optim.Muon` for matrices, AdamW for the rest."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A whole training step of the GPT of `examples/train_gpt.py`, and the optimizer's share of it.
+"""A whole training step of the GPT of `examples/train_gpt.py`, and the optimizer's part of it.
 
 Forward and backward alone, and with the update of each optimizer, all taking turns.
 """

@@ -35,8 +35,6 @@ import pytest
 gc.set_threshold(50_000)  # JAX's traces are many small objects; looking at them is 3 %, too
 
 collect_ignore = [] if find_spec("torch") else ["test_torch.py"]
-if not (find_spec("cosmic_ray") and find_spec("coverage")):  # the extra mutation
-    collect_ignore += ["test_mutation.py", "test_faults.py"]
 if "preconditioning" not in inspect.signature(optax.contrib.muon).parameters:
     collect_ignore.append(
         "test_compat_contrib.py"

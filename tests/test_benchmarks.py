@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: inputs, references, turns, counts, memory of runs."""
+"""The benchmarks measure what they say: inputs, references, costs, turns, stored runs."""
 
 import subprocess
 from dataclasses import replace
@@ -31,15 +31,6 @@ def matrix():
 # Inputs
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_all_zeros_are_refused(count):
-    x = np.random.default_rng(0).standard_normal((count, 4, 6))
-    assert matrices.refuse_zeros(x) is x
-    x[-1] = 0.0
-    with pytest.raises(ValueError, match="all zeros"):
-        matrices.refuse_zeros(x)
-
-
 def test_what_rounds_to_zeros_is_refused(monkeypatch):
     tiny = {"tiny": lambda count, m, n, rng: np.full((count, m, n), 1e-60)}
     monkeypatch.setattr(matrices, "SPECTRA", tiny)
@@ -48,7 +39,7 @@ def test_what_rounds_to_zeros_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("spectrum", matrices.SPECTRA)
-@pytest.mark.parametrize("sides", [(32, 32), (24, 64), (64, 24)])
+@pytest.mark.parametrize("sides", [(24, 64), (64, 24)])
 def test_a_spectrum_has_its_shape_dtype_rank_and_seed(spectrum, sides):
     x = matrices.make(spectrum, 2, *sides, "float32")
     assert (x.shape, x.dtype) == ((2, *sides), "float32")
@@ -60,11 +51,10 @@ def test_a_spectrum_has_its_shape_dtype_rank_and_seed(spectrum, sides):
     assert r == min(sides) or sigma[r] < 1e-6 * sigma[0]
 
 
-@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
-def test_a_power_law_is_one(exponent):
-    x = matrices.power_law(exponent, 1, 32, 48, np.random.default_rng(0))
+def test_a_power_law_is_one():
+    x = matrices.power_law(2.0, 1, 32, 48, np.random.default_rng(0))
     sigma = np.linalg.svd(x[0], compute_uv=False)
-    np.testing.assert_allclose(sigma, np.arange(1.0, 33.0) ** -exponent, rtol=1e-10)
+    np.testing.assert_allclose(sigma, np.arange(1.0, 33.0) ** -2.0, rtol=1e-10)
 
 
 def test_momenta_are_a_run_s_own_at_their_shape_and_of_its_spectrum_elsewhere():
@@ -103,13 +93,6 @@ def test_the_band_is_the_range_of_the_singular_values(matrix):
     assert accuracy.judge(exact, o)["band"] == [0.5, 1.5]
 
 
-def test_the_orthogonal_factor_of_another_matrix_is_judged_wrong(matrix):
-    other = accuracy.decompose(np.random.default_rng(1).standard_normal((24, 16)))
-    verdict = accuracy.judge(accuracy.decompose(matrix), other.polar)
-    assert verdict["error"] > 1.0
-    assert abs(verdict["alignment"]) < 0.5
-
-
 def test_what_is_not_finite_has_no_verdict(matrix):
     exact = accuracy.decompose(matrix)
     assert set(accuracy.judge(exact, np.full((24, 16), np.inf)).values()) == {None}
@@ -137,8 +120,9 @@ def test_every_method_and_family_takes_part():
 
 
 @pytest.mark.parametrize("name", [*EXACT, "optax.contrib"])
-@pytest.mark.parametrize("sides", [(16, 24), (24, 16)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("sides", "dtype"), [((16, 24), "float32"), ((24, 16), "bfloat16")], ids=str
+)
 def test_others_find_the_polar_factor_too(name, sides, dtype):
     x = jnp.asarray(matrices.make("gaussian", 2, *sides, dtype))
     reference = NewtonSchulz() if name == "optax.contrib" else SVD()
@@ -275,46 +259,13 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert measured[4:] == [2, 3, 4] * 5
 
 
-# What is kept
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-def test_kept_results_are_believable(machine):
-    record = load(machine, "polar")
-    assert set(record) == {"provenance", *planned()}
-    for row in record["accuracy"]:
-        if row["contender"] == "svd × 0.6":
-            assert row["error"] > 0.35
-            assert row["band"][1] < 0.61
-        if row["contender"] == "svd" and row["spectrum"] in ("gaussian", "momenta"):
-            # Rounding turns vectors of small singular values: seen are 47 eps, on momenta.
-            assert row["error"] < 100 * float(jnp.finfo(row["dtype"]).eps)
-    for row in record["again"]:
-        case = {name: row[name] for name in ("contender", "m", "n", "dtype", "spectrum")}
-        (first,) = (r for r in record["sizes"] if case.items() <= r.items())
-        assert min(first["ms"]) <= max(row["ms"])  # the ranges overlap
-        assert min(row["ms"]) <= max(first["ms"])
-    rows = [r for study in planned() for r in record[study] if r["share_of_peak"]]
-    free = {name for name, c in CONTENDERS.items() if not c.products}  # XLA picks their dtype
-    shares = [r["share_of_peak"] for r in rows if r["contender"] not in free]
-    assert shares and all(low <= 1.0 for low, _, _ in shares)
+# Tables and figures
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
-def test_every_figure_of_the_polar_factor_is_drawn_again(machine, tmp_path):
-    figures.draw(tmp_path, load(machine, "polar"))
-    kept = {path.name for path in (RESULTS / machine / "polar").glob("*")}
-    drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == {f"{name}.{kind}" for name in figures.FIGURES for kind in ("png", "svg")}
-    assert not kept or drawn == kept  # none before `python -m benchmarks report`
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rows", [0, 7, 100])
-@pytest.mark.parametrize("machine", MACHINES)
-def test_what_a_stopped_run_left_is_shown(machine, rows, tmp_path, monkeypatch):
-    record = load(machine, "polar")
+def test_what_a_stopped_run_left_is_shown(machine, tmp_path, monkeypatch):
+    record, rows = load(machine, "polar"), 7
     for study in planned():
         record[study], rows = record[study][:rows], max(0, rows - len(record[study]))
     monkeypatch.setattr(tables, "load", lambda *_: record)

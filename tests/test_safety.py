@@ -1,6 +1,8 @@
-"""What is loaded is never run, a string is no code, and what CI takes from others is pinned."""
+"""Loaded files and strings are never run as code, and CI's dependencies are pinned.
 
-import ast
+The linter refuses pickle, eval, exec and shells in the sources.
+"""
+
 import pickle
 import re
 import time
@@ -24,81 +26,6 @@ from muon_optax import NewtonSchulz, muon, scale_by_shape
 from muon_optax.dims import Rule, resolve
 
 ROOT = Path(__file__).parent.parent
-FILES = {
-    str(path.relative_to(ROOT)): path
-    for folder in ("muon_optax", "examples", "benchmarks")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
-RUN_WHAT_THEY_LOAD = ("_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve")
-RUN_THEIR_ARGUMENT = ("__import__", "eval", "exec", "os.popen", "os.system")
-RUN_THEIR_ARGUMENT += ("yaml.full_load", "yaml.load", "yaml.unsafe_load")
-
-
-def runs_data(source):
-    """Every name in a source by which data can become code."""
-    tree = ast.parse(source)
-    full, given = {}, {}  # local name → full name; function called → its keywords
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            full |= {alias.asname: alias.name for alias in node.names if alias.asname}
-            roots = {alias.name.split(".")[0] for alias in node.names}
-            yield from roots.intersection(RUN_WHAT_THEY_LOAD)
-        elif isinstance(node, ast.ImportFrom):
-            names = {alias.asname or alias.name: alias.name for alias in node.names}
-            full |= {here: f"{node.module}.{there}" for here, there in names.items()}
-            root = str(node.module).split(".")[0]
-            yield from {root}.intersection(RUN_WHAT_THEY_LOAD)
-        elif isinstance(node, ast.Call):
-            given[node.func] = {k.arg: ast.unparse(k.value) for k in node.keywords}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute):
-            head, dot, rest = ast.unparse(node).partition(".")
-            name = full.get(head, head) + dot + rest
-            safe = given.get(node, {}).get("weights_only") == "True"
-            if name in RUN_THEIR_ARGUMENT or (name == "torch.load" and not safe):
-                yield name
-        elif isinstance(node, ast.keyword) and ast.unparse(node.value) != "False":
-            yield from {str(node.arg)} & {"allow_pickle", "shell"}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_no_file_runs_what_it_loads(name):
-    assert not list(runs_data(FILES[name].read_text()))
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("import pickle", "pickle"),
-        ("import json, dill as d", "dill"),
-        ("def f():\n    from marshal import loads", "marshal"),
-        ("x = eval('1')", "eval"),
-        ("map(exec, lines)", "exec"),
-        ("import os as o\no.system('x')", "os.system"),
-        ("from os import system as run\nrun('x')", "os.system"),
-        ("import subprocess\nsubprocess.run('x', shell=True)", "shell"),
-        ("np.load(path, allow_pickle=True)", "allow_pickle"),
-        ("np.load(path, allow_pickle=trusted)", "allow_pickle"),
-        ("import yaml\nyaml.load(text, Loader=L)", "yaml.load"),
-        ("import torch\ntorch.load(path)", "torch.load"),
-        ("from torch import load\nload(path, weights_only=False)", "torch.load"),
-    ],
-)
-def test_a_planted_line_is_found(source, expected):
-    assert list(runs_data(source)) == [expected]
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import torch\ntorch.load(path, weights_only=True)",
-        "np.load(path)['x'], np.load(path, allow_pickle=False), json.loads(text)",
-        "import yaml\nyaml.safe_load(text)",
-        "model.eval(), lowered.compile(), chain.exec",
-    ],
-)
-def test_what_runs_nothing_is_let_pass(source):
-    assert not list(runs_data(source))
 
 
 @pytest.fixture
@@ -169,54 +96,38 @@ def test_a_payload_for_the_record_of_a_checkpoint_is_refused(trap, tmp_path, run
     assert not trap.file.exists()
 
 
+def spec(text):
+    return resolve({"w": text}, {"w": jnp.ones((4, 4))})
+
+
 LONG = 100_000
-# Each is wrong in every place that takes a string.
+CALL = "__import__('pathlib').Path({trap!r}).touch()"
+# A function that takes a string, a hostile string, and how the error names the argument.
 HOSTILE = {
-    "an import": "__import__('pathlib').Path({trap!r}).touch()",
-    "a call in a size": "in out[q=open({trap!r},'w')]",
-    "a comment behind": "in out #\nopen({trap!r},'w')",
-    "a shell's command": "in out; $(touch {trap})",
-    "empty braces": "in out[q={{}}]",
-    "a format's attribute": "in {{0.__class__.__init__.__globals__}} out",
-    "a format of percent": "in %(x)999999999d out",
-    "a path": "../../../etc/passwd",
-    "a zero byte": "in\0 out",
-    "half a character": "in \udc80 out",
-    "deep nesting": "(" * LONG + "in out" + ")" * LONG,
-    "nested parts": "in out" + "[q" * LONG,
-    "one long name": "a" * LONG,
-    "spaces": "in" + " " * LONG + "out ,",
-    "lines": "in" + "\n" * LONG + "out ,",
-    "a huge number": "in out=" + "9" * LONG,
-    "a digit that is no number": "in out=²",
-    "equals signs": "in" + "=" * LONG,
-    "dots": "..." * LONG,
-    "sizes that end in no number": "in out" + " a=1" * LONG + " a=",
-}
-# What takes a string, and how its error says which one is wrong.
-TAKE_A_STRING = {
-    "a tree of specs": (lambda text: resolve({"w": text}, {"w": jnp.ones((4, 4))}), "leaf 'w'"),
-    "muon": (
-        lambda text: muon(1.0, dims={"w": text}).init({"w": jnp.ones((4, 4))}),
-        "leaf 'w'",
-    ),
-    "a rule": (lambda text: Rule("mine", "w", text), "rule 'mine'"),
-    "a family": (NewtonSchulz, "unknown family"),
-    "a normalisation": (lambda text: NewtonSchulz(normalize=text), "normalize="),
-    "a scaling": (scale_by_shape, "unknown shape scaling"),
-    "a mesh": (make_mesh, "mesh="),
+    "a call": (spec, CALL, "leaf 'w'"),
+    "a call in a size": (spec, "in out[q=open({trap!r},'w')]", "leaf 'w'"),
+    "attributes of a format": (spec, "in {{0.__class__.__init__.__globals__}} out", "leaf 'w'"),
+    "a shell's command": (spec, "in out; $(touch {trap})", "leaf 'w'"),
+    "half a character": (spec, "in \udc80 out", "leaf 'w'"),
+    "deep nesting": (spec, "(" * LONG + "in out" + ")" * LONG, "leaf 'w'"),
+    "a huge number": (spec, "in out=" + "9" * LONG, "leaf 'w'"),
+    "many sizes": (spec, "in out" + " a=1" * LONG + " a=", "leaf 'w'"),
+    "muon": (lambda text: muon(1.0, dims={"w": text}).init({"w": jnp.ones(4)}), CALL, "'w'"),
+    "a rule": (lambda text: Rule("mine", "w", text), CALL, "rule 'mine'"),
+    "a family": (NewtonSchulz, CALL, "unknown family"),
+    "a normalisation": (lambda text: NewtonSchulz(normalize=text), CALL, "normalize="),
+    "a scaling": (scale_by_shape, CALL, "unknown shape scaling"),
+    "a mesh": (make_mesh, CALL, "mesh="),
 }
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("place", TAKE_A_STRING)
-def test_a_hostile_string_is_refused_at_once_and_not_run(trap, place, text):
-    take, named = TAKE_A_STRING[place]
-    given = HOSTILE[text].format(trap=str(trap.file))
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_string_is_refused_quickly_and_not_run(trap, kind):
+    take, text, message = HOSTILE[kind]
     begin = time.process_time()
-    with pytest.raises(ValueError, match=named):
-        take(given)
-    # 10⁵ words take up to two seconds; what tries every way to read them, 10⁵ times as long.
+    with pytest.raises(ValueError, match=message):
+        take(text.format(trap=str(trap.file)))
+    # 10⁵ words take up to two seconds; a quadratic parser would take 10⁵ times as long.
     assert time.process_time() - begin < 20
     assert not trap.file.exists()
 

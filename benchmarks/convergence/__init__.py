@@ -1,4 +1,4 @@
-"""The paper's experiments and what they bear out: `python -m benchmarks convergence`.
+"""The paper's experiments and their outcomes: `python -m benchmarks convergence`.
 
 About two hours on two cores. It can be stopped at any time: what is done is remembered in
 build/benchmarks, and the next call goes on from there.

@@ -1,4 +1,4 @@
-"""Experiment (e): every bound beside what it bounds, on problems of known constants."""
+"""Experiment (e): every bound next to what it bounds, on problems of known constants."""
 
 import jax
 import jax.numpy as jnp

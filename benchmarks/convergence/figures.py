@@ -1,4 +1,4 @@
-"""Draws the experiments from their JSON: PNG and SVG, nothing computed but means."""
+"""Figures of the experiments, drawn from their JSON as PNG and SVG."""
 
 import json
 import math
@@ -115,7 +115,7 @@ def causes_panel(causes: dict) -> Figure:
 
 
 def polar_by_q(momenta: dict) -> Figure:
-    """(c) ε_q, χ_q and alignment of captured momenta, beside exact values and bounds."""
+    """(c) ε_q, χ_q and alignment of captured momenta, next to exact values and bounds."""
     figure, (error, factor, align) = plt.subplots(1, 3, figsize=(14, 4.4))
     for family in dict.fromkeys(row["family"] for row in momenta["rows"]):
         rows = [row for row in momenta["rows"] if row["family"] == family]
@@ -170,7 +170,7 @@ def rank_slopes(rank: dict) -> Figure:
 
 
 def bounds_by_horizon(bounds: dict) -> Figure:
-    """(e) Every bound beside what was measured, by T."""
+    """(e) Every bound next to what was measured, by T."""
     shown = ("SVD", "κ=2 q=3", "κ=2 q=5", "Jordan q=5", "Polar Express q=5", "SGD, momentum")
     figure, axes = plt.subplots(2, len(shown), figsize=(15, 6), sharex=True, sharey="row")
     kinds = {

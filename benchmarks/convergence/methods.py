@@ -1,4 +1,4 @@
-"""Knows the polar methods that an experiment needs and a library does not."""
+"""Polar methods that only the experiments need."""
 
 from dataclasses import dataclass
 

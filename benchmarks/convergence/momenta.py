@@ -1,7 +1,7 @@
 """Experiment (c): ε_q, χ_q and alignment on momenta captured from training.
 
 Momenta of every weight matrix of the byte GPT, at four steps of training with Muon. What the
-theory says of a spectrum is set beside what `NewtonSchulz` does to the matrix, in float64.
+theory says of a spectrum is compared with what `NewtonSchulz` does to the matrix, in float64.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Knows how to keep every core busy with small independent runs, and to show how far it is."""
+"""Small independent runs on every core, with a progress bar."""
 
 import os
 from collections.abc import Callable, Hashable, Mapping

@@ -1,4 +1,4 @@
-"""Knows two problems whose constants L, L_F, σ and D are known, and how to run on them."""
+"""Two problems with known constants L, L_F, σ and D, and how to run on them."""
 
 from dataclasses import dataclass
 from functools import partial

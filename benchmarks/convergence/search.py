@@ -1,4 +1,4 @@
-"""Knows how a learning rate is tuned: doubling and halving until neither helps."""
+"""The search for a learning rate: double and halve it until neither helps."""
 
 import math
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 Only the optimizer of the weight matrices differs; embeddings, head and norms have AdamW at
 one rate. Each method's learning rate is tuned on seed 0 by halving and doubling until the best
-lies between two worse ones; three seeds follow at the best rate. In a second panel every
+is between two worse ones; three seeds follow at the best rate. In a second panel every
 update is rescaled to one root mean square, and all have the rate that is best for the SVD.
 Weight decay is 0.05 times the rate, so a method that needs a higher rate also decays more; some
 methods are tuned again without it.

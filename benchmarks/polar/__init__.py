@@ -37,7 +37,7 @@ def main(smoke: bool = False, only: str = "") -> None:
 
 
 def show(pattern: str) -> None:
-    """Measure the rows whose label matches, beside Newton-Schulz, and print them."""
+    """Measure the rows whose label matches, next to Newton-Schulz, and print them."""
     groups = [group for groups in planned().values() for group in groups]
     chosen = [group for group in (_matching(g, pattern) for g in groups) if group]
     if not chosen:

@@ -1,4 +1,4 @@
-"""Knows how wrong a polar factor is: in float64, by NumPy, beside the library it judges."""
+"""The error of a polar factor, in float64 by NumPy, independent of the library."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Knows who takes part: every method and family of ours at several steps, and the others."""
+"""The contenders: every method and family of ours with several steps, and the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

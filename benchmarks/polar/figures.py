@@ -1,4 +1,4 @@
-"""Draws time by size and error by time, from the JSON of `python -m benchmarks polar`."""
+"""Figures of time by size and error by time, from the JSON of `python -m benchmarks polar`."""
 
 from pathlib import Path
 

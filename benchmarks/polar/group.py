@@ -1,4 +1,4 @@
-"""Knows how a group of contenders is measured: on the same matrices, taking turns."""
+"""The measurement of a group of contenders: the same matrices, taking turns."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""Knows the matrices that polar methods are tried on: by their spectrum, or from training."""
+"""Matrices for polar methods, made with a given spectrum or captured from training."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Knows what is measured: sizes, models and accuracy, in the order of their use."""
+"""What is measured: sizes, models and accuracy, in the order of their use."""
 
 import jax
 

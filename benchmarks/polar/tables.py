@@ -1,4 +1,4 @@
-"""Makes the tables of `python -m benchmarks polar` from its JSON."""
+"""Tables of `python -m benchmarks polar`, from its JSON."""
 
 from collections.abc import Callable, Iterable
 

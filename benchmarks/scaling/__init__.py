@@ -1,4 +1,4 @@
-"""A simulation, no measurement: the polar step of large models, shared by several schemes.
+"""A simulation, not a measurement: how several schemes share a large model's polar step.
 
 Per model and mesh: what moves by formula and by HLO, the flops of the busiest device, and how
 long these would take on machines that are formulas themselves.

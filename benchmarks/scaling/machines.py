@@ -1,4 +1,4 @@
-"""Knows how long a collective and a product take, on a model of a machine.
+"""Models of machines: how long a collective and a product take.
 
 Collectives take the time of their bytes at full bandwidth on the busiest links; latency, about
 1 µs for each hop, is left out. The formulas are those of https://jax-ml.github.io/scaling-book.

@@ -1,4 +1,4 @@
-"""Knows the models and meshes that are simulated; embeddings and heads are left out."""
+"""The models and meshes that are simulated, without embeddings and heads."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Knows what a scheme takes that is a JAX program, from its HLO; no array is made."""
+"""What a scheme that is a JAX program moves and computes, from its HLO."""
 
 from benchmarks.hlo import Collective, collectives, flops
 from benchmarks.scaling.models import Case

@@ -1,4 +1,4 @@
-"""Knows what moves and who computes what under other ways to share a polar step.
+"""What other schemes to share a polar step move, and what each device computes.
 
 Each is as its source has it; docs/scaling.md links them. Their products are the direct form's.
 """

@@ -1,4 +1,4 @@
-"""Makes the table of `scaling` from its JSON."""
+"""The table of `scaling`, from its JSON."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What moves between eight devices in an optimizer step: ours beside `optax.contrib.muon`.
+"""What moves between eight devices in an optimizer step: ours and `optax.contrib.muon`.
 
 Per layout, read from the optimised HLO: collectives, bytes, flops; and by how much the updates
 differ from those of one device. The devices are parts of this CPU, so that nothing is timed.

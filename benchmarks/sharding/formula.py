@@ -1,4 +1,4 @@
-"""Knows by formula what a shared polar step moves and computes, from the library's owners."""
+"""What a sharded polar step moves and computes, by formula from the library's assignment."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Knows how trees of matrices lie on a mesh here, and compiles an optimizer for them."""
+"""Trees of matrices on a mesh, and optimizers compiled for them."""
 
 import math
 from dataclasses import dataclass

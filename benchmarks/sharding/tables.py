@@ -1,4 +1,4 @@
-"""Makes the table of `sharding` from its JSON."""
+"""The table of `sharding`, from its JSON."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from benchmarks.text import short, written
 
 
 def table(machine: str) -> str:
-    """Ours beside Optax's, layout by layout."""
+    """Ours and Optax's, layout by layout."""
     record, rows = load(machine, "sharding"), []
     for layout, optimizers in record["layouts"].items():
         for number, (name, found) in enumerate(optimizers.items()):

@@ -1,4 +1,10 @@
-"""Knows how each library says the same: neutral options as its own arguments."""
+"""The two libraries, called through one set of neutral options.
+
+The options: `beta`, `weight_decay`, `mu_dtype`, `adam_learning_rate`; `steps`, `eps`,
+`coefficients` (a name, one stage of three numbers, or a row per step); `dims`, a tree of
+`MuonDimensionNumbers`; `rules`, pairs of a path pattern and such a spec, of which the first
+match decides; `shardings`; `on_nonfinite`; `exact` for the polar factor by SVD.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,26 +18,20 @@ from muon_optax import FLAX, SVD, Coefficients, NewtonSchulz, Rule
 
 
 class NotOffered(Exception):
-    """A library has no such option."""
+    """The library has no such option."""
 
 
 @dataclass(frozen=True)
 class Library:
     """One Muon under neutral options.
 
-    They are `beta`, `weight_decay`, `mu_dtype`, `adam_learning_rate`; `steps`, `eps`,
-    `coefficients` (a name, three numbers or rows of three); `dims`, a tree of optax's
-    `MuonDimensionNumbers`; `rules`, pairs of a pattern of paths and one of these, the first
-    that matches deciding; `shardings`; `on_nonfinite`; `exact` for the polar factor by SVD.
-
     Attributes:
-      name: As in the table.
+      name: Its name in the table.
       alias: Its `muon`.
       transform: Its `scale_by_muon`.
-      translate: From neutral options, and whether they are the alias', to its own.
-      policies: What it does itself about a gradient that is not finite.
-      explain: From parameters and the alias' own options to what is printed of the router's
-        decisions, and whether Muon trains each path.
+      translate: From neutral options, and whether they are for `alias`, to its own.
+      policies: What it offers for gradients that are not finite.
+      plan: From parameters and options to a printed table and path → whether Muon trains it.
     """
 
     name: str
@@ -39,26 +39,26 @@ class Library:
     transform: Callable[..., optax.GradientTransformation]
     translate: Callable[[dict[str, Any], bool], dict[str, Any]]
     policies: tuple[str, ...]
-    explain: Callable[..., tuple[str, dict[str, bool]]]
+    plan: Callable[..., tuple[str, dict[str, bool]]]
 
     def muon(self, learning_rate: Any, **options: Any) -> optax.GradientTransformation:
         """The optimizer of a whole model."""
         return self.alias(learning_rate, **self.translate(options, True))
 
     def guarded(self, learning_rate: float) -> optax.GradientTransformation:
-        """One that survives a NaN: by a policy of its own, else by optax's wrapper."""
+        """An optimizer that survives a NaN: by its own policy, else by optax's wrapper."""
         if "skip" in self.policies:
             return self.muon(learning_rate, on_nonfinite="skip")
         return optax.apply_if_finite(self.muon(learning_rate), max_consecutive_errors=1000)
 
     def scale_by_muon(self, **options: Any) -> optax.GradientTransformation:
-        """The polar step alone, of matrices only."""
+        """Momentum and polar step, for matrices only."""
         return self.transform(**self.translate(options, False))
 
     def injected(self, learning_rate: float, **options: Any) -> optax.GradientTransformation:
-        """The optimizer under `optax.inject_hyperparams`, nothing named static."""
-        injected = optax.inject_hyperparams(self.alias)
-        return injected(learning_rate=learning_rate, **self.translate(options, True))
+        """The optimizer under `optax.inject_hyperparams`, without static arguments."""
+        make = optax.inject_hyperparams(self.alias)
+        return make(learning_rate=learning_rate, **self.translate(options, True))
 
 
 def _ours(options: dict[str, Any], alias: bool) -> dict[str, Any]:
@@ -70,21 +70,18 @@ def _ours(options: dict[str, Any], alias: bool) -> dict[str, Any]:
         return {"method": SVD(), **others}
     names = [name for name in ("coefficients", "steps", "eps") if name in others]
     method = {name: others.pop(name) for name in names}
-    rows = method.get("coefficients")
-    if isinstance(rows, tuple):
-        each = bool(rows) and isinstance(rows[0], tuple)  # a row for each step
-        stages, tail = (rows, "fixed") if each else ((rows,), "repeat")
+    stages = method.get("coefficients")
+    if isinstance(stages, tuple):
+        one_per_step = bool(stages) and isinstance(stages[0], tuple)
+        method.setdefault("steps", len(stages) if one_per_step else 5)
+        stages, tail = (stages, "fixed") if one_per_step else ((stages,), "repeat")
         method["coefficients"] = Coefficients("rows", stages, tail, "an argument")
-        method.setdefault("steps", len(rows) if each else 5)
     return {"method": NewtonSchulz(**method), **others} if method else others
 
 
-def _plan(params: Any, **options: Any) -> tuple[str, dict[str, bool]]:
+def _our_plan(params: Any, **options: Any) -> tuple[str, dict[str, bool]]:
     table = muon_optax.plan(params, **_ours(options, True))
     return str(table), {leaf.path: leaf.optimizer == "Muon" for leaf in table.leaves}
-
-
-_PRESETS = {"jordan": "standard", "you": "dion"}
 
 
 def _contrib(options: dict[str, Any], alias: bool) -> dict[str, Any]:
@@ -95,16 +92,17 @@ def _contrib(options: dict[str, Any], alias: bool) -> dict[str, Any]:
         raise NotOffered("no exact polar factor")
     if own.pop("rules", ()):
         raise NotOffered("no rules")
-    own.pop("shardings", None)  # XLA reads them off the arrays
+    own.pop("shardings", None)  # XLA infers them from the arrays
     if own.pop("on_nonfinite", "propagate") != "propagate":
-        raise NotOffered("no policy for what is not finite")
+        raise NotOffered("no policy for values that are not finite")
     if isinstance(own.get("ns_coeffs"), str):
-        own["ns_coeffs"] = _PRESETS.get(own["ns_coeffs"], own["ns_coeffs"])
+        presets = {"jordan": "standard", "you": "dion"}
+        own["ns_coeffs"] = presets.get(own["ns_coeffs"], own["ns_coeffs"])
     return own
 
 
-def _no_plan(params: Any, **options: Any) -> tuple[str, dict[str, bool]]:
-    raise NotOffered("nothing says who is trained how")
+def _contrib_plan(params: Any, **options: Any) -> tuple[str, dict[str, bool]]:
+    raise NotOffered("no table of which leaf is trained how")
 
 
 OURS = Library(
@@ -113,7 +111,7 @@ OURS = Library(
     muon_optax.scale_by_muon,
     _ours,
     ("propagate", "skip"),
-    _plan,
+    _our_plan,
 )
 CONTRIB = Library(
     "optax.contrib",
@@ -121,6 +119,6 @@ CONTRIB = Library(
     optax.contrib.scale_by_muon,
     _contrib,
     ("propagate",),
-    _no_plan,
+    _contrib_plan,
 )
 LIBRARIES = (OURS, CONTRIB)

@@ -1,4 +1,4 @@
-"""Trees and leaves of hard kinds: rows 19 to 25, 31 to 34, and 61."""
+"""Unusual trees and leaves: rows 19 to 25, 31 to 34, and 61."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,25 +9,24 @@ import numpy as np
 import optax
 from flax.core import freeze
 
-from benchmarks.catalogue.judging import Wrong, agree, check_refused, row
-from benchmarks.catalogue.libraries import Library
-from benchmarks.catalogue.running import check_kernel, grads, params, run
+from tests.quality.catalogue.checks import Wrong, check_close, check_refused, row
+from tests.quality.catalogue.libraries import Library
+from tests.quality.catalogue.steps import check_kernel, grads, params, run
 
 
 @row(19, "leaves (0, 4), (4, 0), (0, 0), (0,)", "empty updates, the others as without")
 def empty_leaves(library: Library) -> None:
-    """In one tree with a kernel that is trained."""
     shapes = ((0, 4), (4, 0), (0, 0), (0,))
     empty = {f"layer{i}": {"kernel": jnp.zeros(shape)} for i, shape in enumerate(shapes)}
     updates, _ = run(library.muon(0.1), params(**empty), grads(**empty))
     for i, shape in enumerate(shapes):
-        agree(updates[f"layer{i}"]["kernel"], np.zeros(shape), 0, f"update of {shape}")
+        check_close(updates[f"layer{i}"]["kernel"], np.zeros(shape), 0, f"update of {shape}")
     check_kernel(updates)
 
 
 @row(20, "scalar and vector leaves", "Adam's update, at its own rate")
 def scalars(library: Library) -> None:
-    """Adam's or, as its step may be Nesterov's too, NAdam's, of optax itself."""
+    """The update of optax's Adam or, for a library whose fallback uses Nesterov, of NAdam."""
     given = grads(scale=jnp.full((), -2.0))
     tx = library.muon(0.1, adam_learning_rate=0.01)
     updates, _ = run(tx, params(scale=jnp.ones(())), given)
@@ -38,29 +37,28 @@ def scalars(library: Library) -> None:
             raise Wrong(f"the update of {path} is not Adam's")
 
 
-@row(21, "leaves of 3, 4, 5 axes without a spec", "the router decides, and says so")
+@row(21, "leaves of 3, 4, 5 axes without a spec", "the rules decide, and a table says how")
 def many_axes(library: Library) -> None:
-    """What is printed names each leaf; what it says Muon trains, Adam does not, and so on."""
+    """The printed table names each leaf and agrees with what happens."""
     shapes = {"blocks": (2, 8, 12), "conv2": (3, 3, 4, 8), "conv3": (2, 2, 2, 4, 8)}
     model = {name: {"kernel": _noise(shape)} for name, shape in shapes.items()}
     model["blocks"]["bias"] = _noise((2, 12))
-    text, trained = library.explain(model)
+    text, trained = library.plan(model)
     updates, _ = run(library.muon(0.1), model, model)
     for name in shapes:
         by_adam = np.allclose(np.abs(updates[name]["kernel"]), 0.1, atol=1e-5)
         if f"{name}/kernel" not in text:
             raise Wrong(f"{name}/kernel is not in the table")
         if trained[f"{name}/kernel"] == by_adam:
-            raise Wrong(f"{name}/kernel is trained otherwise than said")
+            raise Wrong(f"{name}/kernel is not trained as the table says")
 
 
 def _noise(shape: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
 
 
-@row(22, "an empty tree, None for a leaf", "nothing for nothing")
+@row(22, "an empty tree, None as a leaf", "an empty update, None")
 def nothing(library: Library) -> None:
-    """The rest of the tree as without."""
     tx = library.muon(0.1)
     if run(tx, {}, {})[0] != {}:
         raise Wrong("updates of an empty tree are not empty")
@@ -71,13 +69,12 @@ def nothing(library: Library) -> None:
 
 
 def _with_leaf(library: Library, leaf: Any) -> Callable[[], Any]:
-    """A step with it among parameters and gradients."""
+    """A step with this leaf among parameters and gradients."""
     return lambda: run(library.muon(0.1), params(odd=leaf), grads(odd=leaf))[0]
 
 
 @row(23, "integer, boolean, key leaf", "error naming the leaf")
 def no_floats(library: Library) -> None:
-    """At `init` or at the first step."""
     leaves = {
         "integer": jnp.ones((3,), "int32"),
         "boolean": jnp.ones((3,), bool),
@@ -88,7 +85,7 @@ def no_floats(library: Library) -> None:
 
 @row(24, "a gradient of float0", "update zero, or error naming the leaf")
 def float0(library: Library) -> None:
-    """That of an integer leaf, which 23 wants refused."""
+    """The gradient of an integer leaf, which row 23 expects to be refused."""
     given = grads(odd=np.zeros((3,), jax.dtypes.float0))
     step = lambda: run(library.muon(0.1), params(odd=jnp.ones((3,), "int32")), given)[0]
     try:
@@ -96,10 +93,10 @@ def float0(library: Library) -> None:
     except Exception:
         check_refused("odd", {"float0": step})
     else:
-        agree(updates["odd"], np.zeros(3), 0)
+        check_close(updates["odd"], np.zeros(3), 0)
 
 
-@row(25, "a Python number, a list for a leaf", "error naming the leaf")
+@row(25, "a Python number, a list as a leaf", "error naming the leaf")
 def no_arrays(library: Library) -> None:
     """A list of lists is a tree of numbers."""
     leaves = {"number": 1.0, "list": [[1.0, 2.0], [3.0, 4.0]]}
@@ -111,18 +108,18 @@ def _given(library: Library, given: Any) -> Callable[[], Any]:
     return lambda: run(library.muon(0.1), params(), given)[0]
 
 
-@row(31, "gradients lack a key, or have another", "error naming the keys")
+@row(31, "gradients with a missing or an extra key", "error naming the keys")
 def other_keys(library: Library) -> None:
-    """A bias or a kernel that is missing, a leaf that is not among the parameters."""
     whole = grads()
     check_refused("bias", {"no bias": _given(library, {"kernel": whole["kernel"]})})
     check_refused("kernel", {"no kernel": _given(library, {"bias": whole["bias"]})})
     check_refused("odd", {"another": _given(library, grads(odd=jnp.ones(3)))})
 
 
-@row(32, "FrozenDict beside dict", "equal updates, or error naming FrozenDict")
+@row(
+    32, "FrozenDict gradients for dict parameters", "equal updates, or error naming FrozenDict"
+)
 def frozen_dict(library: Library) -> None:
-    """Gradients of the one kind, parameters of the other."""
     step = _given(library, freeze(grads()))
     try:
         updates = step()
@@ -133,7 +130,7 @@ def frozen_dict(library: Library) -> None:
 
 
 def _check_shapes(library: Library, kernel: tuple[int, ...], table: tuple[int, ...]) -> None:
-    """A gradient of another shape, for a matrix and for what Adam trains."""
+    """A gradient of another shape, for a matrix and for a leaf that Adam trains."""
     table_of = lambda shape: {"embedding": _noise(shape)}
     model = params(table=table_of((4, 6)))
     odd = {"kernel": _noise(kernel)}, {"table": table_of(table)}
@@ -144,19 +141,17 @@ def _check_shapes(library: Library, kernel: tuple[int, ...], table: tuple[int, .
 
 @row(33, "gradient of another shape", "error naming the leaf")
 def other_shape(library: Library) -> None:
-    """The transposed one, of a matrix and of what Adam trains."""
     _check_shapes(library, (12, 8), (6, 4))
 
 
 @row(34, "gradient (n, 1) for a leaf (n, m)", "error naming the leaf")
 def broadcastable(library: Library) -> None:
-    """Of a matrix and of what Adam trains: it must not be broadcast."""
+    """It must not be broadcast."""
     _check_shapes(library, (8, 1), (4, 1))
 
 
-@row(61, "None for a gradient, one step", "that leaf and its momentum stay, the others go on")
+@row(61, "a gradient of None in one step", "that leaf and its momentum stay, the others move")
 def no_gradient(library: Library) -> None:
-    """Of a matrix, in the second of two steps."""
     shape, tx = (6, 10), library.muon(0.1)
     momentum = lambda state: next(x for x in jax.tree.leaves(state) if x.shape == shape)
     model, given = (of(other={"kernel": jnp.ones(shape)}) for of in (params, grads))
@@ -164,5 +159,5 @@ def no_gradient(library: Library) -> None:
     updates, after = run(tx, model, given, {**given, "other": {"kernel": None}})
     check_kernel(updates)
     update = updates["other"]["kernel"]
-    agree(np.zeros(shape) if update is None else update, np.zeros(shape), 0, "update of it")
-    agree(momentum(after), momentum(before), 0, "momentum of it")
+    check_close(np.zeros(shape) if update is None else update, np.zeros(shape), 0, "its update")
+    check_close(momentum(after), momentum(before), 0, "its momentum")

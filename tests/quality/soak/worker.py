@@ -1,4 +1,4 @@
-"""Trains from the newest whole checkpoint to the end, and says in JSON lines how it goes."""
+"""Training from the newest whole checkpoint to the end; it prints one JSON line a step."""
 
 import argparse
 import hashlib
@@ -13,15 +13,14 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from benchmarks.soak.faults import fault, spoil
-from benchmarks.soak.model import init, loss, optimizer
 from muon_optax import compat
+from tests.quality.soak.model import add_fault, fault, init, loss, optimizer
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class Counts:
-    """How often the step was traced, and what XLA has compiled since it was first done."""
+    """Traces of the step, and programs that XLA compiled after the first step."""
 
     def __init__(self):
         self.traces = self.compiled = 0
@@ -32,7 +31,7 @@ class Counts:
 
 
 def train(steps: int, every: int, manager: ocp.CheckpointManager | None) -> None:
-    """All steps that are not in a checkpoint yet; without a manager all, and none is kept."""
+    """Do the steps after the newest checkpoint; without a manager do all and save none."""
     tx, counts = optimizer(steps), Counts()
 
     @partial(jax.jit, donate_argnums=0)
@@ -40,7 +39,7 @@ def train(steps: int, every: int, manager: ocp.CheckpointManager | None) -> None
         counts.traces += 1
         params, state = carry
         value, grads = jax.value_and_grad(loss)(params, step)
-        updates, state = tx.update(spoil(grads, factors), state, params)
+        updates, state = tx.update(add_fault(grads, factors), state, params)
         return (optax.apply_updates(params, updates), state), value
 
     params = init()
@@ -51,7 +50,7 @@ def train(steps: int, every: int, manager: ocp.CheckpointManager | None) -> None
         carry = compat.from_checkpoint(manager.restore(begin, args=target), like=carry)
     say(begins=begin, digest=digest(carry))
     for step in range(begin, steps):
-        carry, value = advance(carry, np.int32(step), fault(step).factors)
+        carry, value = advance(carry, np.int32(step), fault(step)[1])
         counts.compiled *= step > begin
         due = (step + 1) % every == 0
         line = {"digest": digest(carry), "resident": resident()} if due else {}
@@ -65,7 +64,7 @@ def train(steps: int, every: int, manager: ocp.CheckpointManager | None) -> None
 
 
 def outcome(params: optax.Params, state: optax.OptState) -> dict:
-    """What the supervisor asks of the last parameters and state."""
+    """What the optimizer skipped, and whether parameters and state are finite."""
     skipped = {
         "matrices": int(optax.tree_utils.tree_get(state, "skipped")),
         "fallback": int(optax.tree_utils.tree_get(state, "total_notfinite")),
@@ -78,7 +77,7 @@ def outcome(params: optax.Params, state: optax.OptState) -> dict:
 
 
 def digest(tree: Any) -> str:
-    """The bits of all leaves."""
+    """A hash of the bits of all leaves."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         found.update(np.asarray(leaf).tobytes())
@@ -86,7 +85,7 @@ def digest(tree: Any) -> str:
 
 
 def resident() -> int:
-    """Bytes of memory held now, as Linux counts them."""
+    """Resident bytes of this process, from Linux."""
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * resource.getpagesize()
 
@@ -99,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("steps", type=int)
     parser.add_argument("every", type=int, help="steps between two checkpoints")
-    parser.add_argument("folder", type=Path, nargs="?", help="of checkpoints; none without")
+    parser.add_argument("folder", type=Path, nargs="?", help="for checkpoints")
     given = parser.parse_args()
     manager = None
     if given.folder:

@@ -14,13 +14,14 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers as D
 
-from benchmarks.catalogue.judging import Wrong, agree, check_refused, row
-from benchmarks.catalogue.libraries import Library, NotOffered
-from benchmarks.catalogue.running import (
+from muon_optax.coefficients import YOU
+from tests.quality.catalogue.checks import Wrong, check_close, check_refused, row
+from tests.quality.catalogue.libraries import Library, NotOffered
+from tests.quality.catalogue.steps import (
     FIVE,
     SCALE,
     SLOPE,
-    WITHIN,
+    TOLERANCE,
     check_kernel,
     exact_update,
     first_step,
@@ -30,7 +31,6 @@ from benchmarks.catalogue.running import (
     run,
     x64,
 )
-from muon_optax.coefficients import YOU
 
 
 def _cast(tree: Any, dtype: str) -> Any:
@@ -39,7 +39,7 @@ def _cast(tree: Any, dtype: str) -> Any:
 
 @row(27, "bfloat16 params, float32 gradients; the converse", "updates of the params' dtype")
 def mixed_dtypes(library: Library) -> None:
-    """And the state keeps its dtypes, so that a loop may carry it."""
+    """The state keeps its dtypes too, so that a loop can carry it."""
     for of_params, of_grads in (("bfloat16", "float32"), ("float32", "bfloat16")):
         tx, model, given = library.muon(0.1), params(), grads()
         model, given = _cast(model, of_params), _cast(given, of_grads)
@@ -55,18 +55,19 @@ def mixed_dtypes(library: Library) -> None:
 
 @row(28, "float64 with and without x64", "to the precision of float64, else of float32")
 def double(library: Library) -> None:
-    """Against NumPy, within four roundings times the map's slope; ε = 0, not 1e-8."""
     g, expected = matrix(), exact_update(matrix())
     update, _ = first_step(library, jnp.asarray(g), eps=0.0)
-    agree(update, expected, WITHIN, "float32 update")
+    check_close(update, expected, TOLERANCE, "float32 update")
     with x64():
         update, _ = first_step(library, jnp.asarray(g), eps=0.0)
-        agree(update, expected, 4 * SLOPE * float(jnp.finfo("float64").eps), "float64 update")
+        check_close(
+            update, expected, 4 * SLOPE * float(jnp.finfo("float64").eps), "float64 update"
+        )
 
 
 @row(29, "strict promotion, debug_nans, debug_infs, checking_leaks", "clean")
 def strict_modes(library: Library) -> None:
-    """Strict: the polar step alone, as optax's Adam is not; the others: a model, zeros too."""
+    """Strict promotion for the polar step alone: optax's Adam fails under it."""
     zeros = jax.tree.map(jnp.zeros_like, params())
     whole = lambda given: run(library.muon(0.1), params(), given)
     kernel = grads()["kernel"]
@@ -92,7 +93,6 @@ def strict_modes(library: Library) -> None:
 
 @row(30, "NumPy, strided, aliased, donated buffers", "as usual")
 def buffers(library: Library) -> None:
-    """The kernel's first update under each."""
     tx, given = library.muon(0.1), jax.tree.map(np.asarray, grads())
     step = jax.jit(tx.update)
     check_kernel(step(given, tx.init(params()), params())[0])
@@ -105,23 +105,23 @@ def buffers(library: Library) -> None:
         check_kernel(donating(grads(), tx.init(params()), params())[0])
 
 
-@row(52, "two rules, or two specs, for one leaf", "the first, and it is said; error")
+@row(52, "two rules, or two specs, for one leaf", "the first, and the table names both; error")
 def two_rules(library: Library) -> None:
-    """Of ordered rules the first decides, and the other is named; specs have no order."""
+    """Rules are ordered, specs are not."""
     rules = (("kernel$", D(0, 1)), ("^kernel$", None))
     library.muon(0.1, rules=rules)
-    text, trained = library.explain(params(), rules=rules)
+    text, trained = library.plan(params(), rules=rules)
     if not trained["kernel"] or "^kernel$" not in text:
-        raise Wrong("nothing is said of the second rule")
+        raise Wrong("the table does not name the second rule")
     layer = {"kernel": jnp.ones((8, 12))}
     dims = {"layer": {"kernel": D(0, 1)}, "layer/kernel": D(1, 0), "bias": None, "kernel": None}
     step = lambda: run(library.muon(0.1, dims=dims), params(layer=layer), grads(layer=layer))
     check_refused("layer/kernel", {"two specs": lambda: step()[0]})
 
 
-@row(53, "bias, gain, embedding to Muon by the user's spec", "done, and said once")
-def told(library: Library) -> None:
-    """Said: by a warning, or by the table of who is trained how."""
+@row(53, "bias, gain, embedding to Muon by the user's spec", "done, and announced")
+def explicit_spec(library: Library) -> None:
+    """By a warning, or by the table of which leaf is trained how."""
     names = ("scale", "embedding")
     more = {name: jnp.asarray(matrix(seed=1), jnp.float32) for name in names}
     dims = {**dict.fromkeys(("kernel", *names), D(0, 1)), "bias": None}
@@ -129,19 +129,21 @@ def told(library: Library) -> None:
         warnings.simplefilter("always")
         updates, _ = run(library.muon(0.1, dims=dims), params(**more), grads(**more))
     for name in names:
-        agree(
-            updates[name], -0.1 * SCALE * exact_update(more[name]), WITHIN, f"{name}'s update"
+        check_close(
+            updates[name],
+            -0.1 * SCALE * exact_update(more[name]),
+            TOLERANCE,
+            f"{name}'s update",
         )
-    said = " ".join(str(warning.message) for warning in seen)
+    text = " ".join(str(warning.message) for warning in seen)
     with suppress(NotOffered):
-        said += library.explain(params(**more), dims=dims)[0]
-    if not all(name in said for name in names):
-        raise Wrong("nothing is said")
+        text += library.plan(params(**more), dims=dims)[0]
+    if not all(name in text for name in names):
+        raise Wrong("no warning and no table")
 
 
 @row(54, "steps under inject_hyperparams, traced steps", "as without, or error naming them")
 def injected_steps(library: Library) -> None:
-    """Injected, nothing named static; and as an argument of a jitted function."""
     expected, _ = run(library.muon(0.1, steps=3), params(), grads())
     injected = lambda: run(library.injected(0.1, steps=3), params(), grads())[0]
     traced = jax.jit(lambda n: run(library.muon(0.1, steps=n), params(), grads())[0])
@@ -151,12 +153,12 @@ def injected_steps(library: Library) -> None:
         except Exception:
             check_refused("steps", {how: call})
         else:
-            agree(found["kernel"], expected["kernel"], WITHIN, f"{how} update")
+            check_close(found["kernel"], expected["kernel"], TOLERANCE, f"{how} update")
 
 
 @row(55, "the same step again", "compiled once")
 def second_step(library: Library) -> None:
-    """Three steps that hand their state on, from an `init` that was compiled or not."""
+    """Three steps from an `init` that was compiled or not."""
     tx, traces = library.muon(0.1), []
 
     def step(given: Any, state: Any, model: Any) -> Any:
@@ -172,22 +174,19 @@ def second_step(library: Library) -> None:
         raise Wrong(f"{len(traces)} traces")
 
 
-@row(56, "a state made under another preset", "the preset that is set now")
+@row(56, "a state made under another preset", "the present preset")
 def other_preset(library: Library) -> None:
-    """As from a checkpoint: one step under Jordan's numbers, the next under You's."""
+    """As from a checkpoint: one step with Jordan's numbers, the next with You's."""
     g = jnp.asarray(matrix(), jnp.float32)
-    old, new = (library.scale_by_muon(coefficients=rows) for rows in (FIVE[0], _YOU))
+    old, new = (library.scale_by_muon(coefficients=rows) for rows in (FIVE[0], YOU.stages))
     _, state = run(old, jnp.zeros_like(g), g)
     update, _ = jax.jit(new.update)(g, state, jnp.zeros_like(g))
-    agree(update, exact_update(g, _YOU), WITHIN)
-
-
-_YOU = YOU.stages
+    check_close(update, exact_update(g, YOU.stages), TOLERANCE)
 
 
 @row(57, "a checkpoint cut short", "error, Orbax's")
 def cut_checkpoint(library: Library) -> None:
-    """The whole one is restored as it was; then every file loses its second half."""
+    """The checkpoint is restored exactly; then every file loses its second half."""
     _, state = run(library.muon(0.1), params(), grads())
     with tempfile.TemporaryDirectory() as folder, ocp.StandardCheckpointer() as checkpointer:
         path = Path(folder) / "state"
@@ -195,7 +194,7 @@ def cut_checkpoint(library: Library) -> None:
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(path, state)
         for before, after in zip(jax.tree.leaves(state), jax.tree.leaves(restored)):
-            agree(after, before, 0, "restored state")
+            check_close(after, before, 0, "restored state")
         for file in filter(Path.is_file, path.rglob("*")):
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         try:
@@ -211,7 +210,7 @@ def _mesh(kind: AxisType) -> jax.sharding.Mesh:
 
 @row(58, "sharded by rows, columns, both, layers; both kinds of axes", "as on one device")
 def sharded(library: Library) -> None:
-    """Updates and momentum lie where the parameters do."""
+    """Updates and momentum have the sharding of the parameters."""
     cuts = {"rows": P("x"), "columns": P(None, "x"), "both": P("x", "y"), "layers": P("x")}
     shapes = {name: (4, 8, 12) if name == "layers" else (8, 12) for name in cuts}
     dims = {name: D(1, 2) if name == "layers" else D(0, 1) for name in cuts}
@@ -227,15 +226,15 @@ def sharded(library: Library) -> None:
         leaves = jax.tree.leaves_with_path(state)
         momentum = {getattr(path[-1], "key", ""): x for path, x in leaves}
         for name, place in places.items():
-            agree(updates[name], expected[name], WITHIN, f"{kind.name} axes: {name}")
+            check_close(updates[name], expected[name], TOLERANCE, f"{kind.name} axes: {name}")
             for what, x in {"update": updates[name], "momentum": momentum[name]}.items():
                 if not x.sharding.is_equivalent_to(place, x.ndim):
-                    raise Wrong(f"{kind.name} axes: the {what} of {name} lies elsewhere")
+                    raise Wrong(f"{kind.name} axes: the {what} of {name} has another sharding")
 
 
 @row(59, "nine rows on four devices", "as on one device, or an error")
 def uneven(library: Library) -> None:
-    """Under `jax.lax.with_sharding_constraint`, the optimizer told of it or not."""
+    """Under `jax.lax.with_sharding_constraint`, with and without `shardings=`."""
     g, place = (
         jnp.asarray(matrix((9, 12)), jnp.float32),
         NamedSharding(_mesh(AxisType.Auto), P("x")),
@@ -243,18 +242,17 @@ def uneven(library: Library) -> None:
     placed = lambda x: jax.lax.with_sharding_constraint(x, place)
     for shardings in (None, place):
         try:
-            with warnings.catch_warnings(action="ignore"):  # that it is better told
+            with warnings.catch_warnings(action="ignore"):
                 tx = library.scale_by_muon(shardings=shardings)
                 step = jax.jit(lambda g, state, tx=tx: tx.update(placed(g), state, placed(g)))
                 update, _ = step(g, tx.init(g))
         except (TypeError, ValueError):
             continue
-        agree(update, exact_update(g), WITHIN)
+        check_close(update, exact_update(g), TOLERANCE)
 
 
-@row(60, "step 2³¹ - 1; 2³² elements", "the count stays, the update as before; shapes right")
+@row(60, "step 2³¹ - 1; 2³² elements", "the count and the update stay; shapes right")
 def large_numbers(library: Library) -> None:
-    """The second is traced only."""
     tx, most = library.muon(0.1), jnp.iinfo("int32").max
     is_count = lambda x: x.dtype == jnp.int32 and not x.ndim
     state = jax.tree.map(lambda x: x * 0 + most if is_count(x) else x, tx.init(params()))
@@ -269,14 +267,12 @@ def large_numbers(library: Library) -> None:
         raise Wrong(f"2³² elements get an update of {updates['kernel'].shape}")
 
 
-@row(62, "two optimizers share parameters and a state", "neither feels the other")
+@row(62, "two optimizers share parameters and a state", "each as if alone")
 def shared_state(library: Library) -> None:
-    """Interleaved from one state, as apart."""
     rates = (0.1, 0.3)
     txs = [library.muon(rate) for rate in rates]
     steps, states = [jax.jit(tx.update) for tx in txs], [txs[0].init(params())] * 2
     for _ in range(2):
-        pairs = zip(steps, states)
-        updates, states = zip(*[step(grads(), state, params()) for step, state in pairs])
-        for rate, update in zip(rates, updates):
-            check_kernel(update, rate)
+        for i, (rate, step) in enumerate(zip(rates, steps)):
+            updates, states[i] = step(grads(), states[i], params())
+            check_kernel(updates, rate)

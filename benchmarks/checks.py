@@ -1,0 +1,109 @@
+"""Checks of committed results: formulas, references and other measurements agree."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.polar.contenders import CONTENDERS
+from benchmarks.polar.studies import planned
+from benchmarks.record import RESULTS, ROOT
+from benchmarks.sharding.layouts import OPTAX, OURS
+from benchmarks.text import short
+
+PAGE = ROOT / "docs" / "scaling.md"
+
+
+class Unbelievable(ValueError):
+    """A result contradicts a formula or another result."""
+
+
+def check_results() -> None:
+    """Check every result file; the error names the file and what is wrong with it."""
+    for name, check in CHECKS.items():
+        for path in sorted(RESULTS.glob(f"*/{name}.json")):
+            check(path, json.loads(path.read_text()))
+
+
+def _require(true: object, path: Path, message: str) -> None:
+    if not true:
+        raise Unbelievable(f"{path.relative_to(ROOT)}: {message}; measure again")
+
+
+def check_polar(path: Path, record: dict) -> None:
+    """SVD is right, 0.6·SVD wrong; repeated times overlap; no share of the peak exceeds 1."""
+    for row in record["accuracy"]:
+        if row["contender"] == "svd × 0.6":
+            _require(row["error"] > 0.35 and row["band"][1] < 0.61, path, f"accepts {row}")
+        if row["contender"] == "svd" and row["spectrum"] in ("gaussian", "momenta"):
+            eps = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}[row["dtype"]]
+            # Rounding turns the vectors of small singular values: up to 47 eps on momenta.
+            _require(row["error"] < 100 * eps, path, f"SVD is off: {row}")
+    for row in record["again"]:
+        case = {name: row[name] for name in ("contender", "m", "n", "dtype", "spectrum")}
+        (first,) = (r for r in record["sizes"] if case.items() <= r.items())
+        overlap = min(first["ms"]) <= max(row["ms"]) and min(row["ms"]) <= max(first["ms"])
+        _require(overlap, path, f"two measurements of {case} do not overlap")
+    # Where XLA chooses the dtype of products, the peak may be that of another dtype.
+    unknown = {name for name, contender in CONTENDERS.items() if not contender.products}
+    for row in (r for study in planned() for r in record[study]):
+        if row["share_of_peak"] and row["contender"] not in unknown:
+            _require(row["share_of_peak"][0] <= 1, path, f"faster than the peak: {row}")
+
+
+def check_sharding(path: Path, record: dict) -> None:
+    """Bytes and operations in the HLO are those of the formula, and the updates are right."""
+    for name, layout in record["layouts"].items():
+        ours = layout[OURS]
+        formula = ours["by_formula"]
+        _require(ours["in_loops"] == 0, path, f"{name}: a collective in a loop")
+        _require(ours["off"] < 1e-5, path, f"{name}: updates are off by {ours['off']}")
+        _check_equal(path, name, ours["received"], formula["received"], 1e-3)
+        _check_equal(path, name, ours["flops"], formula["flops_of_all_branches"], 1e-9)
+    alone = {n: layout for n, layout in record["layouts"].items() if "one matrix" in n}
+    _check_quoted(path, alone)
+
+
+def check_scaling(path: Path, record: dict) -> None:
+    """Bytes and operations of compiled large models are those of the formula."""
+    compiled = {n: c[OURS] for n, c in record["cases"].items() if "by_hlo" in c[OURS]}
+    _require(len(compiled) >= 4, path, f"only {len(compiled)} cases are compiled")
+    for name, ours in compiled.items():
+        _check_equal(path, name, ours["by_hlo"]["received"], ours["received"], 1e-3)
+        _check_equal(path, name, ours["by_hlo"]["flops"], ours["flops_of_all_branches"], 1e-9)
+    _check_quoted(path, {n: c for n, c in record["cases"].items() if "DDP" not in n})
+
+
+def _check_quoted(path: Path, cases: dict) -> None:
+    """docs/scaling.md says how many times more optax.contrib's Muon moves."""
+    found = [case[OPTAX]["received"] / case[OURS]["received"] for case in cases.values()]
+    text = f"{min(found):.0f} to {float(short(max(found))):.0f}"
+    _require(text in PAGE.read_text(), path, f"docs/scaling.md must say {text!r}")
+
+
+def _check_equal(path: Path, name: str, found: float, expected: float, rtol: float) -> None:
+    equal = math.isclose(found, expected, rel_tol=rtol)
+    _require(equal, path, f"{name}: the HLO has {found}, the formula {expected}")
+
+
+def check_catalogue(path: Path, record: dict) -> None:
+    """This library is right for every input."""
+    wrong = [n for n, row in record["rows"].items() if row["muon_optax"]["outcome"] != "right"]
+    _require(not wrong, path, f"muon_optax is wrong in rows {wrong}")
+
+
+def check_soak(path: Path, record: dict) -> None:
+    """The killed run has the bits of the undisturbed one and skipped what it had to skip."""
+    _require(record["digests"]["equal"] == record["digests"]["compared"], path, "bits differ")
+    _require(record["ends"]["killed"] == record["ends"]["alone"], path, "the ends differ")
+    skipped = record["ends"]["killed"]["skipped"]
+    _require(skipped == record["faults"]["skipped"], path, f"skipped {skipped}")
+
+
+CHECKS: dict[str, Callable[[Path, dict], None]] = {
+    "polar": check_polar,
+    "sharding": check_sharding,
+    "scaling": check_scaling,
+    "catalogue": check_catalogue,
+    "soak": check_soak,
+}
