@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from muon_optax import METHODS, NewtonSchulz, theory
+from benchmarks.timing import PLATFORM
+from muon_optax import METHODS, NewtonSchulz, PolarMethod, theory
 from muon_optax.coefficients import FAMILIES, JORDAN
 from muon_optax.dims import MuonDimensionNumbers
-from muon_optax.polar import PolarMethod
 
 STEPS = (3, 5, 8, 12)
 
@@ -32,9 +32,8 @@ def ours(method: PolarMethod) -> Contender:
     """A polar method of the library."""
     if not isinstance(method, NewtonSchulz):
         return Contender(method.polar)
-    return Contender(
-        method.polar, lambda m, n: method.plan((m, n)).flops, method.plan((1, 1)).dtype
-    )
+    plan = partial(method.plan, platform=PLATFORM)
+    return Contender(method.polar, lambda m, n: plan(m, n).flops, plan(1, 1).dtype)
 
 
 def optax_muon(x: Array) -> Array:

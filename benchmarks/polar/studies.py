@@ -1,12 +1,10 @@
 """What is measured: sizes, models and accuracy, in the order of their use."""
 
-import jax
-
 from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.group import Group
 from benchmarks.polar.matrices import SPECTRA
 from benchmarks.shapes import distinct
-from benchmarks.timing import PAUSE_S, SAMPLE_S, rounds_for
+from benchmarks.timing import PAUSE_S, PLATFORM, SAMPLE_S, rounds_for
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
 
@@ -26,7 +24,7 @@ BY_MODEL = (OURS, "optax.contrib", "svd")
 
 # Operations on one matrix above which it is left out, and on those that are timed together.
 # Fixed, not from the measured peak: a run that goes on must plan what the stopped one did.
-MOST, TOGETHER = (1e12, 2e11) if jax.default_backend() == "cpu" else (1e14, 5e12)
+MOST, TOGETHER = (1e12, 2e11) if PLATFORM == "cpu" else (1e14, 5e12)
 
 COMPILING_S = 0.5  # of a program, seen on two cores
 PARETO = ((3, 128, 512), (1, 512, 512))  # the captured momenta's own shape, and a square
