@@ -126,7 +126,7 @@ def test_a_layout_shows_its_name_and_is_a_tuple():
     assert str(inspect.signature(plan)).count("dims: Any = FLAX,") == 1
     namespace = {"FLAX": FLAX, "EQUINOX": EQUINOX, "LAYOUTS": LAYOUTS, "dims": dims}
     for layout in (*LAYOUTS.values(), dims.RANK_TWO):
-        assert eval(repr(layout), namespace) is layout
+        assert eval(repr(layout), namespace) is layout  # noqa: S307 (our own repr)
         assert layout == tuple(layout) and hash(layout) == hash(tuple(layout))
         for other in (copy.deepcopy(layout), pickle.loads(pickle.dumps(layout))):
             assert other == layout and repr(other) == repr(layout)

@@ -116,7 +116,7 @@ HOSTILE = {
     "a rule": (lambda text: Rule("mine", "w", text), CALL, "rule 'mine'"),
     "a family": (NewtonSchulz, CALL, "unknown family"),
     "a normalisation": (lambda text: NewtonSchulz(normalize=text), CALL, "normalize="),
-    "a scaling": (scale_by_shape, CALL, "unknown shape scaling"),
+    "a scaling": (scale_by_shape, CALL, "shape_scaling="),
     "a mesh": (make_mesh, CALL, "mesh="),
 }
 

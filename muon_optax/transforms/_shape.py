@@ -54,7 +54,7 @@ def scale_by_shape(
 
     Source: the three rules' papers, named next to their formulas.
     """
-    check_choice("shape scaling", rule, SHAPE_SCALINGS)
+    check_choice("shape_scaling", rule, SHAPE_SCALINGS)
 
     def init(params: optax.Params) -> optax.EmptyState:
         matrix_views(dims, params)
@@ -80,7 +80,7 @@ def shape_factor(rule: str, fan_in: int, fan_out: int) -> float:
     >>> shape_factor("jordan", 256, 1024), shape_factor("jordan", 1024, 256)
     (2.0, 1.0)
     """
-    check_choice("shape scaling", rule, SHAPE_SCALINGS)
+    check_choice("shape_scaling", rule, SHAPE_SCALINGS)
     return SHAPE_SCALINGS[rule](fan_in, fan_out) if fan_in and fan_out else 1.0
 
 
