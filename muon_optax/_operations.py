@@ -11,6 +11,13 @@ from muon_optax.coefficients import Schedule
 CARRYING_PRODUCTS = 3  # q·h and r·h·h: small products between two stages of a segment
 
 
+def count_products(schedule: Schedule, segments: tuple[int, ...]) -> tuple[int, int]:
+    """The number of products with the long side in them, and of small products."""
+    carried = len(schedule) - len(segments)
+    polynomials = sum(power_products(len(stage) - 1) for stage in schedule)
+    return 2 * len(segments), polynomials + CARRYING_PRODUCTS * carried
+
+
 def count_flops(
     schedule: Schedule, m: int, n: int, segments: tuple[int, ...]
 ) -> tuple[int, int]:
@@ -27,8 +34,5 @@ def count_flops(
     (7247757312, 15401484288)
     """
     m, n = min(m, n), max(m, n)
-    large_products = 2 * len(segments)
-    carried = len(schedule) - len(segments)
-    polynomials = sum(power_products(len(stage) - 1) for stage in schedule)
-    small_products = polynomials + CARRYING_PRODUCTS * carried
-    return large_products * 2 * m**2 * n, small_products * 2 * m**3
+    large, small = count_products(schedule, segments)
+    return large * 2 * m**2 * n, small * 2 * m**3

@@ -1,8 +1,7 @@
-"""Knows the odd polynomials nearest to 1: at a point (Taylor) and on an interval (Remez).
+"""Odd polynomials of one variable: their values, and those nearest to 1.
 
-Everything is written in `z·Σ_s a_s·v^s` with `v = 1 - z²`, where both are short: the Taylor
-polynomial has `a_s = C(2s, s)/4^s`, and the best one on an interval around z = 1 differs
-from it by a little.
+All are written as `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor polynomial at z = 1 has
+`a_s = C(2s, s)/4^s`; the best polynomial on an interval around z = 1 (Remez) differs little.
 """
 
 import math
@@ -11,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-Stage = tuple[float, ...]  # (c0, c1, ...) stands for x ↦ c0·x + c1·x³ + ...
+Stage = tuple[float, ...]  # (c0, c1, ...): x ↦ c0·x + c1·x³ + ...
 
 
 def evaluate(stage: Stage, x):
@@ -24,18 +23,18 @@ def evaluate(stage: Stage, x):
 
 
 def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
-    """The smallest and the largest value on [low, high]: at the ends or where it is level."""
+    """The smallest and the largest value on [low, high], at the ends or at critical points."""
     derivative = np.zeros(2 * len(stage) - 1)
     derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
     roots = np.roots(derivative[::-1])
-    level = roots.real[np.abs(roots.imag) <= 1e-7 * np.abs(roots)]
-    inside = level[(level > low) & (level < high)]
+    critical = roots.real[np.abs(roots.imag) <= 1e-7 * np.abs(roots)]
+    inside = critical[(critical > low) & (critical < high)]
     values = evaluate(stage, np.array([low, high, *inside]))
     return float(values.min()), float(values.max())
 
 
 def first_zero(stage: Stage) -> float:
-    """Up to where the polynomial is positive: 0 for nowhere, infinity for everywhere."""
+    """The end of the interval (0, end) where it is positive: 0 for none, infinity for all."""
     if stage[0] <= 0:
         return 0.0
     squares = np.roots(stage[::-1])
@@ -44,12 +43,12 @@ def first_zero(stage: Stage) -> float:
 
 
 def block_width(degree: int) -> int:
-    """How many powers Paterson-Stockmeyer makes before Horner's rule takes over: ⌈√degree⌉."""
+    """The number of powers that Paterson-Stockmeyer makes for Horner's rule: ⌈√degree⌉."""
     return math.isqrt(max(degree, 1) - 1) + 1
 
 
 def power_products(degree: int) -> int:
-    """How many products a polynomial of that degree in a matrix takes, the powers included."""
+    """The number of products in a polynomial of a matrix, its powers included."""
     width = block_width(degree)
     return max(0, width - 1 + math.ceil(degree / width) - 1)
 
@@ -62,37 +61,28 @@ def taylor_polynomial(kappa: int) -> Stage:
 def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
     """The odd polynomial of degree `2κ+1` with the smallest `max |1 - p|` on [low, high].
 
-    It is the one whose error is `±E` by turns at κ+2 points: the ends and the κ critical
-    points between. Each round levels the error at the points it has, then moves them to the
-    critical points of what it found.
+    Its error alternates between E and -E at κ+2 points: the ends and the κ critical points
+    between them. Each round of the exchange finds the polynomial whose error alternates at the
+    current points, then moves them to the critical points of that polynomial.
 
     With `z = x/m`, `m` the midpoint, the unknown is the difference `z·D(v)` from the Taylor
-    polynomial. The right-hand side then has a closed form without cancellation, so that
-    nothing is lost however near `low` is to `high`; at `low = high` the difference is 0.
+    polynomial. The right-hand side then has a closed form without cancellation, which loses no
+    digits even if `low` is close to `high`; at `low = high` the difference is 0.
 
-    Args:
-      low: Lower end, positive.
-      high: Upper end, at least `low`.
-      kappa: At least 1.
-
-    Returns:
-      The stage.
-
-    Raises:
-      ArithmeticError: If the exchange does not settle.
+    `low` is positive. Raises an `ArithmeticError` if the exchange does not converge.
     """
-    middle, spread = (high + low) / 2, (high - low) / (high + low)
+    middle, radius = (high + low) / 2, (high - low) / (high + low)
     series = np.array([float(a) for a in binomial_series(kappa)])
-    width = spread * (2 + spread)  # the largest |v|; t = v/width lies in [-1, 1]
+    width = radius * (2 + radius)  # the largest |v|; t = v/width is in [-1, 1]
     c = np.cos(np.pi * np.arange(kappa + 2) / (kappa + 1))
-    t = (2 * c - spread * c * c) / (2 + spread)  # where z = 1 - spread·c
+    t = (2 * c - radius * c * c) / (2 + radius)  # where z = 1 - radius·c
     ends = t[[0, -1]]
     for _ in range(100):
-        # At the ends z is known better than sqrt(1 - v) could tell.
+        # At the ends z is known, without the rounding of sqrt(1 - v).
         z = np.array([low / middle, *np.sqrt(1 - width * t[1:-1]), high / middle])
-        d = _levelled_difference(z, t, width, series)
+        d = _alternating_difference(z, t, width, series)
         previous, t = t, np.array([ends[0], *_critical(d, width, series), ends[1]])
-        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary: its error is the square
+        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary there: its error is squared
             break
     else:
         raise ArithmeticError(
@@ -104,7 +94,7 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
     return tuple(c / middle ** (2 * s + 1) for s, c in enumerate(stage))
 
 
-def _levelled_difference(
+def _alternating_difference(
     z: np.ndarray, t: np.ndarray, width: float, series: np.ndarray
 ) -> np.ndarray:
     """Solve `z·D ± E = 1 - z·p` at the points z, all of it divided by width^(κ+1)."""
@@ -118,15 +108,16 @@ def _levelled_difference(
     product = z * np.polynomial.polynomial.polyval(v, series)
     positive = product > 0
     residual = t ** (kappa + 1) * gap / np.where(positive, 1 + product, 1.0)
-    far = (1 - product[~positive]) / width ** (kappa + 1)
-    residual[~positive] = far  # the closed form is 0/0 where z·p = -1
+    # Elsewhere nothing cancels, and where z·p = -1 the closed form is 0/0.
+    residual[~positive] = (1 - product[~positive]) / width ** (kappa + 1)
     return np.linalg.solve(matrix, residual)[:-1]
 
 
 def _critical(d: np.ndarray, width: float, series: np.ndarray) -> np.ndarray:
-    """Critical points of `z·(p + D)`, descending in t; its derivative over width^κ."""
+    """Critical points of `z·(p + D)`, descending in t."""
     kappa = len(series) - 1
     s = np.arange(kappa + 1)
+    # The derivative, divided by width^κ.
     derivative = d * width * (1 + 2 * s)  # of z·D: D(v) - 2(1-v)·D'(v)
     derivative[:-1] -= 2 * s[1:] * d[1:]
     derivative[-1] += (2 * kappa + 1) * series[-1]  # of z·p: (2κ+1)·a_κ·v^κ

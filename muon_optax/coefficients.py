@@ -1,4 +1,4 @@
-"""Knows the polynomials of Newton-Schulz: odd maps of a singular value, as numbers.
+"""The polynomials of Newton-Schulz: families of odd maps of a singular value.
 
 A *stage* `(c0, c1, ..., c_kappa)` is the odd polynomial `x ↦ c0·x + c1·x³ + c2·x⁵ + …`
 of degree `2·kappa + 1`. A *schedule* is a tuple of stages, applied first to last.
@@ -8,7 +8,19 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from muon_optax._checks import check_choice, check_integer
 from muon_optax._polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
+
+__all__ = [
+    "CANS",
+    "JORDAN",
+    "POLAR_EXPRESS",
+    "YOU",
+    "Schedule",
+    "find_family",
+    "minimax",
+    "taylor",
+]
 
 Schedule = tuple[Stage, ...]
 
@@ -17,17 +29,17 @@ Schedule = tuple[Stage, ...]
 class Coefficients:
     """A named family of odd polynomials, and the rule that makes a schedule of it.
 
-    Frozen and hashable: a static argument of `jax.jit`, equal by value.
+    It is frozen and compared by value, so it can be a static argument of `jax.jit`.
 
     Attributes:
       name: The family's name, as in `FAMILIES`.
       stages: The published or computed stages, first applied first, as Python floats.
-      tail: What follows the last stage: `"repeat"` it for ever, or nothing (`"fixed"`).
+      tail: `"repeat"` if the last stage may be repeated, `"fixed"` if no stage follows it.
       source: Where the numbers come from.
       safety: `s ≥ 1`; every stage but the last of a schedule becomes `p(x/s)`, so that
         rounding above the stage's interval is not amplified.
-      lower: The stages are made for singular values in `[lower, 1]`; 0 where no
-        interval was stated.
+      lower: The stages are made for singular values in `[lower, 1]`; 0 if the source states
+        no interval.
 
     Raises:
       ValueError: If there is no stage, a coefficient is not finite, `tail` is unknown,
@@ -46,29 +58,35 @@ class Coefficients:
     lower: float = 0.0
 
     def __post_init__(self):
-        # Lists, as from JSON, and integers are taken too; what is kept is hashable.
+        # Lists, such as those of JSON, and integers become tuples of floats: hashable.
         try:
             stages = tuple(tuple(map(float, stage)) for stage in self.stages)
         except TypeError:
             stages = ()
         if not stages or not all(stage and all(map(math.isfinite, stage)) for stage in stages):
             raise ValueError(
-                f"stages={self.stages} of {self.name!r}: needs at least one stage, "
+                f"stages={self.stages} of {self.name!r}: use at least one stage, "
                 "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
             )
         object.__setattr__(self, "stages", stages)
-        if self.tail not in ("repeat", "fixed"):
-            raise ValueError(f"tail={self.tail!r}; use 'repeat' or 'fixed'")
+        check_choice("tail", self.tail, ("repeat", "fixed"))
         if not self.safety >= 1.0:
             raise ValueError(f"safety={self.safety}; use a number ≥ 1, 1 for none")
         if not 0.0 <= self.lower < 1.0:
             raise ValueError(f"lower={self.lower}; use a number in [0, 1)")
 
+    def __repr__(self) -> str:
+        """The name alone for a family of `FAMILIES`, which `find_family` returns by name."""
+        if FAMILIES.get(self.name) == self:
+            return f"Coefficients({self.name!r})"
+        stages = f"{len(self.stages)} stage{'s' if len(self.stages) > 1 else ''}"
+        return f"Coefficients({self.name!r}, {stages})"
+
     def schedule(self, steps: int) -> Schedule:
-        """The first `steps` stages, the tail rule and the safety factor applied.
+        """The first `steps` stages, with the tail rule and the safety factor applied.
 
         Args:
-          steps: How many stages, at least 1.
+          steps: Number of stages, at least 1.
 
         Returns:
           A tuple of `steps` stages of Python floats.
@@ -81,7 +99,7 @@ class Coefficients:
           >>> len(POLAR_EXPRESS.schedule(11))
           11
         """
-        _check_positive("steps", steps)
+        check_integer("steps", steps)
         if self.tail == "fixed" and steps > len(self.stages):
             raise ValueError(
                 f"steps={steps} exceeds the {len(self.stages)} stages of {self.name!r}, "
@@ -104,7 +122,7 @@ def taylor(kappa: int) -> Coefficients:
         grow like `2^kappa`, and so do the rounding errors of a step.
 
     Returns:
-      The family, one stage repeated.
+      The family: one stage, repeated.
 
     Raises:
       ValueError: If `kappa` is not a positive integer.
@@ -115,7 +133,7 @@ def taylor(kappa: int) -> Coefficients:
 
     Source: Kim & Oh, arXiv 2601.19156, Definition 2.
     """
-    _check_positive("kappa", kappa)
+    check_integer("kappa", kappa)
     return Coefficients(
         name=f"taylor{kappa}",
         stages=(taylor_polynomial(kappa),),
@@ -134,20 +152,21 @@ def minimax(
 ) -> Coefficients:
     """The composition of `steps` odd polynomials that brings `[lower, 1]` nearest to 1.
 
-    Greedy is optimal: stage t is the best uniform approximation of 1 on `[l, u]` by an
-    odd polynomial of degree `2κ+1`, and maps that interval to `[l', 2-l']`, the next one.
-    The first q stages do not depend on `steps`.
+    The greedy choice is optimal: stage t is the best uniform approximation of 1 on `[l, u]` by
+    an odd polynomial of degree `2κ+1`. It maps that interval to `[l', 2-l']`, the next one. The
+    first q stages do not depend on `steps`.
 
     Args:
-      steps: How many stages, at least 1; the last one repeats.
-      lower: The smallest singular value to be served, in [1e-10, 1).
-      kappa: Degree `2·kappa + 1` per stage, 1 to 12: beyond, float64 does not resolve it.
+      steps: Number of stages, at least 1; the last one repeats.
+      lower: The smallest singular value that the stages are made for, in [1e-10, 1).
+      kappa: Sets the degree of a stage, `2·kappa + 1`. From 1 to 12: float64 does not resolve
+        a higher one.
       cushion: Fit on `[max(l, cushion·u), u]` instead, rescaled so that the image of
-        `[l, u]` stays centred at 1. Keeps `p(x)/x` from collapsing in low precision.
-      safety: See `Coefficients.safety`; the stages themselves stay unshrunk.
+        `[l, u]` stays centred at 1. It keeps `p(x)/x` from collapsing in low precision.
+      safety: See `Coefficients.safety`; `stages` are not shrunk.
 
     Returns:
-      The family, `lower` and `safety` recorded in it.
+      The family, with its `lower` and `safety`.
 
     Raises:
       ValueError: If an argument is outside its range.
@@ -159,8 +178,8 @@ def minimax(
     Source: Amsel et al., arXiv 2505.16932, Section 3 and Algorithm 1; Grishina et al.,
     arXiv 2506.10935.
     """
-    _check_positive("steps", steps)
-    _check_positive("kappa", kappa)
+    check_integer("steps", steps)
+    check_integer("kappa", kappa)
     if kappa > 12:
         raise ValueError(f"kappa={kappa}; use at most 12, or more steps of a lower degree")
     if not 1e-10 <= lower < 1.0:
@@ -169,10 +188,10 @@ def minimax(
         raise ValueError(f"cushion={cushion}; use a number in [0, 1), 0 for none")
     stages, low, high = [], lower, 1.0
     for _ in range(steps):
-        served = max(low, cushion * high)
-        stage = best_odd_polynomial(served, high, kappa)
-        # On [served, high] the stage stays within 1 ± E; below, it goes down to p(low).
-        smallest, largest = evaluate(stage, low), 2.0 - evaluate(stage, served)
+        fitted = max(low, cushion * high)
+        stage = best_odd_polynomial(fitted, high, kappa)
+        # On [fitted, high] the stage is within 1 ± E; below, it decreases to p(low).
+        smallest, largest = evaluate(stage, low), 2.0 - evaluate(stage, fitted)
         centre = (smallest + largest) / 2
         stages.append(tuple(c / centre for c in stage))
         low = min(smallest / centre, 1.0)
@@ -188,7 +207,7 @@ def minimax(
 
 
 def find_family(name: Coefficients | str) -> Coefficients:
-    """The family of that name in `FAMILIES`; a family stands for itself.
+    """The family of a name in `FAMILIES`; a family is returned as it is.
 
     Args:
       name: A name, or a `Coefficients`.
@@ -213,12 +232,8 @@ def find_family(name: Coefficients | str) -> Coefficients:
     return FAMILIES[name]
 
 
-def _check_positive(name: str, value: int):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}; use a whole number ≥ 1")
-
-
 def _shrink(stage: Stage, safety: float) -> Stage:
+    """The stage `x ↦ p(x/safety)`."""
     return tuple(c / safety ** (2 * s + 1) for s, c in enumerate(stage))
 
 
@@ -282,9 +297,9 @@ CANS = Coefficients(
     lower=8.5e-4,
 )
 
-# Of METHODS["fast"]: four steps for a matrix over its Schatten-4 norm. Cushion and safety are
-# what bfloat16 takes; see polar/pairing.py. No family by name: over another norm, or with a
-# fifth step, it has no purpose.
+# The family of METHODS["fast"]: four steps, for a matrix divided by its Schatten-4 norm. The
+# cushion and the safety make it stable in bfloat16. It is not in FAMILIES, because it is of no
+# use with another norm or a fifth step.
 FAST = replace(minimax(4, lower=3e-3, cushion=0.02, safety=1.03), name="fast")
 
 FAMILIES: dict[str, Coefficients] = {

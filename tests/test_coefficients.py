@@ -181,9 +181,9 @@ def test_families_are_named_after_themselves_and_cite_a_source():
         (lambda: find_family([3.4, -4.7, 2.0]), r"unknown family \[3.4"),
         (lambda: minimax(2, 0.1, cushion=1.0), r"cushion=1.0; use a number in \[0, 1\)"),
         (lambda: minimax(2, 0.1, safety=0.9), "safety=0.9; use a number ≥ 1"),
-        (lambda: Coefficients("x", (), "repeat", "-"), "needs at least one stage"),
+        (lambda: Coefficients("x", (), "repeat", "-"), "use at least one stage"),
         (lambda: Coefficients("x", ((1.0, float("nan")),), "repeat", "-"), "finite float"),
-        (lambda: Coefficients("x", ((1.0,),), "cycle", "-"), "tail='cycle'; use 'repeat'"),
+        (lambda: Coefficients("x", ((1.0,),), "cycle", "-"), "tail='cycle'; use one of"),
         (lambda: Coefficients("x", ((1.0,),), "fixed", "-", lower=1.0), "lower=1.0"),
         (lambda: find_family("muon"), "unknown family 'muon'; use one of .*'jordan'"),
     ],
@@ -191,3 +191,11 @@ def test_families_are_named_after_themselves_and_cite_a_source():
 def test_bad_arguments_say_what_to_write(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_family_is_shown_by_its_name():
+    """It shows in signatures and errors."""
+    assert repr(JORDAN) == "Coefficients('jordan')"
+    assert repr(minimax(3, 0.1)) == "Coefficients('minimax5', 3 stages)"
+    other = Coefficients("jordan", ((1.5, -0.5),), "repeat", "-")
+    assert repr(other) == "Coefficients('jordan', 1 stage)"

@@ -232,3 +232,16 @@ def test_without_param_groups_the_keys_are_positions():
 def test_a_state_dict_of_unknown_order_is_refused(state_dict, names, message):
     with pytest.raises(ValueError, match=message):
         compat.from_torch(state_dict, names, OURS, count=3)
+
+
+# ------------------------------------------------------------------ another library's rounding
+
+
+@pytest.mark.parametrize(("platform", "dtype"), [("cpu", "f32"), ("tpu", "bf16")])
+def test_rounded_products_take_bfloat16_operands_on_accelerators(platform, dtype):
+    """Lowered on a CPU for either platform."""
+    method = compat.RoundedNewtonSchulz("keller")
+    traced = jax.jit(method.polar).trace(jnp.ones((4, 6)))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products and all(f"x{dtype}>, tensor" in line for line in products), products

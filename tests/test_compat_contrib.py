@@ -199,7 +199,7 @@ def test_hyperparameters_can_be_injected():
         (lambda: compat.muon(0.1).init({"b": jnp.ones(3)}), "no matrix to train"),
         (
             lambda: ten_steps(optax.inject_hyperparams(compat.muon)(learning_rate=0.1)),
-            "ns_coeffs, ns_steps and eps cannot be traced; name them in static_args",
+            "ns_coeffs, ns_steps and eps cannot be traced; add them to static_args",
         ),
     ],
 )

@@ -150,7 +150,7 @@ def test_it_keeps_dtype_and_emptiness():
     [
         (
             lambda: RoundedNewtonSchulz("pytorch"),
-            "order='pytorch'; use one of .'torch', 'keller'",
+            "order='pytorch'; use one of .'keller', 'torch'",
         ),
         (
             lambda: RoundedNewtonSchulz("torch", (1.5, -0.5)),
@@ -161,12 +161,12 @@ def test_it_keeps_dtype_and_emptiness():
             lambda: RoundedNewtonSchulz("torch", (3.0, np.nan, 1.0)),
             "coefficient b=nan; use a finite number",
         ),
-        (lambda: RoundedNewtonSchulz("torch", steps=0), "steps=0; use an integer ≥ 1"),
-        (lambda: RoundedNewtonSchulz("torch", steps=2.5), "steps=2.5; use an integer ≥ 1"),
+        (lambda: RoundedNewtonSchulz("torch", steps=0), "steps=0; use a whole number ≥ 1"),
+        (lambda: RoundedNewtonSchulz("torch", steps=2.5), "steps=2.5; use a whole number ≥ 1"),
         (lambda: RoundedNewtonSchulz("torch", eps=0.0), "eps=0.0; use a number ≥ 1e-37"),
         (
             lambda: RoundedNewtonSchulz("torch").polar(jnp.ones((2, 2), complex)),
-            r"shape \(2, 2\), complex64.*no complex matrix; use NewtonSchulz\(\)",
+            r"shape \(2, 2\), complex64.*not take complex matrices; use NewtonSchulz\(\)",
         ),
         (lambda: RoundedNewtonSchulz("torch").polar(jnp.ones(2)), "at least two axes"),
         (lambda: RoundedNewtonSchulz("torch").polar(jnp.ones((2, 2), int)), "floats"),

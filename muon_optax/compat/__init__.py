@@ -1,4 +1,13 @@
-"""Knows the way here from other Muons: their arguments, their numbers, their states."""
+"""The arguments, numbers and states of other implementations of Muon.
+
+- In place of `optax.contrib.muon`: `muon`, `scale_by_muon`, `scale_by_shape`.
+- The settings of other libraries: `MODES`, with their `RoundedNewtonSchulz`.
+- A running job with a new optimizer: `transfer`, `from_torch`, `kernel_layout`.
+- Checkpoints that need no template: `to_checkpoint`, `from_checkpoint`.
+
+>>> from muon_optax import compat, muon
+>>> tx = muon(0.02, **compat.MODES["keller"])
+"""
 
 from muon_optax.compat._checkpoint import from_checkpoint as from_checkpoint
 from muon_optax.compat._checkpoint import to_checkpoint as to_checkpoint
@@ -10,3 +19,16 @@ from muon_optax.compat._rounded import RoundedNewtonSchulz as RoundedNewtonSchul
 from muon_optax.compat._torch_state import from_torch as from_torch
 from muon_optax.compat._torch_state import kernel_layout as kernel_layout
 from muon_optax.compat._transfer import transfer as transfer
+
+__all__ = [
+    "MODES",
+    "RoundedNewtonSchulz",
+    "from_checkpoint",
+    "from_torch",
+    "kernel_layout",
+    "muon",
+    "scale_by_muon",
+    "scale_by_shape",
+    "to_checkpoint",
+    "transfer",
+]

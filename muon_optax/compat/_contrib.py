@@ -1,4 +1,10 @@
-"""Knows `optax.contrib`'s Muon: its signatures, defaults and numbers, by our own means."""
+"""Muon with the signatures, defaults and numbers of `optax.contrib`.
+
+>>> import jax.numpy as jnp
+>>> params = {"w": jnp.eye(3), "b": jnp.ones(3)}
+>>> tx = muon(learning_rate=0.1)  # in place of optax.contrib.muon(learning_rate=0.1)
+>>> updates, state = tx.update(params, tx.init(params), params)
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +15,7 @@ import optax
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_schedulable
+from muon_optax._checks import check_choice, check_schedulable
 from muon_optax.coefficients import JORDAN, YOU, Coefficients
 from muon_optax.dims import RANK_TWO, Dims
 from muon_optax.polar._dual_norm import DualNorm
@@ -42,22 +48,14 @@ def scale_by_muon(
     preconditioning: str = "frobenius",
     weight_dimension_numbers: Dims = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.contrib.scale_by_muon`, argument for argument.
+    """The momentum and the polar step of `optax.contrib.scale_by_muon`.
 
-    Args:
-      ns_coeffs: One row of three coefficients, repeated, or a row for each step, or
-        `"standard"` or `"dion"`.
-      ns_steps: How many steps; ignored if `ns_coeffs` has rows.
-      beta: Decay of the momentum, an average with bias correction.
-      eps: Added to the Frobenius or spectral norm.
-      mu_dtype: The momentum's dtype.
-      nesterov: Whether to look one step ahead.
-      adaptive: Whether to multiply each polar factor by its inner product with the momentum.
-      preconditioning: `"frobenius"`, `"spectral"`, `"aol"` or `"schatten"`.
-      weight_dimension_numbers: Specs as in `muon_optax.dims`; None: all leaves are matrices.
+    Arguments, defaults and numbers are those of `optax.contrib.scale_by_muon`, except that
+    `weight_dimension_numbers` may be any `dims` of `muon_optax.dims`, and `adaptive` has one
+    dual norm for each matrix, not for each leaf.
 
     Returns:
-      A transformation whose state is a `MuonState`; it holds no coefficients.
+      A transformation whose state has a `MuonState`, which does not contain coefficients.
 
     Raises:
       ValueError: If an argument is unknown or out of its range.
@@ -83,12 +81,11 @@ def scale_by_muon(
 def scale_by_shape(
     weight_dimension_numbers: Dims = None, consistent_rms: ArrayLike | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.contrib`'s `scale_by_shape`, argument for argument.
+    """The shape factor of `optax.contrib.muon`.
 
-    Args:
-      weight_dimension_numbers: Specs as in `muon_optax.dims`; None: all leaves are matrices.
-      consistent_rms: c for a factor `c·√max(fan_in, fan_out)`; None for
-        `√max(1, fan_out/fan_in)`.
+    Arguments, defaults and numbers are those of `optax.contrib`'s `scale_by_shape`: the factor
+    is `consistent_rms·√max(fan_in, fan_out)`, for None `√max(1, fan_out/fan_in)`. Here
+    `weight_dimension_numbers` may be any `dims` of `muon_optax.dims`.
 
     Returns:
       A stateless transformation.
@@ -146,37 +143,20 @@ def muon(
     muon_weight_dimension_numbers: Dims = None,
     consistent_rms: ArrayLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.contrib.muon`, argument for argument: the same labels, state order and numbers.
+    """`optax.contrib.muon` with its labels and its order of states.
 
-    Without `muon_weight_dimension_numbers` every leaf of rank 2 goes to Muon, embeddings and
-    stacked biases too, and all others to Adam, as there; `plan(params, dims.RANK_TWO)` shows
-    what that means. `nesterov`, `eps` and `mu_dtype` are Adam's as well, so that it is NAdam
-    by default.
+    Arguments, defaults and numbers are those of `optax.contrib.muon`. What differs, in full in
+    docs/migrating.md:
 
-    What is not taken over, see docs/migrating.md: a spec of a rank-2 leaf is heeded; one dual
-    norm for each matrix, not for each leaf; tiny, huge and zero gradients in every dtype; a
-    tree without matrices is an error.
+    - `muon_weight_dimension_numbers` may be any `dims` of `muon_optax.dims`, such as rules. The
+      spec of a leaf of rank 2 is applied, too.
+    - `adaptive` has one dual norm for each matrix, not for each leaf.
+    - Tiny, huge and zero gradients give finite updates in every dtype.
+    - A tree without matrices is an error.
 
-    Args:
-      learning_rate: Of both, unless `adam_learning_rate` is given.
-      ns_coeffs: See `scale_by_muon`.
-      ns_steps: See `scale_by_muon`.
-      beta: See `scale_by_muon`.
-      eps: See `scale_by_muon`; Adam's as well.
-      weight_decay: Of the matrices, multiplied by the learning rate.
-      weight_decay_mask: Which matrices decay.
-      mu_dtype: Of both momenta.
-      nesterov: Of both.
-      adaptive: See `scale_by_muon`.
-      preconditioning: See `scale_by_muon`.
-      adam_b1: Decay of Adam's first moment.
-      adam_b2: Decay of its second moment.
-      adam_eps_root: Added under its root.
-      adam_weight_decay: Its weight decay.
-      adam_learning_rate: Its learning rate; None for `learning_rate`.
-      muon_weight_dimension_numbers: Specs as in `muon_optax.dims`, rules among them; None for
-        the leaves of rank 2.
-      consistent_rms: See `scale_by_shape`.
+    As in Optax, None for `muon_weight_dimension_numbers` trains every leaf of rank 2 by Muon,
+    embeddings and stacked biases too: `plan(params, dims.RANK_TWO)` shows which. Also as in
+    Optax, `nesterov`, `eps` and `mu_dtype` apply to Adam as well: it is NAdam by default.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"adam"`.
@@ -219,13 +199,11 @@ def muon(
 def _method(
     ns_coeffs: Any, ns_steps: int, eps: float, preconditioning: str, adaptive: bool
 ) -> PolarMethod:
-    if preconditioning not in _NORMALIZATIONS:
-        raise ValueError(
-            f"preconditioning={preconditioning!r}; use one of {sorted(_NORMALIZATIONS)}"
-        )
+    """The polar method of Optax's arguments."""
+    check_choice("preconditioning", preconditioning, _NORMALIZATIONS)
     if any(isinstance(value, Tracer) for value in (ns_coeffs, ns_steps, eps)):
         raise ValueError(
-            "ns_coeffs, ns_steps and eps cannot be traced; name them in static_args of "
+            "ns_coeffs, ns_steps and eps cannot be traced; add them to static_args of "
             "optax.inject_hyperparams"
         )
     family, steps = _family(ns_coeffs, ns_steps)
@@ -241,10 +219,13 @@ def _method(
 
 
 def _family(ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, int]:
-    """The coefficients as a family, and how many of its stages are taken."""
+    """The coefficients as a family, and the number of steps."""
     if isinstance(ns_coeffs, str):
         if ns_coeffs not in _PRESETS:
-            raise ValueError(f"ns_coeffs={ns_coeffs!r}; use one of {sorted(_PRESETS)}, or rows")
+            raise ValueError(
+                f"ns_coeffs={ns_coeffs!r}; use one of {sorted(_PRESETS)}, three numbers, or "
+                "rows of three"
+            )
         ns_coeffs = _PRESETS[ns_coeffs]
     rows = np.asarray(ns_coeffs, np.float64)
     if rows.ndim not in (1, 2) or rows.shape[-1] != 3 or not rows.size:

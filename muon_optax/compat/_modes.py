@@ -1,11 +1,12 @@
-"""Knows the settings under which `muon` is another library's Muon.
+"""Settings with which `muon` is the Muon of another library.
 
-A mode is keyword arguments, `muon(0.02, **MODES["keller"])`; to change one of them write
+A mode is a dict of keyword arguments, `muon(0.02, **MODES["keller"])`. Change one of them with
 `muon(0.02, **(MODES["torch"] | {"weight_decay": 0.0}))`. Its `"method"` rounds as the original
-does; for accuracy put a `NewtonSchulz(...)` in its place.
+does; replace it with a `NewtonSchulz(...)` for accuracy.
 
-What a mode does not say stays ours. Learning rates are never part of one, but for an Adam whose
-rate is not Muon's. Layout is that of `dims`, by default Flax's `[in, out]`.
+A mode has every setting of the matrices except the learning rate. It has a learning rate for
+Adam only if the original has one of its own. The layout is that of `dims`, by default Flax's
+`[in, out]`.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from muon_optax.compat._rounded import RoundedNewtonSchulz
 MODES: dict[str, dict[str, Any]] = {
     # https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/_muon.py: torch.optim.Muon.
     # Its adjust_lr_fn="original" is shape_scaling="jordan"; "match_rms_adamw" is "adam_rms".
-    # It trains two-dimensional parameters only and has no Adam: what the fallback does is ours.
+    # It trains two-dimensional parameters only and has no Adam; the fallback is this package's.
     "torch": {
         "method": RoundedNewtonSchulz("torch"),
         "beta": 0.95,
@@ -26,10 +27,10 @@ MODES: dict[str, dict[str, Any]] = {
         "shape_scaling": "jordan",
     },
     # https://github.com/KellerJordan/Muon/blob/857d1adc159e098212f828d927460782d3da59e9/muon.py:
-    # Muon, and the Adam of MuonWithAuxAdam. Two things are not followed. The shape's factor is
-    # multiplied in bfloat16 there, in float32 here. And a convolution OIHW gets the factor of
-    # its kernel there, √max(1, H/W), which is 1 for square ones; here that of its matrix,
-    # √max(1, O/(I·H·W)): they differ where O > I·H·W.
+    # Muon, and the Adam of MuonWithAuxAdam. Two things differ. The original multiplies the
+    # shape factor in bfloat16, this one in float32. The original gives a convolution OIHW the
+    # factor of its kernel, √max(1, H/W), which is 1 for square ones; this one that of its
+    # matrix, √max(1, O/(I·H·W)). These differ if O > I·H·W.
     "keller": {
         "method": RoundedNewtonSchulz("keller"),
         "beta": 0.95,
@@ -45,10 +46,10 @@ MODES: dict[str, dict[str, Any]] = {
         "adam_weight_decay": 0.0,
     },
     # https://github.com/MoonshotAI/Moonlight/blob/c2ad5b20c605086526a179d36901bfc41b52b44b/
-    # examples/toy_train.py: Muon. Its Newton-Schulz is Keller Jordan's, under torch.compile,
-    # which may leave out roundings between fused operations. It takes no convolutions. Its Adam
-    # has the learning rate and the decay of the matrices, and adds ε to √v before v's bias
-    # correction, we after it: theirs is ε/√(1 - β₂^t) in our terms.
+    # examples/toy_train.py: Muon. Its Newton-Schulz is Keller Jordan's under torch.compile,
+    # which may leave out roundings between fused operations. It does not train convolutions.
+    # Its Adam has the learning rate and the decay of the matrices. It adds ε to √v before the
+    # bias correction of v, Optax after it: the original's ε is ε/√(1 - β₂^t) in Optax.
     "moonlight": {
         "method": RoundedNewtonSchulz("keller"),
         "beta": 0.95,

@@ -1,4 +1,4 @@
-"""Knows Newton-Schulz as others run it: each intermediate result rounded to bfloat16."""
+"""Newton-Schulz with the roundings of other libraries: intermediate results are bfloat16."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from muon_optax._checks import check_number
+from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._leaves import LeafError
+from muon_optax._platform import Platform, by_platform
 from muon_optax.polar._linalg import check_matrix, product
 
 Order = Literal["torch", "keller"]
@@ -20,16 +21,17 @@ Order = Literal["torch", "keller"]
 class RoundedNewtonSchulz:
     """`x ↦ a·x + b·(x·xᵀ)·x + c·(x·xᵀ)²·x`, `steps` times, with another library's roundings.
 
-    Products accumulate in float32, and they and what lies between them are rounded to bfloat16,
-    as PyTorch does on a CPU: for parity with a run of another library. `NewtonSchulz` is more
-    accurate and does not feel the scale of its input; they differ by 1 to 4 % of the result.
+    Use it to reproduce a run of another library. Products accumulate in float32. Their results
+    and all other intermediate results are rounded to bfloat16, as PyTorch does on a CPU.
+    `NewtonSchulz` is more accurate and does not depend on the scale of its input; the two
+    differ by 1 to 4 % of the result.
 
     Attributes:
-      order: Where to round. `"torch"`, as `torch.optim.Muon`: `b·A + c·A·A` and `a·x + B·x`
+      order: What to round. `"torch"`, as `torch.optim.Muon`: `b·A + c·A·A` and `a·x + B·x`
         once each, and the norm is at least `eps`. `"keller"`, as Keller Jordan's Muon and
         Moonlight's: every product and every sum, and `eps` is added to the norm.
       coefficients: a, b and c, the same at every step.
-      steps: How many.
+      steps: Number of steps.
       eps: See `order`; in units of x.
 
     Raises:
@@ -50,28 +52,26 @@ class RoundedNewtonSchulz:
     eps: float = 1e-7
 
     def __post_init__(self):
-        if self.order not in get_args(Order):
-            raise ValueError(f"order={self.order!r}; use one of {get_args(Order)}")
+        check_choice("order", self.order, get_args(Order))
         if not isinstance(self.coefficients, tuple | list) or len(self.coefficients) != 3:
             raise ValueError(
                 f"coefficients={self.coefficients!r}; use three numbers, such as "
-                "(3.4445, -4.775, 2.0315); NewtonSchulz takes any degree"
+                "(3.4445, -4.775, 2.0315), or NewtonSchulz for another degree"
             )
         object.__setattr__(self, "coefficients", tuple(self.coefficients))
         for name, number in zip("abc", self.coefficients):
             check_number(f"coefficient {name}", number, "a finite number", lambda _: True)
-        check_number("steps", self.steps, "an integer ≥ 1", lambda s: s >= 1 and s.is_integer())
-        check_number(
-            "eps", self.eps, "a number ≥ 1e-37, or float32 has it as 0", lambda e: e >= 1e-37
-        )
+        check_integer("steps", self.steps)
+        allowed = "a number ≥ 1e-37, the smallest that float32 does not round to 0"
+        check_number("eps", self.eps, allowed, lambda e: e >= 1e-37)
 
     @partial(jax.jit, static_argnums=0)
     def polar(self, x: Array) -> Array:
         """Apply the steps to every matrix of a batch.
 
         Args:
-          x: `[..., fan_in, fan_out]`, of any real float dtype. A weight of PyTorch's is the
-            transpose; only a square one feels it, by roundings.
+          x: `[..., fan_in, fan_out]`, of any real float dtype. PyTorch's weight is its
+            transpose; that changes only a square matrix, by roundings.
 
         Returns:
           The same shape and dtype.
@@ -81,42 +81,46 @@ class RoundedNewtonSchulz:
         """
         check_matrix(x)
         if jnp.iscomplexobj(x):
-            raise LeafError("", x, "the originals take no complex matrix; use NewtonSchulz()")
-        if x.size == 0:
-            return x
-        # The originals see [fan_out, fan_in], and transpose it where it is tall.
+            raise LeafError(
+                "", x, "the originals do not take complex matrices; use NewtonSchulz()"
+            )
+        return by_platform(self._polar, x) if x.size else x
+
+    def _polar(self, platform: Platform, x: Array) -> Array:
+        # The originals have [fan_out, fan_in], and transpose it if it is tall.
         transposed = x.shape[-2] >= x.shape[-1]
         y = _normalized(_rounded(x.mT if transposed else x), self.order, self.eps)
-        step = _torch_step if self.order == "torch" else _keller_step
+        step = partial(_torch_step if self.order == "torch" else _keller_step, platform)
         y = lax.fori_loop(0, int(self.steps), lambda _, y: step(y, *self.coefficients), y)
         return (y.mT if transposed else y).astype(x.dtype)
 
 
 def _normalized(x: Array, order: Order, eps: float) -> Array:
+    """The matrix over its norm, which is at least eps (torch) or has eps added (keller)."""
     norm = _rounded(jnp.sqrt((x * x).sum((-2, -1), keepdims=True)))
     floored = jnp.maximum(norm, _rounded(jnp.float32(eps)))
     return _rounded(x / (floored if order == "torch" else _rounded(norm + eps)))
 
 
-def _torch_step(x: Array, a: float, b: float, c: float) -> Array:
-    gram = _rounded(_product(x, x.mT))
-    factor = _rounded(b * gram + c * _product(gram, gram))
-    return _rounded(a * x + _product(factor, x))
+def _torch_step(platform: Platform, x: Array, a: float, b: float, c: float) -> Array:
+    gram = _rounded(_product(platform, x, x.mT))
+    factor = _rounded(b * gram + c * _product(platform, gram, gram))
+    return _rounded(a * x + _product(platform, factor, x))
 
 
-def _keller_step(x: Array, a: float, b: float, c: float) -> Array:
-    gram = _rounded(_product(x, x.mT))
-    square = _rounded(_product(_rounded(c * gram), gram))
+def _keller_step(platform: Platform, x: Array, a: float, b: float, c: float) -> Array:
+    gram = _rounded(_product(platform, x, x.mT))
+    square = _rounded(_product(platform, _rounded(c * gram), gram))
     factor = _rounded(_rounded(b * gram) + square)
-    return _rounded(_rounded(a * x) + _rounded(_product(factor, x)))
+    return _rounded(_rounded(a * x) + _rounded(_product(platform, factor, x)))
 
 
-def _product(a: Array, b: Array) -> Array:
-    """In float32, of float32 arrays that hold bfloat16 numbers: the cast is exact, and fast."""
-    return product(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16))
+def _product(platform: Platform, a: Array, b: Array) -> Array:
+    """The product in float32 of bfloat16 numbers in float32 arrays, whose cast is exact."""
+    return product(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), platform)
 
 
 def _rounded(x: Array) -> Array:
     """The nearest bfloat16 numbers, in float32."""
-    # XLA may drop a cast to bfloat16 and back when it compiles; this it does not.
+    # XLA may drop a cast to bfloat16 and back when it compiles, but not this operation.
     return lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)

@@ -1,13 +1,19 @@
-"""Knows the mathematics of Muon with Newton-Schulz: what the paper proves, computable.
+"""The mathematics of Muon with Newton-Schulz, as functions of float64 numbers.
 
-NumPy float64 throughout and no JAX, so that it can judge what runs on a device. Names and
-letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md proves what goes beyond it.
+Names and letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md has the proofs of what
+the paper does not prove. Nothing here uses JAX.
 
-What a schedule does to a singular value: `scalar_map`, `image`, `sup_error`. How good that is:
-`certificate`, `alignment`, `alignment_bound`, `steps_for`; what it costs: `products`, `flops`.
-The paper's own: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
-`constant_factor`. Convergence: `Problem`, `tuned_step`, `best_step`, `muon_bound`,
-`paper_bound`, `sgdm_bound`, `tuned_sgdm_step`, `spectral_bound`.
+- A schedule on a singular value: `scalar_map`, `image`, `sup_error`.
+- Its quality: `certificate`, `alignment`, `alignment_bound`, `steps_for`.
+- Its cost: `products`, `flops`.
+- The paper's residuals: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
+  `constant_factor`.
+- Convergence: `Problem`, `tuned_step`, `best_step`, `muon_bound`, `paper_bound`, `sgdm_bound`,
+  `tuned_sgdm_step`, `spectral_bound`.
+
+>>> from muon_optax.coefficients import JORDAN
+>>> [round(end, 3) for end in image(JORDAN.schedule(5), 0.01)]
+[0.682, 1.134]
 """
 
 from muon_optax.theory._alignment import Certificate as Certificate

@@ -1,4 +1,4 @@
-"""Knows how much of a momentum's nuclear norm an update keeps, for any coefficients.
+"""The alignment of an update with its momentum, for any coefficients.
 
 With `O = Σ_i P(x_i)·u_i·v_iᵀ` for the normalised momentum `Σ_i x_i·u_i·v_iᵀ`, two numbers
 enter the convergence of Muon: the alignment `a = ⟨M, O⟩/‖M‖_* = Σ x_i·P(x_i)/Σ x_i` and the
@@ -11,25 +11,30 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from muon_optax._checks import check_choice, check_integer
 from muon_optax.coefficients import Schedule
 from muon_optax.theory._scalar import image, scalar_map
 
 Norm = Literal["frobenius", "schatten4"]
 _POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
 
-# Where the minimum over x is sought, then again around the lowest points of each round. The
-# oscillations of a composed polynomial are spread evenly in log x, and crowd at 1.
+# The minimum over x is taken on this grid, then on finer ones around the lowest points of each
+# round. The oscillations of a composed polynomial are even in log x, and dense close to 1.
 _GRID = np.unique([*np.geomspace(1e-12, 1.0, 2**14), *(1.0 - np.geomspace(1e-14, 0.1, 2**13))])
 _MINIMA = 256
 _ROUNDS = 4
 
 
 class Certificate(NamedTuple):
-    """What `muon_bound` needs to know of an update; unpacks into its last two arguments.
+    """Two bounds on an update, which are the last two arguments of `muon_bound`.
 
     Attributes:
-      alignment: a, at most the alignment of any update that the certificate covers.
-      operator_norm: s, at least the operator norm of any such update.
+      alignment: a, a lower bound of the alignment of any update that the certificate covers.
+      operator_norm: s, an upper bound of the operator norm of any such update.
+
+    Example:
+      >>> Certificate(alignment=0.75, operator_norm=1.5).factor
+      2.0
     """
 
     alignment: float
@@ -37,10 +42,10 @@ class Certificate(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """`s/a ≥ 1`: by this much at most the guarantee exceeds the exact polar factor's.
+        """`s/a ≥ 1`, the most by which the guarantee exceeds that of the exact polar factor.
 
-        Each at its own best step size; see docs/theory.md, section 4. It is 1/(1-ε) = χ where
-        the paper's ε is known, and infinite where a is not positive.
+        Each guarantee is at its own best step size; see docs/theory.md, section 4. The factor
+        is 1/(1-ε) = χ if the paper's ε is known, and infinite if a is not positive.
         """
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
@@ -48,19 +53,19 @@ class Certificate(NamedTuple):
 def alignment(
     schedule: Schedule, singular_values: ArrayLike, normalize: Norm = "frobenius"
 ) -> float:
-    """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, x its normalised singular values.
+    """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, with normalised singular values x.
 
     Args:
       schedule: Stages, first applied first; `()` for the normalisation alone.
-      singular_values: Of the momentum, any number, in any unit, not all zero.
+      singular_values: Those of the momentum, in any unit, not all zero.
       normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`.
 
     Returns:
       The alignment, 1 for an exact polar factor.
 
     Raises:
-      ValueError: If a singular value is negative or not finite, or all are zero, or the
-        normalisation is neither of the two.
+      ValueError: If a singular value is negative or not finite, if all are zero, or if the
+        normalisation is unknown.
 
     Example:
       >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
@@ -71,23 +76,23 @@ def alignment(
 
 
 def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
-    """`a(P, r)`: no momentum of rank r or less has a smaller alignment, whatever its condition.
+    """`a(P, r)`, a lower bound of the alignment of every momentum of rank r or less.
 
     For every λ ≥ 0 the number `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound,
-    because `Σ x_i² = 1`; this is the largest of them. Exact for `()`: `1/√r`.
+    because `Σ x_i² = 1`; this is the largest of them. It is exact for `()`: `1/√r`.
 
     Args:
       schedule: Stages, first applied first; `()` for the normalisation alone.
-      rank: r, at least 1: the shorter side of the matrix always serves.
+      rank: r, at least 1. If it is not known, pass the shorter side of the matrix.
       normalize: As in `NewtonSchulz`: `"frobenius"`, or `"schatten4"` with x⁴ for x² above.
 
     Returns:
-      The bound, to about 2e-6; -inf for a schedule that overflows. It does not assume that
-      the momentum is well-conditioned, as χ does; it says nothing about other
-      normalisations (`"paper"`, `"aol"`, or a positive eps).
+      The bound, to about 2e-6; -inf for a schedule that overflows. Unlike χ, it does not
+      assume that the momentum is well-conditioned. It does not hold for other normalisations
+      (`"paper"`, `"aol"`, or a positive eps).
 
     Raises:
-      ValueError: If `rank` is not positive, or the normalisation is neither of the two.
+      ValueError: If `rank` is not positive, or the normalisation is unknown.
 
     Example:
       >>> from muon_optax.coefficients import JORDAN
@@ -97,7 +102,7 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     Source: docs/theory.md, section 3.
     """
     power = _power(normalize)
-    _check_rank(rank)
+    check_integer("rank", rank)
     if rank == 1:
         return float(scalar_map(schedule, 1.0))
 
@@ -109,7 +114,7 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     for _ in range(_ROUNDS):
         values, slopes = lines(x)
         if not np.isfinite(values).all():
-            return -math.inf  # somewhere the map grows out of all bounds
+            return -math.inf
         weight = _highest_minimum(values, slopes)
         near = _around_minima(x, values + weight * slopes)
         values, slopes = lines(near)
@@ -119,9 +124,12 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
 
 
 def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
-    """`P(k^(-1/2))`, the least of up to 1024 sizes k ≤ rank: no less than `alignment_bound`."""
+    """The least alignment of k ≤ rank equal singular values: `P(k^(-1/2))`, for 1024 sizes k.
+
+    It is not less than `alignment_bound`.
+    """
     power = _power(normalize)
-    _check_rank(rank)
+    check_integer("rank", rank)
     sizes = np.unique(np.geomspace(1, rank, 1024).round())
     with np.errstate(over="ignore", invalid="ignore"):
         return float(scalar_map(schedule, sizes ** (-1.0 / power)).min())
@@ -135,17 +143,19 @@ def certificate(
     singular_values: ArrayLike | None = None,
     normalize: Norm = "frobenius",
 ) -> Certificate:
-    """Alignment and operator norm of an update, from what is known of the momentum.
+    """Alignment and operator norm of an update, from what is known about the momentum.
+
+    Pass exactly one of `rank`, `delta0` and `singular_values`.
 
     Args:
       schedule: Stages, first applied first.
-      rank: Nothing but the rank r: the condition-free `alignment_bound`.
-      delta0: The paper's δ_0: singular values, normalised, in `[√(1-δ_0), 1]`.
+      rank: The rank r, for the `alignment_bound`, which does not depend on the condition.
+      delta0: The paper's δ_0: normalised singular values are in `[√(1-δ_0), 1]`.
       singular_values: All singular values.
       normalize: As in `NewtonSchulz`, for `rank` and `singular_values`.
 
     Returns:
-      A `Certificate`, worst case over what is left open.
+      A `Certificate` for the worst momentum of this description.
 
     Raises:
       ValueError: If not exactly one of the three is given, or it is out of its range.
@@ -165,7 +175,7 @@ def certificate(
         return Certificate(a, max(-low, high))
     if delta0 is not None:
         if not 0.0 <= delta0 <= 1.0:
-            raise ValueError(f"delta0={delta0}; a residual lies in [0, 1]")
+            raise ValueError(f"delta0={delta0}; use a residual in [0, 1]")
         low, high = image(schedule, math.sqrt(1.0 - delta0))
         return Certificate(low, max(-low, high))
     assert singular_values is not None
@@ -175,15 +185,15 @@ def certificate(
 
 
 def check_one_is_given(**known: ArrayLike | None) -> None:
-    """Refuse to guess which of several descriptions of a momentum is meant."""
+    """Require one of several descriptions of a momentum."""
     given = [name for name, value in known.items() if value is not None]
     if len(given) != 1:
-        raise ValueError(f"given: {given or 'nothing'}; pass exactly one of {list(known)}")
+        raise ValueError(f"got {given or 'nothing'}; pass exactly one of {list(known)}")
 
 
 def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
     """The λ ≥ 0 at which `min_k values_k + λ·slopes_k`, concave in λ, is highest."""
-    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|: the end of the search.
+    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|, which limits λ.
     low, high = 0.0, 4.0 * float(np.abs(values).max())
     for _ in range(56):
         middle = (low + high) / 2
@@ -193,21 +203,15 @@ def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
 
 
 def _around_minima(x: NDArray, values: NDArray) -> NDArray:
-    """65 points between the neighbours of every local minimum, a column each."""
+    """65 points between the neighbours of every local minimum, one column for each."""
     padded = np.concatenate([[math.inf], values, [math.inf]])
     minima = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
     minima = minima[np.argsort(values[minima])[:_MINIMA]]
     return np.geomspace(x[np.maximum(minima - 1, 0)], x[np.minimum(minima + 1, len(x) - 1)], 65)
 
 
-def _check_rank(rank: int) -> None:
-    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1:
-        raise ValueError(f"rank={rank!r}; use a whole number ≥ 1")
-
-
 def _power(normalize: str) -> int:
-    if normalize not in _POWERS:
-        raise ValueError(f"normalize={normalize!r}; use one of {tuple(_POWERS)}")
+    check_choice("normalize", normalize, _POWERS)
     return _POWERS[normalize]
 
 

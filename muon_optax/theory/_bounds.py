@@ -1,8 +1,8 @@
-"""Knows the convergence bounds: how small the gradient of Muon and of SGD gets in T steps.
+"""Convergence bounds for Muon and SGD: the mean gradient norm over T steps.
 
-All bound `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm of the gradient, for Algorithm 1
-of the paper: `M_t = β·M_{t-1} + G_t`, no Nesterov step, no weight decay, one matrix, a constant
-step size. They are worst cases over all problems with the given constants.
+Each bounds `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm of the gradient, for Algorithm 1
+of the paper: `M_t = β·M_{t-1} + G_t`, one matrix, a constant step size, without a Nesterov step
+and weight decay. Each is the worst case over all problems with the given constants.
 """
 
 import math
@@ -11,7 +11,7 @@ from muon_optax.theory._problem import Problem, check_update
 
 
 def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -> float:
-    """The paper's bound on Muon's mean gradient, before its O(...).
+    """The paper's bound on Muon's mean gradient, with all constants.
 
     `1/(1-ε)·[D/(Tη) + (Lη/2)·(1+ε)² + 2βLη(1+ε)/(1-β) + 2σ√(r/B)·√((1-β)/(1+β))
     + 2β√(2rLD)/(T(1-β))]`, for any η > 0. It needs ε, the supremum over the whole run of the
@@ -56,8 +56,8 @@ def muon_bound(
 
     `(1/a)·[D/(Tη) + (Lη/2)·s² + (a+s)·R]` with
     `R = βLηs/(1-β) + √((1-β)/(1+β))·√(r/B)·σ + β√(2LD)/(T(1-β))`, for any η > 0. With a ≥ 1-ε
-    and s ≤ 1+ε it is never above `paper_bound`; with `*certificate(schedule, rank=r)` it holds
-    for every momentum and every coefficient list whose certified alignment is positive.
+    and s ≤ 1+ε it is at most `paper_bound`. With `*certificate(schedule, rank=r)` it holds for
+    every momentum, and for every coefficient list with a positive certified alignment.
 
     Args:
       problem: The constants.
@@ -97,9 +97,9 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
     """A bound on the mean gradient of SGD with momentum, in the same nuclear norm.
 
     `√r·√(2D(1-β)/(Tη) + 2β²·L_F·D/(T(1-β)) + (1-β)·σ²/B)` for `W ← W - η·M` and
-    `η ≤ (1-β)²/L_F`. The √r is the price of measuring in the nuclear norm what descends in the
-    Frobenius norm; Muon does not pay it, but its L may be r times L_F. Where all curvatures
-    are equal it is, and SGD loses nothing.
+    `η ≤ (1-β)²/L_F`. The factor √r comes from measuring in the nuclear norm a descent in the
+    Frobenius norm. Muon's bound does not have it, but its L may be r times L_F. If all
+    curvatures are equal it is, and the bound for SGD is not worse.
 
     Args:
       problem: The constants; `L_F` should be given.
@@ -110,7 +110,7 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
       The bound, in units of the gradient's nuclear norm.
 
     Raises:
-      ValueError: If an argument is out of its range, `η > (1-β)²/L_F` included.
+      ValueError: If an argument is out of its range, or `η > (1-β)²/L_F`.
 
     Example:
       >>> sgdm_bound(Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100, L_F=0.5), 2.0, 0.0)
@@ -131,8 +131,8 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
 def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1.0) -> float:
     """`‖W_t‖_op ≤ max(‖W_0‖_op, s/λ)` under decoupled weight decay, at every step.
 
-    For `W ← (1 - η_t·λ)·W - η_t·O` with any step sizes `0 ≤ η_t ≤ 1/λ`: a convex combination
-    of W and of `-O/λ`. A shape factor multiplies s.
+    It holds for `W ← (1 - η_t·λ)·W - η_t·O` with any step sizes `0 ≤ η_t ≤ 1/λ`, because that
+    is a convex combination of W and `-O/λ`. A shape factor multiplies s.
 
     Args:
       initial: `‖W_0‖_op`.

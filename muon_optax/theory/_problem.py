@@ -1,4 +1,4 @@
-"""Knows the constants of a problem, and the step size and momentum that suit them."""
+"""The constants of a problem, and the tuned step sizes and momentums for them."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class Problem:
       D: `f(W_0) - inf f`.
       sigma: `E‖∇f(W; ξ) - ∇f(W)‖_F² ≤ sigma²` for one sample; 0 without noise.
       r: min(m, n).
-      T: Steps.
-      B: Samples a batch.
-      L_F: Smoothness in the Frobenius norm, for SGD: `L_F ≤ L ≤ r·L_F`. None stands for L.
+      T: Number of steps.
+      B: Number of samples in a batch.
+      L_F: Smoothness in the Frobenius norm, for SGD: `L_F ≤ L ≤ r·L_F`. None means L.
 
     Raises:
       ValueError: If a constant is out of its range, or L_F exceeds L.
@@ -48,7 +48,7 @@ class Problem:
 
     @property
     def frobenius_smoothness(self) -> float:
-        """L_F, or L where it is not given."""
+        """L_F, or L if it is None."""
         return self.L if self.L_F is None else self.L_F
 
 
@@ -56,7 +56,7 @@ def tuned_step(problem: Problem) -> tuple[float, float]:
     """The paper's step size and momentum for Muon.
 
     `1-β = min(√(L·D·B)/(σ·√(r·T)), 1)` and `η = √((1-β)·D/(T·L))`: neither depends on the
-    polynomial, which is why a bound at this η compares polynomials unfairly; see `best_step`.
+    polynomial. To compare bounds of several polynomials, use `best_step` for each.
 
     Args:
       problem: The constants.
@@ -92,7 +92,7 @@ def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
       >>> tuned_sgdm_step(Problem(L=1.0, D=1.0, sigma=0.0, r=4, T=10_000))
       (0.5, 0.0)
 
-    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, whose η = (1-β)²/(4L) is for its own proof.
+    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, which has η = (1-β)²/(4L).
     """
     smoothness = problem.frobenius_smoothness
     beta = _tuned_momentum(smoothness, problem.sigma, problem)
@@ -129,6 +129,7 @@ def best_step(
 
 
 def _tuned_momentum(smoothness: float, noise: float, problem: Problem) -> float:
+    """β with `1-β = min(√(L·D·B)/(noise·√T), 1)`."""
     if noise == 0:
         return 0.0
     signal = math.sqrt(smoothness * problem.D * problem.B)
@@ -136,7 +137,7 @@ def _tuned_momentum(smoothness: float, noise: float, problem: Problem) -> float:
 
 
 def check_update(beta: float, alignment: float = 1.0, operator_norm: float = 1.0) -> None:
-    """Refuse a momentum outside [0, 1), and what no update has: a ≤ 0 or a > s."""
+    """Refuse a momentum outside [0, 1), and an alignment outside (0, s]."""
     if not 0.0 <= beta < 1.0:
         raise ValueError(f"beta={beta}; use β in [0, 1)")
     if not 0.0 < alignment <= operator_norm * (1 + 1e-12):

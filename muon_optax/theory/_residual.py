@@ -1,27 +1,28 @@
-"""Knows how far from orthogonal the paper's own iteration is after q steps: δ, ε and χ.
+"""The paper's measures of an iterate after q steps: the residual δ, the error ε, the factor χ.
 
-All of it is for the Taylor family, `coefficients.taylor(kappa)`, whose map of [0, 1] into
-itself is monotone; for other coefficients see `alignment.py`.
+They are for the Taylor family, `coefficients.taylor(kappa)`, whose map of [0, 1] into itself is
+monotone: `1 - δ = (1 - ε)² = 1/χ²`. For other coefficients use `certificate`.
 """
 
 import math
 from fractions import Fraction
 
+from muon_optax._checks import check_integer
 from muon_optax._polynomials import binomial_series
 
 
 def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
-    """The exact polynomial by which one step moves the residual, over `u^(κ+1)`.
+    """The polynomial φ that maps the residual to that of the next step, divided by `u^(κ+1)`.
 
     `φ(u) = 1 - (1-u)·p(1-u)² = u^(κ+1)·Σ_s a_s·u^s` with
     `a_s = (2κ+1)·c_κ·c_s/(κ+1+s)`, `c_s = C(2s, s)/4^s`. Every a_s is positive and their sum
-    is 1: so `φ(u) ≤ u^(κ+1)` on all of [0, 1], for every κ.
+    is 1. Therefore `φ(u) ≤ u^(κ+1)` on all of [0, 1], for every κ.
 
     Args:
       kappa: The degree of p in λ, at least 1.
 
     Returns:
-      `(a_0, ..., a_κ)` as fractions.
+      `(a_0, ..., a_κ)` as exact fractions.
 
     Raises:
       ValueError: If `kappa` is not a positive integer.
@@ -31,9 +32,9 @@ def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
       ['3/4', '1/4']
 
     Source: Kim & Oh, arXiv 2601.19156, Lemmas 2 and 3, which write φ out for κ = 1 and 2 and
-    prove the inequality near 0 for others; docs/theory.md, section 2.
+    prove the inequality close to 0 for others; docs/theory.md, section 2.
     """
-    _check_whole("kappa", kappa, 1)
+    check_integer("kappa", kappa)
     c = binomial_series(kappa)
     return tuple((2 * kappa + 1) * c[kappa] * c[s] / (kappa + 1 + s) for s in range(kappa + 1))
 
@@ -47,12 +48,12 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
     Args:
       delta0: δ_0 in [0, 1]: 1 minus the square of the smallest nonzero singular value after
         normalisation.
-      kappa: The family is `taylor(kappa)`.
+      kappa: κ of the family `taylor(kappa)`.
       steps: q, at least 0.
 
     Returns:
-      δ_q in [0, 1]. Near δ = 1 what matters is 1 - δ, which float64 holds to 1e-16 only: for
-      singular values below about 1e-6 take `scalar_map`.
+      δ_q in [0, 1]. Float64 has 1 - δ only to 1e-16: for singular values below about 1e-6 use
+      `scalar_map`.
 
     Raises:
       ValueError: If an argument is outside its range.
@@ -64,7 +65,7 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
     Source: Kim & Oh, arXiv 2601.19156, Definition 3 and Lemma 2.
     """
     delta = _check_fraction("delta0", delta0)
-    _check_whole("steps", steps, 0)
+    check_integer("steps", steps, least=0)
     a = [float(x) for x in residual_polynomial(kappa)]
     for _ in range(steps):
         delta = delta ** (kappa + 1) * sum(x * delta**s for s, x in enumerate(a))
@@ -75,16 +76,16 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
 def residual_bound(delta0: float, kappa: int, steps: int) -> float:
     """`δ_q ≤ δ_0^((κ+1)^q)`, the paper's bound.
 
-    Doubly exponential in q once `δ_0^((κ+1)^q)` is small. A small singular value x₀ comes
-    first: it grows by `p(0)` a step, and `δ_0 = 1 - x₀²` stays near 1 until it has grown.
+    It decreases doubly exponentially in q once it is small. Before that, the smallest singular
+    value grows by a factor `p(0)` a step, and the residual stays close to 1.
 
     Args:
       delta0: δ_0 in [0, 1].
-      kappa: The family is `taylor(kappa)`.
+      kappa: κ of the family `taylor(kappa)`.
       steps: q, at least 0.
 
     Returns:
-      The bound, never below `residual` of the same arguments.
+      The bound, at least `residual` of the same arguments.
 
     Raises:
       ValueError: If an argument is outside its range.
@@ -96,18 +97,18 @@ def residual_bound(delta0: float, kappa: int, steps: int) -> float:
     Source: Kim & Oh, arXiv 2601.19156, Lemma 3 and Theorem 2.
     """
     delta = _check_fraction("delta0", delta0)
-    _check_whole("kappa", kappa, 1)
-    _check_whole("steps", steps, 0)
+    check_integer("kappa", kappa)
+    check_integer("steps", steps, least=0)
     for _ in range(steps):
         delta = delta ** (kappa + 1)
     return delta
 
 
 def polar_error(delta: float) -> float:
-    """`ε = 1 - √(1-δ)`: the distance to the polar factor, of a residual.
+    """`ε = 1 - √(1-δ)`: the distance to the polar factor, from the residual.
 
-    `ε_q = ‖X_q - Polar(M)‖_op`. It presumes singular values of at most 1, as the Taylor
-    family's are.
+    `ε_q = ‖X_q - Polar(M)‖_op`. It assumes singular values of at most 1, which the Taylor
+    family has.
 
     Args:
       delta: δ in [0, 1].
@@ -128,11 +129,11 @@ def polar_error(delta: float) -> float:
 
 
 def constant_factor(delta: float) -> float:
-    """`χ = 1/(1-ε) = 1/√(1-δ)`: what the paper's rate loses against the exact polar factor.
+    """`χ = 1/(1-ε) = 1/√(1-δ)`: the paper's rate, relative to that of the exact polar factor.
 
-    Put in δ_q from `residual` for the exact χ_q, or from `residual_bound` for Theorem 2's.
-    A worst case over time: δ_0 is the supremum over all momenta of a run, and real momenta
-    bring it so near to 1 that χ_q says little; `certificate` does not need it.
+    Pass δ_q from `residual` for the exact χ_q, or from `residual_bound` for that of Theorem 2.
+    δ_0 is the supremum over all momenta of a run, and in practice so close to 1 that χ_q is
+    very large; `certificate` does not need it.
 
     Args:
       delta: δ in [0, 1].
@@ -155,10 +156,5 @@ def constant_factor(delta: float) -> float:
 
 def _check_fraction(name: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}={value}; a residual lies in [0, 1]")
+        raise ValueError(f"{name}={value}; use a residual in [0, 1]")
     return float(value)
-
-
-def _check_whole(name: str, value: int, least: int):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}={value!r}; use a whole number ≥ {least}")

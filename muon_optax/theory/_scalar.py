@@ -1,4 +1,4 @@
-"""Knows what a schedule does to one singular value."""
+"""The scalar map of a schedule: the singular value out, of a singular value in."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,8 +36,8 @@ def scalar_map(schedule: Schedule, x: ArrayLike) -> NDArray[np.float64]:
 def image(schedule: Schedule, lower: float, upper: float = 1.0) -> tuple[float, float]:
     """The exact image `[min P_q, max P_q]` of the interval [lower, upper].
 
-    The image of an interval under a polynomial is an interval, whose ends are values at
-    its ends or at critical points; stage by stage this is exact.
+    The image of an interval under a polynomial is an interval. Its ends are values at the ends
+    or at critical points, and are computed stage by stage.
 
     Args:
       schedule: Stages, first applied first.
@@ -56,7 +56,7 @@ def image(schedule: Schedule, lower: float, upper: float = 1.0) -> tuple[float, 
       [0.4705, 1.2024]
     """
     if not lower <= upper:
-        raise ValueError(f"lower={lower} exceeds upper={upper}; exchange them")
+        raise ValueError(f"lower={lower} exceeds upper={upper}; swap them")
     for stage in schedule:
         lower, upper = stage_image(stage, lower, upper)
     return lower, upper
