@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -146,3 +147,33 @@ def test_a_public_object_has_one_spelling():
             spellings[id(getattr(module, name))].append(f"{module.__name__}.{name}")
     double = [" = ".join(names) for names in spellings.values() if len(names) > 1]
     assert not double, "\n".join(double)
+
+
+def undescribed(function):
+    """What a public function's docstring lacks."""
+    doc = inspect.getdoc(function) or ""
+    parameters = [*inspect.signature(function).parameters]
+    if parameters and "Args:" not in doc:
+        yield "Args:"
+    arguments = doc.partition("Args:")[2]
+    for name in parameters:
+        if not re.search(rf"^\s+\*{{0,2}}{name}( \(.*\))?: \S", arguments, re.MULTILINE):
+            yield name
+    if "Returns:" not in doc:
+        yield "Returns:"
+    if ">>>" not in doc:
+        yield "an example"
+
+
+def test_a_public_function_has_every_parameter_described_and_an_executed_example():
+    modules = [
+        muon_optax,
+        *(importlib.import_module(f"muon_optax.{m}") for m in PUBLIC_MODULES),
+    ]
+    public = {f"{m.__name__}.{n}": getattr(m, n) for m in modules for n in public_names(m)}
+    functions = {name: x for name, x in public.items() if inspect.isfunction(x)}
+    assert len(functions) > 20
+    lacking = [
+        f"{n} lacks {', '.join(w)}" for n, x in functions.items() if (w := [*undescribed(x)])
+    ]
+    assert not lacking, "\n".join(lacking)
