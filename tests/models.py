@@ -81,6 +81,11 @@ class NnxStack(nnx.Module):
         self.blocks = make(rngs)
 
 
+def linen_shapes(model, *inputs):
+    """Of its parameters, without computing them."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs)["params"])
+
+
 def linen_params(model, *inputs):
     return model.init(jax.random.key(0), *inputs)["params"]
 

@@ -7,70 +7,77 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from muon_optax import FLAX, METHODS, DualNorm, NewtonSchulz, Rule, muon
+from muon_optax import FLAX, METHODS, SVD, DualNorm, NewtonSchulz, Rule, muon
 from muon_optax.compat import RoundedNewtonSchulz
 
-PLATFORMS = ("cuda", "tpu")
-DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64")
-NAMES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}
-NAMES |= {"complex64": "complex<f32>"}  # of dtypes, in programs
-COMPUTED_IN = ("input", "float16", "bfloat16", "float32", "float64")
-NORMALIZATIONS = ("schatten4", "aol", "spectral", "paper")
-RULES = (Rule("fused attention", "qkv", "in out[q=44 k=44 v=44]"), *FLAX)
-FORMS = METHODS | {
-    **{f"{dtype} products": NewtonSchulz(compute_dtype=dtype) for dtype in COMPUTED_IN},
-    "gram form": NewtonSchulz(form="gram"),
-    **{name: NewtonSchulz(normalize=name) for name in NORMALIZATIONS},
-    "dual norm": DualNorm(),
-    **{f"rounded as {order}": RoundedNewtonSchulz(order) for order in ("torch", "keller")},
+RULES = (Rule("fused attention", "qkv", "in out[q=8 k=8 v=8]"), *FLAX)
+SHAPES = {
+    "query": (8, 2, 4),
+    "up": (8, 32),
+    "down": (32, 8),
+    "conv": (2, 2, 4, 8),
+    "qkv": (8, 24),
 }
-# Other polynomials, for time in one dtype only.
-ALIKE = {name for name in METHODS if name not in ("jordan", "near_exact", "svd")}
-REAL_ONLY = {form for form in FORMS if form.startswith("rounded")}
+# Every dtype in one method, every kind of method in one dtype: its other polynomials are other
+# constants in the same program.
+CASES = {
+    **{f"default, {d}": (NewtonSchulz(), d) for d in ("float16", "bfloat16", "float64")},
+    **{f"default, {d}": (NewtonSchulz(), d) for d in ("float32", "complex64")},
+    **{
+        f"{d} products": (NewtonSchulz(compute_dtype=d), "float32")
+        for d in ("input", "float16")
+    },
+    "float64 products": (NewtonSchulz(compute_dtype="float64"), "float32"),
+    "direct form": (NewtonSchulz(form="direct"), "float32"),
+    "schatten4": (METHODS["near_exact"], "complex64"),
+    **{n: (NewtonSchulz(normalize=n), "float32") for n in ("aol", "spectral", "paper")},
+    "svd": (SVD(), "float32"),
+    "svd, complex64": (SVD(), "complex64"),
+    "dual norm": (DualNorm(), "float32"),
+    "rounded as torch": (RoundedNewtonSchulz("torch"), "bfloat16"),
+    "rounded as keller": (RoundedNewtonSchulz("keller"), "float32"),
+}
 
 # Of a product in a program: its precision, and the dtypes of an operand and of the result.
 TENSOR = r"tensor<[\dx]*x([a-z].*?>?)>"
 PRODUCT = rf"dot_general .*precision = \[(.*?)\] : \({TENSOR}, .*-> {TENSOR}"
 
 
-def tree(dtype):
-    """Every kind of view, with matrices of two sizes: each is a program of its own.
-
-    Sizes that no other test has: JAX remembers what it has traced, whatever the backend was.
-    """
-    shapes = {"query": (44, 4, 11), "up": (44, 176), "down": (176, 44), "conv": (2, 2, 11, 44)}
-    shapes |= {"qkv": (44, 132)}
-    kernels = {n: {"kernel": jax.ShapeDtypeStruct(s, dtype)} for n, s in shapes.items()}
-    return kernels | {"norm": {"scale": jax.ShapeDtypeStruct((64,), dtype)}}
+def structs(dtype):
+    """A leaf of every kind of view, and one for the fallback."""
+    kernels = {n: {"kernel": jax.ShapeDtypeStruct(s, dtype)} for n, s in SHAPES.items()}
+    return kernels | {"norm": {"scale": jax.ShapeDtypeStruct((8,), dtype)}}
 
 
 def shapes(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-def allowed(form, dtype):
-    if form in REAL_ONLY:
-        return dtype != "complex64"
-    return form not in ALIKE or dtype == "bfloat16"
-
-
-@pytest.mark.parametrize(
-    ("form", "dtype"), [(f, d) for f in FORMS for d in DTYPES if allowed(f, d)]
-)
-def test_an_update_is_lowered_for_accelerators(dtype, form, x64, monkeypatch):
-    """With the products that an accelerator is to have, not those of this machine's backend."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    params = tree(jnp.dtype(dtype))
-    tx = muon(0.02, FORMS[form], dims=RULES)
+@pytest.mark.parametrize("case", CASES)
+def test_an_update_is_lowered_for_accelerators(case, x64):
+    method, dtype = CASES[case]
+    params = structs(jnp.dtype(dtype))
+    tx = muon(0.02, method, dims=RULES)
     state = jax.eval_shape(tx.init, params)
-    exported = export.export(jax.jit(tx.update), platforms=PLATFORMS)(params, state, params)
-    assert exported.platforms == PLATFORMS
+    exported = export.export(jax.jit(tx.update), platforms=("cuda", "tpu"))
+    exported = exported(params, state, params)
     updates, _ = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert shapes(updates) == shapes(params)
-    if isinstance(FORMS[form], NewtonSchulz):
-        operands = NAMES[FORMS[form].plan((44, 44), dtype).dtype]
-        products = re.findall(PRODUCT, exported.mlir_module())
-        assert operands in {given for _, given, _ in products}
-        for precision, given, found in products:
-            assert precision == "HIGHEST, HIGHEST"
-            assert found == ("f32" if given in ("f16", "bf16") else given)
+    for precision, operand, total in re.findall(PRODUCT, exported.mlir_module()):
+        assert precision == "HIGHEST, HIGHEST" or not isinstance(method, NewtonSchulz)
+        assert total == ("f32" if operand in ("f16", "bf16") else operand)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("named", [None, "bfloat16", "float16", "float32"])
+def test_products_have_the_operands_of_the_platform_and_sums_in_float32(named, platform):
+    """By itself bfloat16, but on a CPU, where half precision is rounded and computed wide."""
+    polar = NewtonSchulz(compute_dtype=named).polar
+    traced = jax.jit(polar).trace(jax.ShapeDtypeStruct((2, 8, 32), jnp.float32))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    found = set(re.findall(PRODUCT, program))
+    operands = {None: "bf16", "bfloat16": "bf16", "float16": "f16", "float32": "f32"}[named]
+    operands = "f32" if platform == "cpu" else operands
+    assert ("HIGHEST, HIGHEST", operands, "f32") in found
+    allowed = {operands, "f32"}  # a norm's products may be wider
+    assert all(p == ("HIGHEST, HIGHEST", p[1], "f32") and p[1] in allowed for p in found)

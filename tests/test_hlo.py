@@ -19,40 +19,35 @@ def only(line: str) -> Collective:
     return found
 
 
-@pytest.mark.parametrize(
-    ("groups", "size"),
-    [
-        ("{{0,1},{2,3},{4,5},{6,7}}", 2),
-        ("{{0,2,4,6},{1,3,5,7}}", 4),
-        ("{}", 8),
-        ("[4,2]<=[8]", 2),
-        ("[2,4]<=[4,2]T(1,0)", 4),
-        ("mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_1'}", 4),
-        ("mesh['a'=4,'b'=2] {'a','b'}", 8),
-        ("mesh['a'=8] {'a':(2)4}", 4),
-        ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", 2),
-    ],
-)
-def test_a_group_is_read_in_every_form(groups, size):
+def test_a_group_is_read_in_every_form():
     gather = "%x = f32[16]{0} all-gather(%p), channel_id=1"
-    line = f"{gather}, replica_groups={groups}, dimensions={{0}}"
-    assert only(line) == Collective("all-gather", 64, size, 1, in_loop=False)
+    for groups, size in {
+        "{{0,1},{2,3},{4,5},{6,7}}": 2,
+        "{{0,2,4,6},{1,3,5,7}}": 4,
+        "{}": 8,
+        "[4,2]<=[8]": 2,
+        "[2,4]<=[4,2]T(1,0)": 4,
+        "mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_1'}": 4,
+        "mesh['a'=4,'b'=2] {'a','b'}": 8,
+        "mesh['a'=8] {'a':(2)4}": 4,
+        "mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}": 2,
+    }.items():
+        line = f"{gather}, replica_groups={groups}, dimensions={{0}}"
+        assert only(line) == Collective("all-gather", 64, size, 1, in_loop=False), groups
 
 
-@pytest.mark.parametrize(
-    ("result", "size"),
-    [
-        ("f32[2,3]{1,0}", 24),
-        ("bf16[2,3]{1,0:T(8,128)(2,1)}", 12),
-        ("f32[]", 4),
-        ("(f32[1,4]{1,0}, f32[1,4]{1,0}, /*index=2*/bf16[1,4]{1,0})", 40),
-        ("(c64[2], f64[2], pred[2], f8e4m3fn[2])", 36),
-        ("s4[6]{0:E(4)}", 3),
-        ("f32[<=5]{0}", 20),
-    ],
-)
-def test_bytes_are_of_all_arrays_of_the_result(result, size):
-    assert only(f"ROOT %x = {result} all-to-all(%p), replica_groups=[1,8]<=[8]").bytes == size
+def test_bytes_are_of_all_arrays_of_the_result():
+    for result, size in {
+        "f32[2,3]{1,0}": 24,
+        "bf16[2,3]{1,0:T(8,128)(2,1)}": 12,
+        "f32[]": 4,
+        "(f32[1,4]{1,0}, f32[1,4]{1,0}, /*index=2*/bf16[1,4]{1,0})": 40,
+        "(c64[2], f64[2], pred[2], f8e4m3fn[2])": 36,
+        "s4[6]{0:E(4)}": 3,
+        "f32[<=5]{0}": 20,
+    }.items():
+        line = f"ROOT %x = {result} all-to-all(%p), replica_groups=[1,8]<=[8]"
+        assert only(line).bytes == size, result
 
 
 @pytest.mark.parametrize(
@@ -93,19 +88,16 @@ def test_a_wrapped_asynchronous_call_counts_once():
     assert count(collectives(text)) == {"all-to-all": 1}
 
 
-@pytest.mark.parametrize(
-    ("kind", "result", "received"),
-    [
+def test_a_device_receives_what_is_not_its_own():
+    for kind, result, received in (
         ("all-to-all", 32, 24),
         ("all-gather", 32, 24),
         ("all-reduce", 32, 48),
         ("reduce-scatter", 8, 24),  # of 32
         ("collective-permute", 32, 32),
-    ],
-)
-def test_a_device_receives_what_is_not_its_own(kind, result, received):
-    assert Collective(kind, result, 4, 1, in_loop=False).received == received
-    assert Collective(kind, result, 4, 3, in_loop=True).received == 3 * received
+    ):
+        assert Collective(kind, result, 4, 1, in_loop=False).received == received, kind
+        assert Collective(kind, result, 4, 3, in_loop=True).received == 3 * received, kind
 
 
 def test_a_group_of_one_moves_nothing():

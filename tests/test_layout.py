@@ -1,144 +1,179 @@
-"""The architecture, read from the source: who may import whom, how long a file may grow."""
+"""The architecture, read from the source: arrows between rooms, sizes, names."""
 
 import ast
+import importlib
+import inspect
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "muon_optax"
-MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
-        ".__init__"
-    ): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
+import muon_optax
 
-# Arrows point from a module to those of ours that it may import; a folder stands for its files.
-MAY_IMPORT = {
-    "muon_optax.checks": set(),
-    "muon_optax.polynomials": set(),
-    "muon_optax.coefficients": {"polynomials"},
-    "muon_optax.theory": {"coefficients", "polynomials", "theory"},
-    "muon_optax.polar": {
-        "checks",
-        "coefficients",
-        "polynomials",
-        "polar",
-        "saturation",
-        "stacking",
-    },
-    "muon_optax.dims": {"checks", "dims"},
-    "muon_optax.stacking": set(),
-    "muon_optax.scaling": set(),
-    "muon_optax.planning": {"alias", "checks", "dims", "planning", "polar", "scaling"},
-    "muon_optax.decay": {"checks", "saturation"},
-    "muon_optax.attention": {"checks"},
-    "muon_optax.neurons": {"checks", "dims", "sharding"},
-    "muon_optax.agreement": {"checks", "saturation"},
-    "muon_optax.partition": {"agreement", "dims", "sharding"},
-    "muon_optax.sharding": {"checks", "dims", "polar", "sharding"},
-    "muon_optax.saturation": set(),
-    "muon_optax.momentum": {"checks", "saturation"},
-    "muon_optax.nonfinite": {"dims", "sharding"},
-    "muon_optax.transform": {
-        "checks",
-        "dims",
-        "momentum",
-        "nonfinite",
-        "polar",
-        "saturation",
-        "scaling",
-        "sharding",
-    },
-    "muon_optax.diagnostics": {
-        "checks",
-        "diagnostics",
-        "dims",
-        "nonfinite",
-        "polar",
-        "sharding",
-        "transform",
-    },
-    "muon_optax.compat": {
-        "alias",
-        "checks",
-        "coefficients",
-        "compat",
-        "decay",
-        "dims",
-        "partition",
-        "polar",
-        "transform",
-    },
-    "muon_optax.alias": {
-        "agreement",
-        "checks",
-        "decay",
-        "diagnostics",
-        "dims",
-        "nonfinite",
-        "partition",
-        "polar",
-        "sharding",
-        "transform",
-    },
+PACKAGE = Path(muon_optax.__file__).parent
+TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+PUBLIC_MODULES = ("coefficients", "compat", "diagnostics", "dims", "theory")
+
+# A room is a folder, or a file next to the folders. It may import itself and these rooms.
+LEAVES = {"_casting", "_checks", "_leaves", "_platform", "_polynomials"}
+MAY_IMPORT = {room: set() for room in LEAVES} | {
+    "coefficients": {"_checks", "_polynomials"},
+    "_operations": {"_polynomials", "coefficients"},
+    "theory": {"_checks", "_operations", "_polynomials", "coefficients"},
+    "polar": {*LEAVES, "_operations", "coefficients"},
+    "dims": {"_checks", "_leaves"},
+    "batching": {"_casting", "_checks", "_leaves", "_platform", "dims", "polar"},
+    "_measures": {"_checks", "_leaves", "polar"},
+    "transforms": {*LEAVES, "_measures", "batching", "dims", "polar"},
+    "diagnostics": {"_checks", "_measures", "transforms"},
+    "_muon": {"_checks", "batching", "diagnostics", "dims", "polar", "transforms"},
+    "planning": {"_checks", "_leaves", "_muon", "dims", "polar", "transforms"},
+    "compat": {"_checks", "_leaves", "_muon", "coefficients", "dims", "polar", "transforms"},
+}
+# The momentum knows no method and no mesh.
+FORBIDDEN = {"transforms/_momentum.py": {"_measures", "batching", "polar"}}
+NO_JAX = {"_operations", "_polynomials", "coefficients", "theory"}
+DEVICES = {
+    *("sharding", "shard_map", "make_mesh", "set_mesh", "devices", "local_devices"),
+    *("device_put", "device_count", "process_count", "process_index", "default_backend"),
 }
 
 
-def imports(path):
-    """Every module that a file imports, doctests apart."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def name_of(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path):
+    return name_of(path).partition("/")[0].removesuffix(".py")
+
+
+def imports(tree):
+    """Every module that a file imports, and every name that it takes from one, in full."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
-            if node.module == "muon_optax":
-                yield from (f"muon_optax.{alias.name}" for alias in node.names)
+            assert node.level == 0, "write the module's whole name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "muon_optax"])
-def test_data_goes_one_way(module):
-    allowed = MAY_IMPORT[".".join(module.split(".")[:2])]
-    ours = {
-        name.split(".")[1]
-        for name in imports(MODULES[module])
-        if name.startswith("muon_optax.")
-    }
-    assert ours <= allowed
+def test_a_room_imports_only_the_rooms_that_it_may():
+    """Data goes one way: an arrow that is not in the table is a mistake or a decision."""
+    wrong = []
+    for path, tree in TREES.items():
+        name, room = name_of(path), room_of(path)
+        allowed = {*MAY_IMPORT.get(room, ()), room} - FORBIDDEN.get(name, set())
+        for imported in imports(tree) if room != "__init__" else ():
+            package, *parts = imported.split(".")
+            if package == "muon_optax" and parts[0] not in allowed:
+                wrong.append(f"{name} imports {imported}")
+            if room in NO_JAX and package in ("jax", "optax"):
+                wrong.append(f"{name} imports {imported}: scalar mathematics needs no JAX")
+    assert not wrong, "\n".join(wrong)
+    assert {*FORBIDDEN} <= {name_of(path) for path in TREES}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        m
-        for m in MODULES
-        if m.split(".")[1:2] in (["coefficients"], ["polynomials"], ["theory"])
-    ],
-)
-def test_scalar_mathematics_needs_no_jax(module):
-    assert not {n for n in imports(MODULES[module]) if n.split(".")[0] in ("jax", "optax")}
+def test_only_batching_sees_devices():
+    """Elsewhere, neither a mesh nor the backend of this process decides anything."""
+    wrong = []
+    for path, tree in TREES.items():
+        forbidden = {"default_backend"} if room_of(path) == "batching" else DEVICES
+        used = {name.split(".")[1] for name in imports(tree) if name.startswith("jax.")}
+        used |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "jax"
+        }
+        wrong += [f"{name_of(path)} uses jax.{name}" for name in used & forbidden]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_public_names_of_other_packages_are_used(module):
-    private = [
-        n for n in imports(MODULES[module]) if any(p.startswith("_") for p in n.split("."))
+def test_only_public_names_of_other_packages_are_used():
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path, tree in TREES.items()
+        for name in imports(tree)
+        if not name.startswith("muon_optax.") and re.search(r"(^|\.)_(?!_future)", name)
     ]
-    assert not private
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_and_functions_stay_short(module):
-    source = MODULES[module].read_text()
-    assert len(source.splitlines()) <= 300
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert lines <= 40, node.name
+def test_files_and_functions_stay_short():
+    """A file has at most 300 lines, a function 40 below its docstring."""
+    long = []
+    for path, tree in TREES.items():
+        count = len(path.read_text().splitlines())
+        long += [f"{name_of(path)} has {count} lines"] if count > 300 else []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                count = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                long += [f"{name_of(path)}: {node.name} has {count}"] if count > 40 else []
+    assert not long, "\n".join(long)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_says_in_its_first_line_what_it_knows(module):
-    first = ast.get_docstring(ast.parse(MODULES[module].read_text())).splitlines()[0]
-    assert first.startswith(("Knows ", "Muon for JAX"))
+def test_a_module_opens_with_what_is_in_it():
+    """With a noun phrase: "The momentum …", never "Knows …"."""
+    firsts = {name_of(path): ast.get_docstring(tree) or "" for path, tree in TREES.items()}
+    wrong = [name for name, doc in firsts.items() if not doc or doc.startswith("Knows")]
+    assert not wrong, "\n".join(wrong)
+
+
+def public_names(module):
+    """`__all__`; without it, what the file defines or imports under its own name (`X as X`)."""
+    if hasattr(module, "__all__"):
+        return set(module.__all__)
+    names = set()
+    for node in TREES[Path(module.__file__)].body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.name for alias in node.names if alias.asname == alias.name}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.xfail(reason="FAMILIES, FLAX and others have two spellings", strict=True)
+def test_a_public_object_has_one_spelling():
+    spellings = defaultdict(list)
+    modules = [importlib.import_module(f"muon_optax.{name}") for name in PUBLIC_MODULES]
+    for module in (muon_optax, *modules):
+        for name in sorted(public_names(module)):
+            spellings[id(getattr(module, name))].append(f"{module.__name__}.{name}")
+    double = [" = ".join(names) for names in spellings.values() if len(names) > 1]
+    assert not double, "\n".join(double)
+
+
+def undescribed(function):
+    """What a public function's docstring lacks."""
+    doc = inspect.getdoc(function) or ""
+    parameters = [*inspect.signature(function).parameters]
+    if parameters and "Args:" not in doc:
+        yield "Args:"
+    arguments = doc.partition("Args:")[2]
+    for name in parameters:
+        if not re.search(rf"^\s+\*{{0,2}}{name}( \(.*\))?: \S", arguments, re.MULTILINE):
+            yield name
+    if "Returns:" not in doc:
+        yield "Returns:"
+    if ">>>" not in doc:
+        yield "an example"
+
+
+def test_a_public_function_has_every_parameter_described_and_an_executed_example():
+    modules = [
+        muon_optax,
+        *(importlib.import_module(f"muon_optax.{m}") for m in PUBLIC_MODULES),
+    ]
+    public = {f"{m.__name__}.{n}": getattr(m, n) for m in modules for n in public_names(m)}
+    functions = {name: x for name, x in public.items() if inspect.isfunction(x)}
+    assert len(functions) > 20
+    lacking = [
+        f"{n} lacks {', '.join(w)}" for n, x in functions.items() if (w := [*undescribed(x)])
+    ]
+    assert not lacking, "\n".join(lacking)

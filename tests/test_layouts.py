@@ -4,7 +4,6 @@ import gallery
 import jax
 import layouts
 import optax
-import pytest
 
 from muon_optax import LAYOUTS, dims
 from muon_optax._leaves import path_name
@@ -22,12 +21,12 @@ def wrong(model, found):
     ]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_every_leaf_of_a_public_model_has_its_intended_role(model):
-    tree = layouts.params(model)
-    found = {path: view for path, view, _ in dims.assign(layouts.rules(model), tree)}
-    assert len(found) == len(layouts.leaves(model))
-    assert wrong(model, found) == []
+def test_every_leaf_of_a_public_model_has_its_intended_role():
+    for model in MODELS:
+        tree = layouts.params(model)
+        found = {path: view for path, view, _ in dims.assign(layouts.rules(model), tree)}
+        assert len(found) == len(layouts.leaves(model))
+        assert wrong(model, found) == [], model
 
 
 def test_the_models_use_every_rule_set():
@@ -39,12 +38,14 @@ def test_the_gallery_is_of_today():
     assert gallery.filled(text) == text, "run `python tests/gallery.py`"
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_rule_by_rank_treats_no_public_model_as_intended(model):
+def test_a_rule_by_rank_treats_no_public_model_as_intended():
     """Optax's default, counted over all leaves; the gallery has the table."""
-    right, *mistakes = gallery.rank_two(model)
-    assert right + sum(mistakes) == len(layouts.leaves(model)) and any(mistakes)
-    state = jax.eval_shape(optax.contrib.muon(0.1).init, layouts.params(model))
-    mu = state.inner_states["muon"].inner_state[0].mu
-    rank_two = {path for path, (shape, _) in layouts.leaves(model).items() if len(shape) == 2}
-    assert {path_name(path) for path, _ in jax.tree.leaves_with_path(mu)} == rank_two
+    for model in MODELS:
+        leaves = layouts.leaves(model)
+        right, *mistakes = gallery.rank_two(model)
+        assert right + sum(mistakes) == len(leaves) and any(mistakes), model
+        state = jax.eval_shape(optax.contrib.muon(0.1).init, layouts.params(model))
+        mu = state.inner_states["muon"].inner_state[0].mu
+        rank_two = {path for path, (shape, _) in leaves.items() if len(shape) == 2}
+        found = {path_name(path) for path, _ in jax.tree.leaves_with_path(mu)}
+        assert found == rank_two, model

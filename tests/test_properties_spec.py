@@ -20,7 +20,7 @@ TOKENS += ["\n", "\0", PYTHON, "lambda: in", "{out}"]
 SEPARATED = [st.lists(st.sampled_from(TOKENS), max_size=12).map(s.join) for s in ("", " ")]
 
 
-@examples(300)
+@examples(150)
 @given(st.one_of(st.text(max_size=30), *SEPARATED))
 @example("(in=6 out) " + PYTHON)
 @example("in=² out")
@@ -84,7 +84,7 @@ def said(axis):
     return words if len(axis) == 1 else f"({words})"
 
 
-@examples(60)
+@examples(30)
 @given(specs())
 def test_every_entry_is_in_the_matrix_row_and_column_that_the_string_says(drawn):
     """By counting: of each side the index in its factors, the last of them fastest."""

@@ -34,8 +34,8 @@ from muon_optax import (
 from muon_optax._leaves import LeafError
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])
-@examples(12)
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
+@examples(8)
 @given(st.data())
 def test_a_power_of_two_in_all_gradients_changes_no_bit_of_an_update(dtype, data):
     """From 2^-100 to 2^110, for whole numbers up to 127; rounding leaves small parts."""
@@ -52,7 +52,7 @@ def test_a_power_of_two_in_all_gradients_changes_no_bit_of_an_update(dtype, data
         assert same_bits(one, other)
 
 
-@examples(5)
+@examples(3)
 @given(
     trees(leaves(MATRICES + OTHERS, ["float32", "complex64"])),
     st.fixed_dictionaries(MOMENTUM),
@@ -85,7 +85,7 @@ def test_muon_is_what_optax_makes_of_its_parts(tree, momentum, options):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["svd", "taylor2", "jordan", "near_exact"])
+@pytest.mark.parametrize("name", ["svd", "jordan", "near_exact"])
 @examples(12)
 @given(st.data())
 def test_a_step_of_the_certified_length_descends_on_any_quadratic(name, data):
@@ -112,8 +112,8 @@ def test_a_step_of_the_certified_length_descends_on_any_quadratic(name, data):
         assert descent >= 0.5 * eta * kept * nuclear[i] * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])
-@examples(12)
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
+@examples(8)
 @given(st.data())
 def test_without_a_gradient_weights_shrink_by_the_decay_and_nothing_else(dtype, data):
     """Exactly, for rates and decays that are powers of two."""
@@ -141,7 +141,7 @@ class Nothing:
         return jnp.zeros_like(x)
 
 
-@examples(40)
+@examples(20)
 @given(st.dictionaries(st.sampled_from(PATHS), st.sampled_from(SHAPES), max_size=6))
 def test_every_leaf_has_one_optimizer_and_the_plan_says_which(drawn):
     """Or is refused by its name, or none is a matrix: then in the plan as well."""

@@ -67,7 +67,7 @@ def check_types(tx, params, grads):
     assert not any(x.weak_type for x in jax.tree.leaves((updates, after)))
 
 
-@examples(25)
+@examples(15)
 @given(
     trees(leaves(MATRICES, DTYPES)),
     st.fixed_dictionaries(MOMENTUM),
@@ -79,14 +79,14 @@ def test_the_momentum_keeps_its_types_whatever_those_of_gradients(tree, options,
     check_types(tx, structs(tree, weak=weak), structs(tree, wide=wide))
 
 
-@examples(25)
+@examples(15)
 @given(trees(leaves(MATRICES + OTHERS, DTYPES)), st.fixed_dictionaries(MOMENTUM | OPTIONS))
 def test_updates_are_like_parameters_and_states_stay_like_states(tree, options):
     assume(not jax.tree.leaves(tree) or any(leaf.spec for leaf in jax.tree.leaves(tree)))
     check_types(muon(dims=specs(tree), **options), structs(tree), structs(tree))
 
 
-@examples(12)
+@examples(8)
 @given(
     trees(leaves(MATRICES, ["float32", "bfloat16"])),
     st.fixed_dictionaries(MOMENTUM),
@@ -119,7 +119,7 @@ def test_updates_are_the_polar_factors_of_the_matrices_that_specs_say(tree, meth
             np.testing.assert_allclose(found, method.polar(g), atol=atol)
 
 
-@examples(5)
+@examples(3)
 @given(trees(leaves(MATRICES + OTHERS, DTYPES)), st.fixed_dictionaries(MOMENTUM | OPTIONS))
 def test_parameters_and_state_may_be_donated(tree, options):
     leaves = jax.tree.leaves(tree)

@@ -18,7 +18,14 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 # What plants faults comes with an extra.
 PLANTING = () if find_spec("cosmic_ray") else ("faults", "mutation")
-RUN_HERE = [name for name in MEASUREMENTS if name not in ("soak", *PLANTING)]  # see test_soak
+# A process each would import JAX again, and compile again what they have in common.
+TOGETHER = ("polar", "step", "train_step", "gpt", "presets", "switch")
+APART = [n for n in MEASUREMENTS if n not in ("soak", *TOGETHER, *PLANTING)]  # see test_soak
+ALL_OF = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(f"benchmarks.{name}").main(smoke=True)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +97,13 @@ def test_every_figure_is_drawn_again_from_the_results(tmp_path):
         assert drawn == {f"{name}.{kind}" for name in figures.FIGURES}
 
 
-@pytest.mark.parametrize("name", RUN_HERE)
+@pytest.mark.parametrize("name", APART)
 def test_a_benchmark_runs_at_its_smallest(run, name):
     run("-m", "benchmarks", name, "--smoke")
+
+
+def test_benchmarks_of_one_device_run_at_their_smallest(run):
+    run("-c", ALL_OF, *TOGETHER)
 
 
 def test_the_script_for_accelerators_refuses_a_machine_without_one(tmp_path):
