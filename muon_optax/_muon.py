@@ -125,7 +125,7 @@ def muon(
     elif adam_learning_rate is not None:
         raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
     if on_nonfinite == "skip":
-        fallback = optax.apply_if_finite(fallback, max_consecutive_errors=2**31 - 1)
+        fallback = optax.apply_if_finite(fallback, 2**31 - 1)
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
         momentum = accumulate_momentum(
@@ -137,10 +137,8 @@ def muon(
             dims=dims,
             on_nonfinite=on_nonfinite,
         )
-        steps = [
-            place_state(momentum, shardings),
-            orthogonalize_updates(method, dims, max_stack_bytes, shardings),
-        ]
+        momentum = place_state(momentum, shardings)
+        steps = momentum, orthogonalize_updates(method, dims, max_stack_bytes, shardings)
         if record_every is not None:
             steps = [record_updates(record_every, *steps, dims=dims, shardings=shardings)]
         return optax.chain(

@@ -11,16 +11,7 @@ from typing import Literal
 from muon_optax._checks import check_choice, check_integer
 from muon_optax._polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
 
-__all__ = [
-    "CANS",
-    "JORDAN",
-    "POLAR_EXPRESS",
-    "YOU",
-    "Schedule",
-    "find_family",
-    "minimax",
-    "taylor",
-]
+__all__ = ["CANS", "JORDAN", "POLAR_EXPRESS", "YOU", "Schedule", "minimax", "taylor"]
 
 Schedule = tuple[Stage, ...]
 

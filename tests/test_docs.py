@@ -77,6 +77,7 @@ def test_what_commands_on_a_page_name_exists():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {*re.findall(r"^make ([\w-]+)", text, re.MULTILINE)} <= {*targets}
     assert {*re.findall(r"-m benchmarks (\w+)", text)} <= {*NAMES, "NAME"}
+    assert {*re.findall(r"-m tests.quality (\w+)", text)} <= {"catalogue", "soak"}
     extras = re.findall(r"'\.\[([\w,]+)\]'", text)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {*",".join(extras).split(",")} <= {*known["optional-dependencies"]}

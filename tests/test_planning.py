@@ -274,6 +274,6 @@ def test_nothing_to_train_is_an_error():
         ValueError, match=r"muon has no arguments \['strct'\]; its arguments are"
     ):
         plan(PARAMS, RULES, strct=True)
-    with pytest.raises(ValueError, match="unknown shape scaling 'muon'"):
+    with pytest.raises(ValueError, match="shape_scaling='muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")
     assert plan({"a": optax.MaskedNode()}).leaves == ()

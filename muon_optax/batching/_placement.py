@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from muon_optax.batching._shardings import Shardings, infer_shardings, is_traced, own_sharding
 
@@ -69,6 +69,23 @@ def replicate_unsharded(params: Any, state: Any) -> Any:
         )
 
     return jax.tree.map(place, state)
+
+
+def place_like(x: Any, leaf: Any) -> Array:
+    """The array in the dtype and with the sharding of a leaf; a copy only where that differs.
+
+    The leaf is an array or a `jax.ShapeDtypeStruct`, with a sharding or without.
+    """
+    x = jnp.asarray(x, leaf.dtype)
+    sharding = getattr(leaf, "sharding", None)
+    if is_traced(x) or is_traced(leaf) or sharding is None:
+        return x
+    if isinstance(getattr(sharding, "mesh", None), AbstractMesh):  # without devices
+        return x
+    if getattr(leaf, "committed", True):
+        return jax.device_put(x, sharding)
+    # A count that no device is chosen for goes wherever the parameters of the next step are.
+    return jnp.array(np.asarray(x)) if x.committed else x
 
 
 def _replicated(sharding: NamedSharding, x: Array) -> NamedSharding:

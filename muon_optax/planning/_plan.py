@@ -71,9 +71,8 @@ def plan(
     if adam_learning_rate is None:
         adam_learning_rate = learning_rate
     muon_rate = _shown_rate("learning_rate", learning_rate)
-    fallback_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
-    if settings.get("fallback") is not None:
-        fallback_rate = None
+    adam_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
+    fallback_rate = None if settings.get("fallback") is not None else adam_rate
     assignments = assign(dims, params)
     check_any_matrix([assignment.view for assignment in assignments])
     paths = {assignment.path for assignment in assignments}

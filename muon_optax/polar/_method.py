@@ -45,20 +45,20 @@ class MethodPlan:
     Attributes:
       flops: Operations; a multiplication and an addition count as two.
       bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`.
-      is_guess: Whether `flops` is a guess, because the method does not count its operations.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own.
       undivided_flops: Operations that each device makes where several have a part of the long
         side each; infinite for a method that needs the matrix whole.
       divided_flops: Operations that those devices share.
+      is_guess: Whether `flops` is a guess, because the method does not count its operations.
     """
 
     flops: float
     bucket: Hashable
-    is_guess: bool = False
     wire_dtype: str | None = None
     undivided_flops: float = math.inf
     divided_flops: float = 0.0
+    is_guess: bool = False
 
     def flops_per_device(self, devices: int) -> float:
         """Of each of several devices that have a part of the long side each."""

@@ -4,6 +4,7 @@ With the learning rate η and the update u: `W ← W - η·(u + λ·W)`, and two
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -157,18 +158,21 @@ def _decay_with(
         if callable(decay):
             decay = decay(state.count)
             state = DecayState(jnp.asarray(optax.safe_increment(state.count)))
-
-        def wide(u: Array, w: Array) -> Array:
-            dtype = wide_dtype(u.dtype, w.dtype)
-            rate = jnp.asarray(decay, jnp.finfo(dtype).dtype).astype(dtype)
-            found = decayed(u.astype(dtype), w.astype(dtype), rate)
-            finite = jnp.isfinite(u) & jnp.isfinite(w)
-            return clip_to_finite(found, u.dtype, finite).astype(u.dtype)
-
-        return jax.tree.map(wide, updates, params), state
+        return jax.tree.map(partial(_in_wide_dtype, decayed, decay), updates, params), state
 
     tx = optax.GradientTransformationExtraArgs(init, update)
     if mask is None:
         return tx
     # As a function, because a tree of booleans may itself be callable, like the model.
     return optax.masked(tx, mask if is_function(mask) else lambda _: mask)
+
+
+def _in_wide_dtype(
+    decayed: Callable[[Array, Array, ArrayLike], Array], decay: ArrayLike, u: Array, w: Array
+) -> Array:
+    """`decayed(u, W, λ)` in float32 or wider, rounded to the dtype of u."""
+    dtype = wide_dtype(u.dtype, w.dtype)
+    decay = jnp.asarray(decay, jnp.finfo(dtype).dtype).astype(dtype)
+    found = decayed(u.astype(dtype), w.astype(dtype), decay)
+    finite = jnp.isfinite(u) & jnp.isfinite(w)
+    return clip_to_finite(found, u.dtype, finite).astype(u.dtype)
