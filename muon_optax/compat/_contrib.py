@@ -55,7 +55,7 @@ def scale_by_muon(
     dual norm for each matrix, not for each leaf.
 
     Returns:
-      A transformation whose state has a `MuonState`, which does not contain coefficients.
+      A transformation whose state is a `MuonState`, which does not contain coefficients.
 
     Raises:
       ValueError: If an argument is unknown or out of its range.
@@ -73,9 +73,25 @@ def scale_by_muon(
     Source: `optax.contrib.scale_by_muon`, optax 0.2.8.
     """
     method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
-    return scale_by_any_muon(
+    tx = scale_by_any_muon(
         method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=weight_dimension_numbers
     )
+
+    def init(params: optax.Params) -> Any:
+        states: Any = tx.init(params)
+        return states[0]  # that of the polar step is empty
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        states: Any = (state, optax.EmptyState())
+        updates, states = tx.update(updates, states, params, **extra_args)
+        return updates, states[0]
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_shape(
@@ -179,9 +195,18 @@ def muon(
     dims = muon_weight_dimension_numbers
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
-        method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
         return optax.chain(
-            scale_by_any_muon(method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=dims),
+            scale_by_muon(
+                ns_coeffs,
+                ns_steps,
+                beta,
+                eps,
+                mu_dtype,
+                nesterov=nesterov,
+                adaptive=adaptive,
+                preconditioning=preconditioning,
+                weight_dimension_numbers=dims,
+            ),
             scale_by_shape(dims, consistent_rms),
             decay_unless_zero(weight_decay, weight_decay_mask),
             optax.scale_by_learning_rate(learning_rate),
@@ -192,7 +217,7 @@ def muon(
     )
     decay = decay_unless_zero(adam_weight_decay)
     fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
-    matrices(dims)  # what is out of its range raises here, not at init
+    matrices(dims)  # raises here, and not at init, if an argument is out of its range
     return partition_as("adam", matrices, fallback, RANK_TWO if dims is None else dims)
 
 
