@@ -32,7 +32,7 @@ LIKE = {
 
 def trained(method, mesh):
     """Parameters and state after three steps, and the program of one."""
-    from mesh import make_mesh, parameter_shardings, spread  # of the examples
+    from mesh import make_mesh, parameter_shardings, distribute  # of the examples
 
     rng = np.random.default_rng(0)
     shardings = parameter_shardings(make_mesh(mesh), LIKE)
@@ -40,7 +40,7 @@ def trained(method, mesh):
 
     def draw():
         random = lambda x: rng.standard_normal(x.shape, np.float32)
-        return jax.tree.map(lambda x, cut: spread(random(x), cut), LIKE, shardings)
+        return jax.tree.map(lambda x, cut: distribute(random(x), cut), LIKE, shardings)
 
     @jax.jit
     def step(params, state, grads):
