@@ -1,4 +1,4 @@
-"""Knows how a training run is kept on disk, and taken up again on whatever mesh it then has."""
+"""Checkpoints of a training run, which continues on whatever mesh it then has."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Knows the text that the byte GPT is trained on, and how windows are drawn from it."""
+"""The text that the byte GPT is trained on, and windows drawn from it."""
 
 import sysconfig
 import zlib

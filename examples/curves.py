@@ -1,4 +1,4 @@
-"""Knows how training runs are shown: a table in the terminal, curves in a picture."""
+"""How training runs are shown: a table in the terminal, curves in a picture."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

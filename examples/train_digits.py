@@ -1,4 +1,4 @@
-"""Classify scikit-learn's digits with a convolutional net in Flax linen, Muon beside AdamW.
+"""Classify scikit-learn's digits with a convolutional net in Flax linen, with Muon and with AdamW.
 
     python examples/train_digits.py
 

@@ -1,4 +1,4 @@
-"""Train a byte-level GPT on the Python standard library's sources, Muon beside AdamW.
+"""Train a byte-level GPT on the Python standard library's sources, with Muon and with AdamW.
 
     python examples/train_gpt.py                        # both, at their best learning rates
     python examples/train_gpt.py --sweep                # find those rates again
@@ -48,7 +48,7 @@ class Config:
     muon_lr: float = 4e-2
     """Muon's, the best of the sweep."""
     rest_lr: float = 8e-3
-    """AdamW's rate for what is no matrix, under muon and adamw_two."""
+    """AdamW's rate for leaves that are not matrices, under muon and adamw_two."""
     method: str = "jordan"
     """A polar method of `muon_optax.METHODS`."""
     steps: int = 400
