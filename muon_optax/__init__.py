@@ -30,9 +30,9 @@ from muon_optax.planning._table import Plan as Plan
 from muon_optax.polar._dual_norm import DualNorm as DualNorm
 from muon_optax.polar._method import MethodPlan as MethodPlan
 from muon_optax.polar._method import PolarMethod as PolarMethod
-from muon_optax.polar._methods import METHODS as METHODS
-from muon_optax.polar._methods import orthogonalize as orthogonalize
 from muon_optax.polar._newton_schulz import NewtonSchulz as NewtonSchulz
+from muon_optax.polar._presets import METHODS as METHODS
+from muon_optax.polar._presets import orthogonalize as orthogonalize
 from muon_optax.polar._svd import SVD as SVD
 from muon_optax.transforms._momentum import MuonState as MuonState
 from muon_optax.transforms._normuon import scale_by_neuron_rms as scale_by_neuron_rms

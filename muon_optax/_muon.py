@@ -19,7 +19,7 @@ from muon_optax.transforms._gradients import cast_like_params
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
 from muon_optax.transforms._orthogonalize import orthogonalize_updates
 from muon_optax.transforms._partition import partition_matrices
-from muon_optax.transforms._place import place_state
+from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._record import record_updates
 from muon_optax.transforms._shape import scale_by_shape
 from muon_optax.transforms._weight_decay import decay_unless_zero

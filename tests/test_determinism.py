@@ -32,7 +32,7 @@ LIKE = {
 
 def trained(method, mesh):
     """Parameters and state after three steps, and the program of one."""
-    from mesh import make_mesh, parameter_shardings, distribute  # of the examples
+    from mesh import distribute, make_mesh, parameter_shardings  # of the examples
 
     rng = np.random.default_rng(0)
     shardings = parameter_shardings(make_mesh(mesh), LIKE)

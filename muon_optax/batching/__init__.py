@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from jax import Array
 
 from muon_optax.batching._mesh import MeshMap as MeshMap
-from muon_optax.batching._placement import gather_explicit as gather_explicit
-from muon_optax.batching._placement import place_on_mesh as place_on_mesh
-from muon_optax.batching._placement import replicate as replicate
-from muon_optax.batching._placement import replicate_unsharded as replicate_unsharded
-from muon_optax.batching._placement import scatter_like as scatter_like
+from muon_optax.batching._resharding import gather_explicit as gather_explicit
+from muon_optax.batching._resharding import place_on_mesh as place_on_mesh
+from muon_optax.batching._resharding import replicate as replicate
+from muon_optax.batching._resharding import replicate_unsharded as replicate_unsharded
+from muon_optax.batching._resharding import scatter_like as scatter_like
 from muon_optax.batching._shardings import Shardings as Shardings
 from muon_optax.batching._shardings import check_shardings as check_shardings
 from muon_optax.batching._shardings import infer_shardings as infer_shardings

@@ -24,7 +24,7 @@ from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, place
 from muon_optax.batching._bucket import group_indices, local_polar, split
 from muon_optax.batching._collectives import blocks_to_owners, owner_index, owners_to_blocks
 from muon_optax.batching._ownership import Group, Ownership, assign_owners
-from muon_optax.batching._placement import constrain
+from muon_optax.batching._resharding import constrain
 from muon_optax.batching._static import StaticMethod
 from muon_optax.dims import MatrixView
 from muon_optax.polar._method import BatchedMethod, PolarMethod, batched

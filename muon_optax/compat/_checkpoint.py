@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from muon_optax._leaves import LeafError, leaves_by_path
-from muon_optax.batching._placement import place_like
+from muon_optax.batching._resharding import place_like
 
 VERSION = 2
 

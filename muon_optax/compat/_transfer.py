@@ -22,7 +22,7 @@ from jax.tree_util import DictKey, GetAttrKey, KeyPath
 from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_number
 from muon_optax._leaves import LeafError, path_name
-from muon_optax.batching._placement import place_like
+from muon_optax.batching._resharding import place_like
 
 _KINDS = {
     frozenset({"mu"}): "muon",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from muon_optax.batching._placement import gather_explicit, scatter_like
+from muon_optax.batching._resharding import gather_explicit, scatter_like
 from muon_optax.dims import MatrixView
 
 

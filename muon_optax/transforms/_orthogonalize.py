@@ -15,8 +15,8 @@ from muon_optax.dims import Dims, matrix_views
 from muon_optax.polar._method import PolarMethod, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
-from muon_optax.transforms._place import place_state
-from muon_optax.transforms._resolve import resolve_dims_once
+from muon_optax.transforms._place_state import place_state
+from muon_optax.transforms._resolve_dims import resolve_dims_once
 
 
 def scale_by_muon(
