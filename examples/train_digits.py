@@ -1,4 +1,4 @@
-"""Classify scikit-learn's digits with a convolutional net in Flax linen, with Muon and with AdamW.
+"""Classify scikit-learn's digits with a convolutional net in Flax linen, by Muon and by AdamW.
 
     python examples/train_digits.py
 
