@@ -90,6 +90,8 @@ def matrix_products(jaxpr):
             found.append(2 * summed * equation.outvars[0].aval.size)
         elif "jaxpr" in equation.params:
             found += matrix_products(equation.params["jaxpr"])
+        elif "branches" in equation.params:  # of platforms: the first is a CPU's
+            found += matrix_products(equation.params["branches"][0])
     return found
 
 

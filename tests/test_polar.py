@@ -25,8 +25,8 @@ from reference import (
 from tolerances import gain, tolerance
 
 from muon_optax import METHODS, SVD, DualNorm, NewtonSchulz, orthogonalize, theory
+from muon_optax.batching._bucket import local_polar
 from muon_optax.coefficients import FAMILIES, JORDAN, Coefficients, taylor
-from muon_optax.polar import polar_all
 from muon_optax.polar._normalization import Normalization
 
 DTYPES = ["float16", "bfloat16", "float32", "complex64", "float64", "complex128"]
@@ -344,24 +344,16 @@ def test_stacks_together_equal_one_call_each():
     stacks += [stacks[0].astype("bfloat16"), stacks[0].at[1].set(jnp.nan)]
     expected = [wide(method.polar(x)) for x in stacks]
     for max_bytes in (None, 3000):
-        for y, x, e in zip(polar_all(method, stacks, max_bytes), stacks, expected):
+        for y, x, e in zip(local_polar(method, max_bytes, "cpu", stacks), stacks, expected):
             assert y.dtype == x.dtype
             np.testing.assert_allclose(wide(y), e, atol=tolerance(method, x.dtype))
 
 
 def test_stacks_of_one_short_side_share_a_batch_of_gram_matrices():
     stacks = [jnp.ones((2, 8, n)) for n in (16, 32, 40)]
-    jaxpr = jax.make_jaxpr(lambda xs: polar_all(NewtonSchulz(), xs))(stacks)
+    jaxpr = jax.make_jaxpr(lambda xs: local_polar(NewtonSchulz(), None, "cpu", xs))(stacks)
     small = 2 * 8**3 * sum(len(x) for x in stacks)
     assert matrix_products(jaxpr).count(small) == 5 + 4 * 3  # what one batch of all takes
-
-
-def test_a_method_with_a_polar_of_its_own_is_asked():
-    class Sign(NewtonSchulz):
-        def polar(self, x):
-            return jnp.sign(x)
-
-    assert (polar_all(Sign(), [-jnp.ones((1, 2, 3))])[0] == -1).all()
 
 
 def test_a_batch_may_be_symbolic():
@@ -388,7 +380,7 @@ def test_accelerators_get_bfloat16_unless_asked_otherwise(platform):
 def test_without_x64_a_plan_is_for_float32():
     jax.config.update("jax_enable_x64", False)  # the fixture puts it back
     asked, given = (
-        NewtonSchulz("polar_express", 8, compute_dtype=dtype).plan((4, 9))
+        NewtonSchulz("polar_express", 8, compute_dtype=dtype).plan(4, 9)
         for dtype in ("float64", "float32")
     )
     assert asked == given
@@ -452,7 +444,7 @@ def test_orthogonalize_takes_any_object_with_a_polar_method():
             "compute_dtype='int8'; use None or one of",
         ),
         (lambda: NewtonSchulz(compute_dtype="fp16"), "compute_dtype='fp16'; use None or one"),
-        (lambda: NewtonSchulz().plan((3,)), r"shape=\(3,\); use two axes or more"),
+        (lambda: NewtonSchulz().plan(-1, 3), "m=-1; use a whole number ≥ 0"),
         (lambda: orthogonalize(jnp.ones((2, 2)), "svd"), r"method='svd'; use .*METHODS"),
         (lambda: DualNorm("svd"), r"method='svd'; use .*METHODS"),
         (lambda: SVD(rcond=1.5), r"rcond=1.5; use None or a number in \[0, 1\)"),

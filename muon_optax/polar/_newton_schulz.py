@@ -240,5 +240,6 @@ def _dtype_name(dtype: DTypeLike) -> str:
         name = "input" if dtype == "input" else jnp.dtype(dtype).name
     except TypeError:
         name = repr(dtype)
-    check_choice("compute_dtype", name, _COMPUTE_DTYPES)
+    if name not in _COMPUTE_DTYPES:
+        raise ValueError(f"compute_dtype={dtype!r}; use None or one of {_COMPUTE_DTYPES}")
     return name
