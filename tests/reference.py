@@ -80,18 +80,24 @@ def in_dtype(method, dtype):
         return replace(method, coefficients=family, compute_dtype=dtype)
 
 
-def matrix_products(jaxpr):
-    """The operations of every matrix product in a jaxpr, those in its calls too."""
-    found = []
+def equations(jaxpr):
+    """All equations of a jaxpr, those of its calls and of a CPU's branches too."""
     for equation in jaxpr.eqns:
+        yield equation
+        if "jaxpr" in equation.params:
+            yield from equations(equation.params["jaxpr"])
+        elif "branches" in equation.params:  # by platform: the first is a CPU's
+            yield from equations(equation.params["branches"][0])
+
+
+def matrix_products(jaxpr):
+    """The operations of every matrix product in a jaxpr."""
+    found = []
+    for equation in equations(jaxpr):
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             summed = equation.invars[0].aval.shape[contracted[0]]
             found.append(2 * summed * equation.outvars[0].aval.size)
-        elif "jaxpr" in equation.params:
-            found += matrix_products(equation.params["jaxpr"])
-        elif "branches" in equation.params:  # of platforms: the first is a CPU's
-            found += matrix_products(equation.params["branches"][0])
     return found
 
 

@@ -122,7 +122,9 @@ def test_a_transfer_can_be_traced():
 # ---------------------------------------------------------- the shapes that a state has had
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: (s, optax.EmptyState())], ids=["alone", "chain"])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: (s, optax.EmptyState())], ids=["alone", "chain"]
+)
 def test_the_momentum_is_found_alone_and_in_a_chain(wrap):
     mu = {"w": jnp.full((2, 3), 2.0)}
     old = wrap(MuonState(jnp.asarray(7), mu))

@@ -73,6 +73,11 @@ def accumulate_momentum(
         **extra_args: Any,
     ) -> tuple[optax.Updates, MuonState]:
         del params, extra_args
+        if skips == (state.skipped is None):
+            raise ValueError(
+                f"this state was not made with on_nonfinite={on_nonfinite!r}; carry it over "
+                "once: compat.transfer(state, like=tx.init(params))"
+            )
         decay = beta(state.count) if callable(beta) else beta
         gain = 1.0 if heavy_ball else 1 - decay
         count = jnp.asarray(optax.safe_increment(state.count))
