@@ -196,7 +196,7 @@ def test_a_small_gradient_still_feels_an_eps():
         ("jordan", False, True, 0.999),
         ("jordan", True, False, 0.5),
         ("with eps", False, False, 0.999),
-        ("with eps", True, True, 0.5),
+        ("with eps", True, True, 0.95),
         ("dual norm", False, True, 0.999),
     ],
 )
@@ -205,7 +205,7 @@ def test_the_largest_gradients_may_turn_round(name, heavy_ball, bias_correction,
     method, options = FINITE[name], {"heavy_ball": heavy_ball}
     tx = scale_by_muon(method, beta, bias_correction=bias_correction, **options)
     top = jnp.eye(3, dtype="float32") * largest("float32")
-    updates, state = run(tx, jnp.stack([top, -0.5 * top, -top, top]))
+    updates, state = run(tx, jnp.stack([top, top, -0.5 * top, -top, top]))
     assert jnp.isfinite(updates).all() and jnp.isfinite(state[0].mu).all()
     assert updates[0].any()
 
