@@ -12,7 +12,7 @@ from muon_optax.dims import MatrixView
 
 
 def skip_nonfinite(
-    blend: Any, mu: Any, old_mu: Any, views: Sequence[MatrixView], skipped: Array | None
+    blend: Any, mu: Any, old_mu: Any, views: Sequence[MatrixView], skipped: Array
 ) -> tuple[Any, Any, Array]:
     """The blend with zeros for every matrix that is not finite, its old momentum, and a count.
 
@@ -20,11 +20,6 @@ def skip_nonfinite(
     the step) and `old_mu` (before it) are trees with one view per leaf; `skipped` counts the
     matrices so far.
     """
-    if skipped is None:
-        raise ValueError(
-            "this state was made with on_nonfinite='propagate'; carry it over once: "
-            "compat.transfer(state, like=tx.init(params))"
-        )
     leaves, treedef = jax.tree.flatten(blend)
     masks = []
     for x, view in zip(leaves, views):
