@@ -75,9 +75,7 @@ def scale_by_muon(
     Source: `optax.contrib.scale_by_muon`, optax 0.2.8.
     """
     method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
-    return scale_by_any_muon(
-        method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=weight_dimension_numbers
-    )
+    return _scale_by_method(method, beta, nesterov, mu_dtype, weight_dimension_numbers)
 
 
 def scale_by_shape(
@@ -201,7 +199,7 @@ def muon(
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
         method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
         return optax.chain(
-            scale_by_any_muon(method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=dims),
+            _scale_by_method(method, beta, nesterov, mu_dtype, dims),
             scale_by_shape(dims, consistent_rms),
             decay_unless_zero(weight_decay, weight_decay_mask),
             optax.scale_by_learning_rate(learning_rate),
@@ -214,6 +212,29 @@ def muon(
     fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
     matrices(dims)  # what is out of its range raises here, not at init
     return partition_as("adam", matrices, fallback, RANK_TWO if dims is None else dims)
+
+
+def _scale_by_method(
+    method: PolarMethod, beta: ArrayLike, nesterov: bool, mu_dtype: Any, dims: Dims
+) -> optax.GradientTransformationExtraArgs:
+    """Our `scale_by_muon` with optax's state: a `MuonState` alone."""
+    tx = scale_by_any_muon(method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=dims)
+
+    def init(params: optax.Params) -> Any:
+        momentum, _ = tx.init(params)
+        return momentum
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, Any]:
+        pair = state, optax.EmptyState()
+        updates, (momentum, _) = tx.update(updates, pair, params, **extra_args)
+        return updates, momentum
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _method(
