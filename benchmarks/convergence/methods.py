@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from muon_optax import PolarMethod
-from muon_optax.polar._linalg import scaled, svd
+from muon_optax.polar._linalg import scale_to_range, svd
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,6 @@ def _svd(x: Array) -> tuple[Array, Array, Array]:
 
 def _normalized(x: Array) -> Array:
     """`x/‖x‖_F` in float32 or wider; zero stays zero."""
-    y, _ = scaled(x)
+    y, _ = scale_to_range(x)
     norm = jnp.linalg.norm(y, axis=(-2, -1), keepdims=True)
     return y / jnp.where(norm > 0, norm, 1.0)
