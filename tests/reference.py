@@ -80,16 +80,26 @@ def in_dtype(method, dtype):
         return replace(method, coefficients=family, compute_dtype=dtype)
 
 
+def equations(jaxpr):
+    """Every equation of a jaxpr and of its calls; of a choice by platform, the CPU's."""
+    found = []
+    for equation in jaxpr.eqns:
+        found.append(equation)
+        if "jaxpr" in equation.params:
+            found += equations(equation.params["jaxpr"])
+        elif "branches" in equation.params:
+            found += equations(equation.params["branches"][0])
+    return found
+
+
 def matrix_products(jaxpr):
     """The operations of every matrix product in a jaxpr, those in its calls too."""
     found = []
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             summed = equation.invars[0].aval.shape[contracted[0]]
             found.append(2 * summed * equation.outvars[0].aval.size)
-        elif "jaxpr" in equation.params:
-            found += matrix_products(equation.params["jaxpr"])
     return found
 
 

@@ -80,7 +80,7 @@ def test_a_fallback_sees_its_parameters_dtype(own, given):
     grads = jax.tree.map(lambda p: p.astype(given), PARAMS)
     expected = "float32" if own == "float16" else own
     state = tx.init(params)
-    assert state.inner_states["adam"].inner_state["bias"].dtype == expected
+    assert state.inner_states["fallback"].inner_state["bias"].dtype == expected
     updates, after = jax.eval_shape(tx.update, grads, state, params)
     assert seen == [(expected, expected)] and updates["bias"].dtype == own
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
@@ -143,7 +143,7 @@ def test_a_bare_array_and_a_number_that_a_parameter_shares_its_name_with():
     tx, params = muon(0.1, fallback=injected), {"kernel": x, "b1": jnp.ones(3)}
     _, state = tx.update({**params, "b1": None}, tx.init(params), params)
     _, state = tx.update({**params, "b1": None}, state, params)
-    rate = state.inner_states["adam"].inner_state.hyperparams["b1"]
+    rate = state.inner_states["fallback"].inner_state.hyperparams["b1"]
     assert float(rate) == pytest.approx(0.91)
 
 

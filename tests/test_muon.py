@@ -100,7 +100,7 @@ def test_parameters_are_not_needed_where_nothing_decays():
     tx = muon(0.1)
     updates, _ = tx.update(GRADS, tx.init(PARAMS))
     assert jax.tree.structure(updates) == jax.tree.structure(GRADS)
-    with pytest.raises(ValueError, match="params=None; weights decay by their values"):
+    with pytest.raises(ValueError, match=r"params=None.*use update\(grads, state, params\)"):
         decayed = muon(0.1, weight_decay=0.1)
         decayed.update(GRADS, decayed.init(PARAMS))
 
@@ -116,7 +116,7 @@ def test_inject_hyperparams_keeps_what_static_args_name():
 
 def test_a_callable_mask_that_is_not_static_is_an_error_not_a_lost_decay():
     mask = lambda params: jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
-    with pytest.raises(ValueError, match=r"weight_decay_mask=False; .*static_args"):
+    with pytest.raises(ValueError, match=r"weight_decay_mask=False .*static_args"):
         injected = optax.inject_hyperparams(muon)
         injected(learning_rate=0.1, weight_decay=1.0, weight_decay_mask=mask).init(PARAMS)
 
@@ -166,7 +166,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, adam_b1=2.0), r"adam_b1=2.0; use a number in \[0, 1\)"),
         (lambda: muon(0.1, adam_b2=-3), "adam_b2=-3"),
         (lambda: muon(0.1, adam_eps=-1.0), "adam_eps=-1.0"),
-        (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False; .*static_args"),
+        (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False .*static_args"),
         (
             lambda: muon(0.1, fallback=optax.sgd(0.1), adam_learning_rate=0.1),
             "adam_learning_rate is for AdamW",
@@ -175,7 +175,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, weight_decay_mask=jnp.ones(())), "name it in static_args"),
         (lambda: muon(0.1, max_stack_bytes=jnp.ones((), int)), "max_stack_bytes=.*use None"),
         (lambda: muon(0.1, beta=2.0), "beta=2.0"),
-        (lambda: muon(0.1, shape_scaling="spectral"), "unknown shape scaling 'spectral'"),
+        (lambda: muon(0.1, shape_scaling="spectral"), "shape scaling='spectral'; use one of"),
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),
         (lambda: muon(0.1).init({"codes": jnp.ones((3, 4))}), "leaf 'codes'.*no rule in"),
         (

@@ -134,7 +134,7 @@ def test_it_chains_into_a_whole_model():
                 optax.sgd(0.1),
                 MuonDimensionNumbers(0, 2),
             ).init(jnp.ones((2, 3))),
-            "axes that it lacks",
+            "axes that it does not have",
         ),
         (
             lambda: partition_matrices(lambda dims: optax.identity(), optax.sgd(0.1)).init(

@@ -33,10 +33,10 @@ def test_torchs_layout_becomes_flaxs():
         dims={"dense": "in out", "heads": "in out out", "conv": "in in in out", "bias": None},
     )
     state = compat.transfer((mu, adam), tx.init(params), momentum_scale=0.05)
-    assert int(moments(state, "muon").count) == int(moments(state, "adam").count) == 7
+    assert int(moments(state, "muon").count) == int(moments(state, "fallback").count) == 7
     np.testing.assert_allclose(moments(state, "muon").mu["conv"], 0.05 * mu.mu["conv"])
     np.testing.assert_allclose(
-        moments(state, "adam").nu["bias"], buffers["bias"] ** 2, rtol=1e-6
+        moments(state, "fallback").nu["bias"], buffers["bias"] ** 2, rtol=1e-6
     )
     same = {"dense": jnp.zeros((3, 2))}
     mu, _ = compat.from_torch(
@@ -65,15 +65,20 @@ def test_adams_count_restarts_where_it_has_no_moments():
     )
     moved = compat.transfer(known, muon(optax.constant_schedule(0.1)).init(params))
     assert int(moments(moved, "muon").count) == 1000
-    assert int(moments(moved, "adam").count) == 0
-    schedules = [moved.inner_states[label].inner_state[-1].count for label in ("muon", "adam")]
+    assert int(moments(moved, "fallback").count) == 0
+    schedules = [
+        moved.inner_states[label].inner_state[-1].count for label in ("muon", "fallback")
+    ]
     assert [int(count) for count in schedules] == [1000, 1000]
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: compat.from_torch({"state": {}}, ["a"], {"b": 0}, 1), r"'a' is no parameter"),
+        (
+            lambda: compat.from_torch({"state": {}}, ["a"], {"b": 0}, 1),
+            r"'a' is not a parameter; use one of \['b'\]",
+        ),
         (
             lambda: compat.from_torch({"state": {1: {}}}, ["a"], {"a": jnp.ones(2)}, 1),
             "parameter 1 of the state_dict has no name",

@@ -254,7 +254,7 @@ def test_a_decay_out_of_range_says_what_to_write(decay):
 @pytest.mark.parametrize("mask", [None, {"w": True}])
 def test_an_update_without_parameters_says_what_to_pass(decay, mask):
     tx, params = decay(DECAY, mask), {"w": jnp.ones(3)}
-    with pytest.raises(ValueError, match=r"params=None; .*update\(grads, state, params\)"):
+    with pytest.raises(ValueError, match=r"params=None, .*update\(grads, state, params\)"):
         tx.update(params, tx.init(params))
 
 

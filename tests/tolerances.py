@@ -5,8 +5,6 @@ stages' first coefficients: 4 times that, times eps, is the tolerance. Where a G
 carried on, an error in it grows by the square of that segment's slope: a quarter of it more.
 """
 
-import itertools
-
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,10 +22,11 @@ def tolerance(method, dtype, shape=(5, 12)):
     """For matrices of that shape, in every entry."""
     computed_in, grown = jnp.promote_types(dtype, "float32"), 4 * gain(method)
     if isinstance(method, NewtonSchulz):
-        plan, stages = method.plan(shape, dtype), iter(method.schedule)
+        plan, start = method.plan(*shape[-2:], dtype), 0
         computed_in = plan.dtype
         for count in plan.segments:
-            slope = np.prod([stage[0] for stage in itertools.islice(stages, count)])
+            slope = np.prod([stage[0] for stage in method.schedule[start : start + count]])
             grown += slope**2 / 4 if count > 1 else 0
+            start += count
     computed, returned = (float(jnp.finfo(d).eps) for d in (computed_in, dtype))
     return grown * computed + 4 * returned
