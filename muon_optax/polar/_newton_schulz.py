@@ -239,6 +239,9 @@ def _dtype_name(dtype: DTypeLike) -> str:
     try:
         name = "input" if dtype == "input" else jnp.dtype(dtype).name
     except TypeError:
-        name = repr(dtype)
-    check_choice("compute_dtype", name, _COMPUTE_DTYPES)
+        name = dtype if isinstance(dtype, str) else repr(dtype)
+    if name not in _COMPUTE_DTYPES:
+        raise ValueError(
+            f"compute_dtype={name!r}; use None or one of {sorted(_COMPUTE_DTYPES)}"
+        )
     return name
