@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -69,6 +70,17 @@ def wide(x):
 def singular_values(x):
     """Of every matrix of a batch, in float64."""
     return np.linalg.svd(wide(x), compute_uv=False)
+
+
+def matrices_of_spectra(shape, dtype):
+    """One matrix per spectrum, `[spectra, m, n]`, and the spectra it truly has."""
+    rng = np.random.default_rng(0)
+    kind = np.complex128 if dtype.startswith("complex") else np.float64
+    x = np.stack(
+        [matrix_with_spectrum(rng, *shape, s, kind) for s in spectra(min(shape)).values()]
+    )
+    x = jnp.asarray(x).astype(dtype)
+    return x, singular_values(wide(x))
 
 
 def in_dtype(method, dtype):

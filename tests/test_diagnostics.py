@@ -283,7 +283,7 @@ def test_a_fused_leaf_is_recorded_matrix_by_matrix_with_a_heavy_ball():
 def test_recording_goes_through_inject_hyperparams():
     injected = optax.inject_hyperparams(muon, static_args=("record_every", "dims"))
     tx = injected(0.1, beta=0.9, record_every=2, dims=DIMS)
-    _, state = jax.jit(tx.update)(MATRICES, tx.init(MATRICES))
+    _, state = jax.jit(tx.update)(MATRICES, tx.init(MATRICES), MATRICES)
     assert latest(state)[0] == 0 and float(state.hyperparams["beta"]) == pytest.approx(0.9)
 
 
