@@ -162,3 +162,18 @@ def product_dtypes(function, platform, shape, dtype):
     text = lowered(function, platform, jax.ShapeDtypeStruct(shape, dtype))
     kind = r"tensor<[\dx]*x([a-z]\w+(?:<f\d+>)?)>"
     return set(re.findall(rf"dot_general .*: \({kind}, {kind}\) -> {kind}", text))
+
+
+def numpy_measures(g, m, o):
+    """Every measure of one matrix, by its definition."""
+    u, sigma, vh = np.linalg.svd(m, full_matrices=False)
+    values = np.linalg.svd(o, compute_uv=False)
+    return {
+        "alignment": np.vdot(m, o).real / sigma.sum(),
+        "polar_error": np.linalg.norm(o - u @ vh, 2),
+        "orthogonality_error": np.sqrt(np.mean((1 - values**2) ** 2)),
+        "operator_norm": values[0],
+        "update_rms": np.sqrt(np.mean(np.abs(o) ** 2)),
+        "momentum_stable_rank": (sigma**2).sum() / sigma[0] ** 2,
+        "gradient_cosine": np.vdot(g, m).real / np.linalg.norm(g) / np.linalg.norm(m),
+    }

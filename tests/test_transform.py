@@ -240,14 +240,6 @@ def test_a_memory_cap_changes_only_rounding():
     np.testing.assert_allclose(found, expected, atol=3e-4)
 
 
-def test_shape_scaling_comes_from_the_matrix_view_not_the_array():
-    """A convolution HWIO is 3·3·4 → 72: √(72/36), which no two axes of the array give."""
-    x = {"conv": jnp.ones((3, 3, 4, 72))}
-    tx = scale_by_shape("jordan", dims={"conv": D((0, 1, 2), 3)})
-    scaled, _ = tx.update(x, tx.init(x))
-    np.testing.assert_allclose(scaled["conv"], np.sqrt(2.0), rtol=1e-6)
-
-
 @pytest.mark.parametrize("make", [scale_by_muon, scale_by_shape], ids=lambda f: f.__name__)
 def test_unknown_keyword_arguments_of_update_are_ignored(make):
     w = jnp.ones((2, 3))
