@@ -47,7 +47,8 @@ class OnTheWire(Frozen):
     """A method whose matrices may travel in bfloat16."""
 
     def plan(self, m, n, dtype, platform):
-        return MethodPlan(m * m * n, (m, n), "bfloat16" if platform == "cpu" else None)
+        wire = "bfloat16" if platform == "cpu" else None
+        return MethodPlan(m * m * n, (m, n), wire_dtype=wire)
 
     def polar_stacks(self, stacks, platform, axes=()):
         return [self.polar(x) for x in stacks]
