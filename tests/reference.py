@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -71,6 +72,17 @@ def singular_values(x):
     return np.linalg.svd(wide(x), compute_uv=False)
 
 
+def matrices_of_spectra(shape, dtype):
+    """One matrix per spectrum, `[spectra, m, n]`, and the spectra it truly has."""
+    rng = np.random.default_rng(0)
+    kind = np.complex128 if dtype.startswith("complex") else np.float64
+    x = np.stack(
+        [matrix_with_spectrum(rng, *shape, s, kind) for s in spectra(min(shape)).values()]
+    )
+    x = jnp.asarray(x).astype(dtype)
+    return x, singular_values(wide(x))
+
+
 def in_dtype(method, dtype):
     """A method with operands of that dtype, and with the margin that its family needs there."""
     try:
@@ -81,17 +93,19 @@ def in_dtype(method, dtype):
 
 
 def equations(jaxpr):
-    """All equations of a jaxpr, those of its calls and of a CPU's branches too."""
+    """Every equation of a jaxpr and of its calls; of a choice by platform, the CPU's."""
+    found = []
     for equation in jaxpr.eqns:
-        yield equation
+        found.append(equation)
         if "jaxpr" in equation.params:
-            yield from equations(equation.params["jaxpr"])
-        elif "branches" in equation.params:  # by platform: the first is a CPU's
-            yield from equations(equation.params["branches"][0])
+            found += equations(equation.params["jaxpr"])
+        elif "branches" in equation.params:
+            found += equations(equation.params["branches"][0])
+    return found
 
 
 def matrix_products(jaxpr):
-    """The operations of every matrix product in a jaxpr."""
+    """The operations of every matrix product in a jaxpr, those in its calls too."""
     found = []
     for equation in equations(jaxpr):
         if equation.primitive.name == "dot_general":
@@ -148,3 +162,18 @@ def product_dtypes(function, platform, shape, dtype):
     text = lowered(function, platform, jax.ShapeDtypeStruct(shape, dtype))
     kind = r"tensor<[\dx]*x([a-z]\w+(?:<f\d+>)?)>"
     return set(re.findall(rf"dot_general .*: \({kind}, {kind}\) -> {kind}", text))
+
+
+def numpy_measures(g, m, o):
+    """Every measure of one matrix, by its definition."""
+    u, sigma, vh = np.linalg.svd(m, full_matrices=False)
+    values = np.linalg.svd(o, compute_uv=False)
+    return {
+        "alignment": np.vdot(m, o).real / sigma.sum(),
+        "polar_error": np.linalg.norm(o - u @ vh, 2),
+        "orthogonality_error": np.sqrt(np.mean((1 - values**2) ** 2)),
+        "operator_norm": values[0],
+        "update_rms": np.sqrt(np.mean(np.abs(o) ** 2)),
+        "momentum_stable_rank": (sigma**2).sum() / sigma[0] ** 2,
+        "gradient_cosine": np.vdot(g, m).real / np.linalg.norm(g) / np.linalg.norm(m),
+    }

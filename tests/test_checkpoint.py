@@ -41,27 +41,27 @@ def test_a_template_of_shapes_serves_orbax(tmp_path):
     [
         (
             lambda: compat.from_checkpoint({"a": 1}, TX.init(PARAMS)),
-            r"found \['a'\] in place of .* Use transfer\(saved, like=tx.init\(params\)\)",
+            r"found \['a'\] in place of 'leaves' and 'version'.*Use transfer\(saved, like=",
         ),
         (
             lambda: compat.from_checkpoint({**SAVED, "version": 3}, TX.init(PARAMS)),
-            "saved as version 3, but version 2 is read. Use transfer",
+            r"saved as version 3, but version 2 is read. Use transfer\(saved, like=",
         ),
         (
             lambda: compat.from_checkpoint(
                 compat.to_checkpoint(muon(lambda t: 0.1).init(PARAMS)), TX.init(PARAMS)
             ),
-            r"0 leaves are missing, .* \d are unknown, such as \['inner_states.*count'",
+            r"0 leaves are missing, such as \[\], \d are unknown, .*'inner_states.*count'",
         ),
         (
             lambda: compat.from_checkpoint(SAVED, muon(lambda t: 0.1).init(PARAMS)),
-            r"such as \['inner_states.*count'.*0 are unknown, such as \[\].*transfer\(saved",
+            r"such as \['inner_states.*count'.*0 are unknown, .*transfer\(saved, like=",
         ),
         (
             lambda: compat.from_checkpoint(
                 SAVED, scale_by_muon(dims="in out").init(PARAMS["table"])
             ),
-            r"2 leaves are missing, such as \['0.count', '0.mu.embedding'\], \d+ are unknown",
+            r"2 leaves are missing, such as \['0.count', '0.mu.embedding'\], \d+ are unk",
         ),
         (
             lambda: compat.to_checkpoint({"a": {"b": jnp.ones(1)}, "a.b": jnp.ones(1)}),

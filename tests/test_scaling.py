@@ -2,8 +2,11 @@
 
 import math
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from muon_optax import MuonDimensionNumbers, scale_by_shape
 from muon_optax.transforms._shape import SHAPE_SCALINGS, shape_factor
 
 CASES = {
@@ -34,3 +37,11 @@ def test_adam_rms_gives_an_orthogonal_update_the_rms_of_adamw():
 def test_an_unknown_rule_is_an_error_that_lists_the_known():
     with pytest.raises(ValueError, match=r"'spectral'; use one of \['adam_rms', 'jordan'"):
         shape_factor("spectral", 2, 2)
+
+
+def test_the_factor_comes_from_the_matrix_view_not_from_the_array():
+    """A convolution HWIO is 3·3·4 → 72: √(72/36), which no two axes of the array give."""
+    x = {"conv": jnp.ones((3, 3, 4, 72))}
+    tx = scale_by_shape("jordan", dims={"conv": MuonDimensionNumbers((0, 1, 2), 3)})
+    scaled, _ = tx.update(x, tx.init(x))
+    np.testing.assert_allclose(scaled["conv"], math.sqrt(2), rtol=1e-6)

@@ -91,9 +91,8 @@ def test_the_margin_that_a_message_names_is_the_least_that_works(kappa, lower):
             least = float(named[1]) if named else 9.0
             for safety in margins:
                 given = replace(family, safety=safety)
-                assert bool(find_instability(given.schedule(steps), eps(dtype))) == (
-                    safety < least
-                )
+                unstable = find_instability(given.schedule(steps), eps(dtype))
+                assert bool(unstable) == (safety < least)
     assert refused
 
 
@@ -152,7 +151,7 @@ def test_an_accelerator_takes_float32_where_bfloat16_would_reverse_a_sign(platfo
         (AOL.stages, r"stage 1 makes them negative in \[0.883698, 1\]"),
         (((1.5, -0.5), (-1.0,)), r"stage 2 makes them negative in \[0, 1\]"),
         (((0.0, 1.0),), r"stage 1 makes them negative in \[0, 1\]"),
-        (((2.0,),), r"without rounding they reach 2; the limit is 2"),
+        (((2.0,),), r"even without rounding they reach 2; the limit is 2"),
         (((1.0,) * 13,), r"stage 1 may raise them to 13"),
         (((2.6,), (2.6,), (0.1,)), r"stage 2 may raise them to 6.76"),
         (((1.9999,),), ""),
@@ -165,9 +164,7 @@ def test_the_message_has_the_stage_and_the_interval(stages, found):
     if not found:
         NewtonSchulz(family, len(stages))
         return
-    message = (
-        rf"'mine' is unstable in float32: .*normalize='aol' brings.*{found}.*other coefficients"
-    )
+    message = rf"'mine' is unstable in float32: normalize='aol' .*{found}.*other coefficients"
     with pytest.raises(ValueError, match=message):
         NewtonSchulz(family, len(stages), normalize="aol")
 

@@ -77,7 +77,7 @@ def test_adams_count_restarts_where_it_has_no_moments():
     [
         (
             lambda: compat.from_torch({"state": {}}, ["a"], {"b": 0}, 1),
-            r"'a' is not a parameter; use one of",
+            r"'a' is not a parameter; use one of \['b'\]",
         ),
         (
             lambda: compat.from_torch({"state": {1: {}}}, ["a"], {"a": jnp.ones(2)}, 1),

@@ -26,7 +26,7 @@ def tolerance(method, dtype, shape=(5, 12)):
         computed_in = plan.dtype
         for count in plan.segments:
             slope = np.prod([stage[0] for stage in method.schedule[start : start + count]])
-            start += count
             grown += slope**2 / 4 if count > 1 else 0
+            start += count
     computed, returned = (float(jnp.finfo(d).eps) for d in (computed_in, dtype))
     return grown * computed + 4 * returned

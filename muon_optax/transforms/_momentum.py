@@ -73,10 +73,11 @@ def accumulate_momentum(
         **extra_args: Any,
     ) -> tuple[optax.Updates, MuonState]:
         del params, extra_args
-        if skips == (state.skipped is None):
+        made_with = "propagate" if state.skipped is None else "skip"
+        if made_with != on_nonfinite:
             raise ValueError(
-                f"this state was not made with on_nonfinite={on_nonfinite!r}; carry it over "
-                "once: compat.transfer(state, like=tx.init(params))"
+                f"this state was made with on_nonfinite={made_with!r}; carry it over once: "
+                "compat.transfer(state, like=tx.init(params))"
             )
         decay = beta(state.count) if callable(beta) else beta
         gain = 1.0 if heavy_ball else 1 - decay
