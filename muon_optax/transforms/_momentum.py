@@ -89,7 +89,7 @@ def accumulate_momentum(
         }
         blend = jax.tree.map(lambda m, g: _blend(weights[_real_dtype(m)], m, g), mu, updates)
         mu = jax.tree.map(lambda m, old: saturating_cast(m, old.dtype), mu, state.mu)
-        skipped = state.skipped
+        skipped: Any = state.skipped
         if skips:
             views = matrix_views(dims, updates)
             blend, mu, skipped = skip_nonfinite(blend, mu, state.mu, views, skipped)
