@@ -73,12 +73,7 @@ def accumulate_momentum(
         **extra_args: Any,
     ) -> tuple[optax.Updates, MuonState]:
         del params, extra_args
-        made_with = "propagate" if state.skipped is None else "skip"
-        if made_with != on_nonfinite:
-            raise ValueError(
-                f"this state was made with on_nonfinite={made_with!r}; carry it over once: "
-                "compat.transfer(state, like=tx.init(params))"
-            )
+        _check_policy(state, on_nonfinite)
         decay = beta(state.count) if callable(beta) else beta
         gain = 1.0 if heavy_ball else 1 - decay
         count = jnp.asarray(optax.safe_increment(state.count))
@@ -96,6 +91,16 @@ def accumulate_momentum(
         return blend, MuonState(count, mu, skipped)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_policy(state: MuonState, on_nonfinite: OnNonfinite) -> None:
+    """Refuse a state that another policy has made."""
+    made_with = "propagate" if state.skipped is None else "skip"
+    if made_with != on_nonfinite:
+        raise ValueError(
+            f"this state was made with on_nonfinite={made_with!r}; carry it over once: "
+            "compat.transfer(state, like=tx.init(params))"
+        )
 
 
 def _add(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) -> Array:
