@@ -5,6 +5,7 @@ enter the convergence of Muon: the alignment `a = ⟨M, O⟩/‖M‖_* = Σ x_i�
 operator norm `s = max |P(x_i)|`. The exact polar factor has a = s = 1.
 """
 
+import functools
 import math
 from typing import Literal, NamedTuple
 
@@ -18,9 +19,6 @@ from muon_optax.theory._scalar import image, scalar_map
 Norm = Literal["frobenius", "schatten4"]
 _POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
 
-# The minimum over x is taken on this grid, then on finer ones around the lowest points of each
-# round. The oscillations of a composed polynomial are even in log x, and dense close to 1.
-_GRID = np.unique([*np.geomspace(1e-12, 1.0, 2**14), *(1.0 - np.geomspace(1e-14, 0.1, 2**13))])
 _MINIMA = 256
 _ROUNDS = 4
 
@@ -110,7 +108,7 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
         with np.errstate(over="ignore", invalid="ignore"):
             return scalar_map(schedule, x), (1.0 / rank - x**power) / x
 
-    x = _GRID
+    x = _first_grid()
     for _ in range(_ROUNDS):
         values, slopes = lines(x)
         if not np.isfinite(values).all():
@@ -189,6 +187,16 @@ def check_one_is_given(**known: ArrayLike | None) -> None:
     given = [name for name, value in known.items() if value is not None]
     if len(given) != 1:
         raise ValueError(f"got {given or 'nothing'}; pass exactly one of {list(known)}")
+
+
+@functools.cache
+def _first_grid() -> NDArray:
+    """Where the minimum over x is sought first, then on finer grids around the lowest points.
+
+    The oscillations of a composed polynomial are even in log x, and dense close to 1.
+    """
+    close = 1.0 - np.geomspace(1e-14, 0.1, 2**13)
+    return np.unique([*np.geomspace(1e-12, 1.0, 2**14), *close])
 
 
 def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
