@@ -104,5 +104,6 @@ def test_dims_is_resolved_once_per_call():
     jax.eval_shape(tx.update, model, state, model)
     assert len(calls) == 2
     tx = scale_by_muon(dims=lambda params: calls.append(1), on_nonfinite="skip")
-    tx.init({"w": jnp.eye(3)})
-    assert len(calls) == 3
+    params = {"w": jnp.eye(3)}
+    jax.eval_shape(tx.update, params, tx.init(params), params)
+    assert len(calls) == 4

@@ -86,9 +86,10 @@ def test_measures_and_qk_clip_compute():
 def test_a_numpy_scalar_is_a_rate_like_a_python_number(rate):
     params = {"kernel": jnp.eye(4, 8, dtype="bfloat16"), "bias": jnp.ones(8, "bfloat16")}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found, expected = (
-            tx.update(params, tx.init(params), params)[0]
+        (found, after), (expected, before) = (
+            tx.update(params, tx.init(params), params)
             for tx in (muon(r, weight_decay=r, beta=r, adam_b1=r) for r in (rate, float(rate)))
         )
-    assert {str(u.dtype) for u in jax.tree.leaves(found)} == {"bfloat16"}
     assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, found, expected)))
+    dtypes = lambda tree: [x.dtype for x in jax.tree.leaves(tree)]
+    assert {*map(str, dtypes(found))} == {"bfloat16"} and dtypes(after) == dtypes(before)
