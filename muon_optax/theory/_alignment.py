@@ -1,6 +1,6 @@
 """The alignment of an update with its momentum, for any coefficients.
 
-With `O = Σ_i P(x_i)·u_i·v_iᵀ` for the normalised momentum `Σ_i x_i·u_i·v_iᵀ`, two numbers
+With `O = Σ_i P(x_i)·u_i·v_iᵀ` for the normalized momentum `Σ_i x_i·u_i·v_iᵀ`, two numbers
 enter the convergence of Muon: the alignment `a = ⟨M, O⟩/‖M‖_* = Σ x_i·P(x_i)/Σ x_i` and the
 operator norm `s = max |P(x_i)|`. The exact polar factor has a = s = 1.
 """
@@ -17,7 +17,7 @@ from muon_optax.coefficients import Schedule
 from muon_optax.theory._scalar import image, scalar_map
 
 Norm = Literal["frobenius", "schatten4"]
-_POWERS = {"frobenius": 2, "schatten4": 4}  # normalised: Σ x_i^power = 1
+_POWERS = {"frobenius": 2, "schatten4": 4}  # normalized: Σ x_i^power = 1
 
 _MINIMA = 256
 _ROUNDS = 4
@@ -51,10 +51,10 @@ class Certificate(NamedTuple):
 def alignment(
     schedule: Schedule, singular_values: ArrayLike, normalize: Norm = "frobenius"
 ) -> float:
-    """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, with normalised singular values x.
+    """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, with normalized singular values x.
 
     Args:
-      schedule: Stages, first applied first; `()` for the normalisation alone.
+      schedule: Stages, first applied first; `()` for the normalization alone.
       singular_values: Those of the momentum, in any unit, not all zero.
       normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`.
 
@@ -63,7 +63,7 @@ def alignment(
 
     Raises:
       ValueError: If a singular value is negative or not finite, if all are zero, or if the
-        normalisation is unknown.
+        normalization is unknown.
 
     Example:
       >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
@@ -80,17 +80,17 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     because `Σ x_i² = 1`; this is the largest of them. It is exact for `()`: `1/√r`.
 
     Args:
-      schedule: Stages, first applied first; `()` for the normalisation alone.
+      schedule: Stages, first applied first; `()` for the normalization alone.
       rank: r, at least 1. If it is not known, pass the shorter side of the matrix.
       normalize: As in `NewtonSchulz`: `"frobenius"`, or `"schatten4"` with x⁴ for x² above.
 
     Returns:
       The bound, to about 2e-6; -inf for a schedule that overflows. Unlike χ, it does not
-      assume that the momentum is well-conditioned. It does not hold for other normalisations
+      assume that the momentum is well-conditioned. It does not hold for other normalizations
       (`"paper"`, `"aol"`, or a positive eps).
 
     Raises:
-      ValueError: If `rank` is not positive, or the normalisation is unknown.
+      ValueError: If `rank` is not positive, or the normalization is unknown.
 
     Example:
       >>> from muon_optax.coefficients import JORDAN
@@ -148,7 +148,7 @@ def certificate(
     Args:
       schedule: Stages, first applied first.
       rank: The rank r, for the `alignment_bound`, which does not depend on the condition.
-      delta0: The paper's δ_0: normalised singular values are in `[√(1-δ_0), 1]`.
+      delta0: The paper's δ_0: normalized singular values are in `[√(1-δ_0), 1]`.
       singular_values: All singular values.
       normalize: As in `NewtonSchulz`, for `rank` and `singular_values`.
 

@@ -102,7 +102,7 @@ def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
 def best_step(
     problem: Problem, beta: float, alignment: float = 1.0, operator_norm: float = 1.0
 ) -> float:
-    """The step size that minimises `muon_bound` at a given momentum.
+    """The step size that minimizes `muon_bound` at a given momentum.
 
     `η = √(D/(T·L·(s²/2 + (a+s)·β·s/(1-β))))`.
 

@@ -47,7 +47,7 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
 
     Args:
       delta0: δ_0 in [0, 1]: 1 minus the square of the smallest nonzero singular value after
-        normalisation.
+        normalization.
       kappa: κ of the family `taylor(kappa)`.
       steps: q, at least 0.
 

@@ -15,7 +15,7 @@ def scalar_map(schedule: Schedule, x: ArrayLike) -> NDArray[np.float64]:
 
     Args:
       schedule: Stages, first applied first, as from `Coefficients.schedule`.
-      x: Singular values after normalisation, any shape.
+      x: Singular values after normalization, any shape.
 
     Returns:
       float64 array of the shape of `x`.
@@ -67,7 +67,7 @@ def sup_error(schedule: Schedule, lower: float) -> float:
 
     Args:
       schedule: Stages, first applied first.
-      lower: The smallest singular value, after normalisation.
+      lower: The smallest singular value, after normalization.
 
     Returns:
       The largest distance of a singular value from 1; the operator-norm distance to the
