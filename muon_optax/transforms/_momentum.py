@@ -80,7 +80,7 @@ def accumulate_momentum(
         mu = jax.tree.map_with_path(partial(_add, decay, gain), updates, state.mu)
         weights = {
             dtype: _blend_weights(decay, gain, count, nesterov, bias_correction, dtype)
-            for dtype in {_real_dtype(m) for m in jax.tree.leaves(mu)}
+            for dtype in dict.fromkeys(map(_real_dtype, jax.tree.leaves(mu)))
         }
         blend = jax.tree.map(lambda m, g: _blend(weights[_real_dtype(m)], m, g), mu, updates)
         mu = jax.tree.map(lambda m, old: saturating_cast(m, old.dtype), mu, state.mu)
