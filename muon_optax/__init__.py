@@ -28,6 +28,7 @@ from muon_optax.dims import Rule as Rule
 from muon_optax.planning._plan import plan as plan
 from muon_optax.planning._table import Plan as Plan
 from muon_optax.polar._dual_norm import DualNorm as DualNorm
+from muon_optax.polar._method import BatchedMethod as BatchedMethod
 from muon_optax.polar._method import MethodPlan as MethodPlan
 from muon_optax.polar._method import PolarMethod as PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz as NewtonSchulz

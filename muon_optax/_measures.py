@@ -24,7 +24,8 @@ def alignment(momentum: Array, update: Array) -> Array:
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
-      `[...]`, float32 or wider: 1 for the exact polar factor, and for a zero momentum;
+      `[...]`, float32 or wider: 1 for the exact polar factor, and for a zero momentum; above 1
+      only where singular values of the update are;
       `theory.alignment_bound` or more for `NewtonSchulz` with its default normalization.
 
     Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations  # so that help() shows short types
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 from jax.typing import ArrayLike, DTypeLike
@@ -22,7 +21,7 @@ from muon_optax.transforms._partition import partition_matrices
 from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._record import record_updates
 from muon_optax.transforms._shape import scale_by_shape
-from muon_optax.transforms._weight_decay import decay_unless_zero
+from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
 
 def muon(
@@ -64,7 +63,8 @@ def muon(
       weight_decay_mask: Which matrices decay: a tree of booleans or a function from
         parameters to one; None for all.
       dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
-        role; see `muon_optax.dims`. Other leaves go to the fallback.
+        role. For other libraries pass `EQUINOX` or another of `LAYOUTS`; for your own names see
+        `muon_optax.dims`. Other leaves go to the fallback.
       fallback: Any transformation with its own learning rate, in place of AdamW. It gets
         gradients in their parameters' dtype, float16 as float32.
       adam_learning_rate: AdamW's learning rate; None for `learning_rate`, which is too high
@@ -112,11 +112,7 @@ def muon(
     2601.19156.
     """
     rate = _check_rate("learning_rate", learning_rate)
-    if isinstance(weight_decay_mask, bool | jax.Array):
-        raise ValueError(
-            f"weight_decay_mask={weight_decay_mask!r} went through optax.inject_hyperparams; "
-            "name it in static_args, and so dims and weight_decay_mask if they are functions"
-        )
+    check_mask("weight_decay_mask", weight_decay_mask)
     if fallback is None:
         adam_rate = rate if adam_learning_rate is None else adam_learning_rate
         fallback = _adamw(adam_rate, adam_b1, adam_b2, adam_eps, adam_weight_decay)

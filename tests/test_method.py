@@ -133,3 +133,16 @@ def test_a_repr_is_short_and_names_what_differs():
 def test_the_polar_factor_of_zero_is_zero_in_every_method():
     for method in (*METHODS, NewtonSchulz(), DualNorm()):
         assert not orthogonalize(jnp.zeros((2, 3, 4)), method).any()
+
+
+def test_a_method_that_returns_other_shapes_is_refused():
+    class Transposing:
+        def polar(self, x):
+            return x.mT
+
+    tx = scale_by_muon(Transposing())
+    x = {"w": jnp.ones((4, 6))}
+    with pytest.raises(ValueError, match=r"returned shapes .*6, 4.* for .*4, 6"):
+        tx.update(x, tx.init(x))
+    with pytest.raises(ValueError, match="return the same shapes"):
+        orthogonalize(x["w"], Transposing())

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from muon_optax._platform import Platform
-from muon_optax.polar._method import BatchedMethod
+from muon_optax.polar._method import BatchedMethod, check_polars
 
 _MAX_BYTES: dict[Platform, int] = {"cpu": 2**24, "accelerator": 2**28}
 _LARGE_BYTES = 2**21
@@ -75,7 +75,7 @@ def polar_bucket(
     groups = group_indices([x.shape[1:] for x in wide])
     joined = [_join([wide[i] for i in indices]) for indices in groups]
     if sum(x.nbytes for x in joined) <= limit:
-        polars = method.polar_stacks(joined, platform)
+        polars = _call(method, platform, joined)
     else:
         polars = [_polar_in_slices(method, limit, platform, x) for x in joined]
     results = list(stacks)
@@ -84,6 +84,12 @@ def polar_bucket(
             y = y.astype(stacks[i].dtype)
             results[i] = y if y.shape == stacks[i].shape else y.mT
     return results
+
+
+def _call(method: BatchedMethod, platform: Platform, stacks: list[Array]) -> list[Array]:
+    polars = method.polar_stacks(stacks, platform)
+    check_polars(method, stacks, polars)
+    return polars
 
 
 def split(stack: Array, split_sizes: Sequence[int]) -> list[Array]:
@@ -112,11 +118,11 @@ def _polar_in_slices(
     count = len(stack)
     size = _slice_length(count, max(1, limit * count // stack.nbytes))
     if size == count:
-        return method.polar_stacks([stack], platform)[0]
+        return _call(method, platform, [stack])[0]
 
     def replace(stack: Array, start: Array | int, length: int) -> Array:
         x = lax.dynamic_slice_in_dim(stack, start, length)
-        y = method.polar_stacks([x], platform)[0].astype(stack.dtype)
+        y = _call(method, platform, [x])[0].astype(stack.dtype)
         return lax.dynamic_update_slice_in_dim(stack, y, start, 0)
 
     num_slices, rest = divmod(count, size)

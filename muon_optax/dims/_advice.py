@@ -19,10 +19,11 @@ def suggest_dims(
     """The end of the error about leaves, given by path, that no rule fits."""
     missing = _missing_rules(unknown, leaves)
     basis = rules.name if isinstance(rules, Layout) else "rules"
+    owner = "the layout's" if isinstance(rules, Layout) else "yours"
     if len(missing) == 1:
-        lines = ["Put a rule in front of yours:", f"  dims=({missing[0][0]}, *{basis})"]
+        lines = [f"Put a rule in front of {owner}:", f"  dims=({missing[0][0]}, *{basis})"]
     else:
-        lines = ["Put these rules in front of yours:", "  dims=("]
+        lines = [f"Put these rules in front of {owner}:", "  dims=("]
         lines += [f"      {rule},  # {shape}" for rule, shape in missing]
         lines += [f"      *{basis},", "  )"]
     if any("?" in rule for rule, _ in missing):
@@ -32,7 +33,7 @@ def suggest_dims(
             "string to leave the parameter to the fallback."
         )
     if basis == "rules":
-        lines.append("Here `rules` stands for the rules that you pass now.")
+        lines.append("Here `rules` stands for a tuple of the rules that you pass now.")
     fitting = [
         f"dims={layout!r}"
         for layout in LAYOUTS.values()

@@ -240,8 +240,8 @@ def _two_axes(name: str, leaf: Any) -> Spec:
 
 def _given_specs(dims: Any) -> dict[str, Spec]:
     """The specs of a tree by path."""
-    if isinstance(dims, str) and dims in LAYOUTS:
-        raise ValueError(f"dims={dims!r}; use dims=LAYOUTS[{dims!r}]")
+    if isinstance(dims, str) and dims.lower() in LAYOUTS:
+        raise ValueError(f"dims={dims!r}; use dims=LAYOUTS[{dims.lower()!r}]")
     given = leaves_by_path(dims, is_leaf=_is_spec)
     for name, spec in given.items():
         if not _is_spec(spec):

@@ -1,5 +1,7 @@
 """`plan`: which optimizer would train each parameter, before the first step."""
 
+from __future__ import annotations  # so that help() shows short types
+
 import inspect
 from collections.abc import Mapping
 from typing import Any

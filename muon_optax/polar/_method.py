@@ -1,15 +1,6 @@
-"""What a polar method is: an object with `polar(x)`, and two optional methods for batching.
+"""What a polar method is: an object with `polar(x)`, and two optional methods for batching."""
 
->>> from dataclasses import dataclass
->>> from muon_optax import orthogonalize
->>> @dataclass(frozen=True)
-... class Normalize:
-...     def polar(self, x):
-...         return x / jnp.linalg.norm(x, axis=(-2, -1), keepdims=True)
->>> orthogonalize(jnp.eye(4), Normalize()).diagonal().tolist()
-[0.5, 0.5, 0.5, 0.5]
-"""
-
+import dataclasses
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -31,10 +22,20 @@ class PolarMethod(Protocol):
     Two more methods are optional, see `BatchedMethod`: `plan` says what a matrix costs and
     which stacks may go through one call, `polar_stacks` is that call. Without it each stack
     goes through `polar`.
+
+    Example:
+      >>> from muon_optax import orthogonalize
+      >>> @dataclass(frozen=True)
+      ... class Normalize:
+      ...     def polar(self, x):
+      ...         norm = jnp.linalg.norm(x, axis=(-2, -1), keepdims=True)
+      ...         return x / jnp.where(norm > 0, norm, 1)
+      >>> orthogonalize(jnp.eye(4), Normalize()).diagonal().tolist()
+      [0.5, 0.5, 0.5, 0.5]
     """
 
     def polar(self, x: Array, /) -> Array:
-        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`."""
+        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`, m ≤ n or not."""
         ...
 
 
@@ -44,7 +45,8 @@ class MethodPlan:
 
     Attributes:
       flops: Operations; a multiplication and an addition count as two.
-      bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`.
+      bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`, such
+        as `(m, n, dtype)`.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own.
       undivided_flops: Operations that each device makes where several have a part of the long
@@ -68,7 +70,7 @@ class MethodPlan:
 
 
 class BatchedMethod(PolarMethod, Protocol):
-    """A method with both optional methods; `batched` makes one of any."""
+    """A polar method with both optional methods, `plan` and `polar_stacks`."""
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform, /) -> MethodPlan:
         """What one m × n matrix costs, m ≤ n, and which stacks may go through one call."""
@@ -86,7 +88,7 @@ class BatchedMethod(PolarMethod, Protocol):
 
 
 def batched(method: PolarMethod) -> BatchedMethod:
-    """The method itself if it has both optional methods, else one that supplies them."""
+    """The method itself if it has both optional methods, or one that adds what is missing."""
     if hasattr(method, "plan") and hasattr(method, "polar_stacks"):
         return method  # pyright: ignore[reportReturnType] (it has both)
     return _OneByOne(method)
@@ -102,8 +104,8 @@ class _OneByOne:
         return self.method.polar(x)
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
-        if plan := getattr(self.method, "plan", None):
-            return plan(m, n, dtype, platform)
+        if plan := getattr(self.method, "plan", None):  # but it needs the matrix whole
+            return dataclasses.replace(plan(m, n, dtype, platform), undivided_flops=math.inf)
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
 
@@ -112,6 +114,16 @@ class _OneByOne:
     ) -> list[Array]:
         del platform, axes
         return [self.method.polar(x) for x in stacks]
+
+
+def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) -> None:
+    """Refuse polar factors that do not have the shapes of their matrices."""
+    expected, found = ([jnp.shape(x) for x in of] for of in (stacks, polars))
+    if found != expected:
+        raise ValueError(
+            f"{method!r:.80} returned shapes {found} for matrices of shapes {expected}; return "
+            "the same shapes"
+        )
 
 
 def check_method(method: Any) -> None:

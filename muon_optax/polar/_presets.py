@@ -6,7 +6,7 @@ The polar factor of `x = U·diag(σ)·Vᴴ` is `U·Vᴴ` over the nonzero σ.
 from jax import Array
 
 from muon_optax.coefficients import FAST
-from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax.polar._method import PolarMethod, check_method, check_polars
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._svd import SVD
 
@@ -47,4 +47,6 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
     Source: Kim & Oh, arXiv 2601.19156, Section 3.1.
     """
     check_method(method)
-    return method.polar(x)
+    polar = method.polar(x)
+    check_polars(method, [x], [polar])
+    return polar

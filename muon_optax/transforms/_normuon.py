@@ -1,5 +1,7 @@
 """NorMuon: one second moment for each neuron, so that all of them move by the same amount."""
 
+from __future__ import annotations  # so that help() shows short types
+
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Two optimizers for one model: one for its matrices, one for the rest."""
 
+from __future__ import annotations  # so that help() shows short types
+
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +29,8 @@ def partition_matrices(
 
     Args:
       matrices: From `dims`, resolved for the whole tree, to the transformation of the matrices;
-        pass this `dims` on to every transformation that takes one.
+        pass this `dims` on to every transformation that takes one. Without it a transformation
+        reads every leaf as `[fan_in, fan_out]`.
       fallback: The transformation of all other leaves.
       dims: See `muon_optax.dims`.
 

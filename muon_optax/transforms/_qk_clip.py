@@ -3,6 +3,8 @@
 Head h's logits are multiplied by `γ_h = min(1, threshold / max_logits_h)`.
 """
 
+from __future__ import annotations  # so that help() shows short types
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike

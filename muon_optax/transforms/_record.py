@@ -1,5 +1,7 @@
 """A wrapper that measures the updates of a training run, every so many steps, in its state."""
 
+from __future__ import annotations  # so that help() shows short types
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -54,7 +56,7 @@ def record_updates(
       every: Record at steps 0, every, 2·every, …
       momentum: From gradients to what is orthogonalized, such as `optax.ema(0.95)`.
       polar_step: From there to updates, such as `scale_by_muon(beta=0, nesterov=False)`.
-      measures: Names of `MEASURES`.
+      measures: Names of `MEASURES`, or one name.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
       shardings: As in `scale_by_muon`.
 
@@ -78,7 +80,12 @@ def record_updates(
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
-    check_integer("every", every, 1, "a whole number ≥ 1, in static_args if injected")
+    check_integer(
+        "every",
+        every,
+        1,
+        "a whole number ≥ 1; under optax.inject_hyperparams name it in static_args",
+    )
     names = [measures] if isinstance(measures, str) else list(measures)
     for name in names:
         check_choice("measure", name, MEASURES)

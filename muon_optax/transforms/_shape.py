@@ -3,6 +3,8 @@
 A `fan_in × fan_out` matrix has `√max(1, fan_out/fan_in)` under the rule `"jordan"`.
 """
 
+from __future__ import annotations  # so that help() shows short types
+
 import math
 from collections.abc import Callable
 from typing import Any

@@ -3,12 +3,15 @@
 With the learning rate η and the update u: `W ← W - η·(u + λ·W)`, and two variants.
 """
 
+from __future__ import annotations  # so that help() shows short types
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
@@ -125,6 +128,19 @@ def add_independent_weight_decay(
     return _decay_with(lambda u, w, decay: u - decay * w, weight_decay, mask)
 
 
+def check_mask(name: str, mask: _Mask) -> None:
+    """Refuse anything but None, a tree of booleans or a function."""
+    if mask is None or is_function(mask):
+        return
+    leaves = jax.tree.leaves(mask)
+    is_bare = bool(leaves) and leaves[0] is mask
+    if is_bare or not all(isinstance(leaf, bool | np.bool_) for leaf in leaves):
+        raise ValueError(
+            f"{name}={mask!r:.80}; use a tree of booleans, a function from parameters to one, or "
+            "None for all. Under optax.inject_hyperparams, name it in static_args"
+        )
+
+
 def _decay_with(
     decayed: Callable[[Array, Array, ArrayLike], Array],
     weight_decay: optax.ScalarOrSchedule,
@@ -132,11 +148,7 @@ def _decay_with(
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation that replaces every `u` by `decayed(u, W, λ)`."""
     check_schedulable("weight_decay", weight_decay, "a number ≥ 0", lambda d: d >= 0)
-    if isinstance(mask, bool | jax.Array):
-        raise ValueError(
-            f"mask={mask!r}; use None, a tree of booleans or a function from parameters to "
-            "one. If it went through optax.inject_hyperparams, name it in static_args"
-        )
+    check_mask("mask", mask)
 
     def init(params: optax.Params) -> Any:
         del params
