@@ -116,7 +116,7 @@ def test_inject_hyperparams_keeps_what_static_args_name():
 
 def test_a_callable_mask_that_is_not_static_is_an_error_not_a_lost_decay():
     mask = lambda params: jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
-    with pytest.raises(ValueError, match=r"weight_decay_mask=False .*static_args"):
+    with pytest.raises(ValueError, match=r"weight_decay_mask=False; .*static_args"):
         injected = optax.inject_hyperparams(muon)
         injected(learning_rate=0.1, weight_decay=1.0, weight_decay_mask=mask).init(PARAMS)
 
@@ -166,7 +166,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, adam_b1=2.0), r"adam_b1=2.0; use a number in \[0, 1\)"),
         (lambda: muon(0.1, adam_b2=-3), "adam_b2=-3"),
         (lambda: muon(0.1, adam_eps=-1.0), "adam_eps=-1.0"),
-        (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False .*static_args"),
+        (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False; .*static_args"),
         (
             lambda: muon(0.1, fallback=optax.sgd(0.1), adam_learning_rate=0.1),
             "adam_learning_rate is for AdamW",

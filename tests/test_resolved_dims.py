@@ -123,7 +123,7 @@ def test_axes_that_are_not_integers_are_an_error_that_names_the_leaf():
 def test_a_layout_shows_its_name_and_is_a_tuple():
     assert repr((FLAX, EQUINOX)) == "(FLAX, EQUINOX)"
     assert repr(LAYOUTS["hf_gpt2"]) == "LAYOUTS['hf_gpt2']"
-    assert str(inspect.signature(plan)).count("dims: Any = FLAX,") == 1
+    assert str(inspect.signature(plan)).count("dims: 'Dims' = FLAX,") == 1
     namespace = {"FLAX": FLAX, "EQUINOX": EQUINOX, "LAYOUTS": LAYOUTS, "dims": dims}
     for layout in (*LAYOUTS.values(), dims.RANK_TWO):
         assert eval(repr(layout), namespace) is layout  # noqa: S307 (our own repr)

@@ -260,7 +260,7 @@ def test_an_update_without_parameters_says_what_to_pass(decay, mask):
 
 @every_decay
 def test_a_bare_boolean_is_not_a_mask(decay):
-    with pytest.raises(ValueError, match="mask=True; use None, a tree of booleans"):
+    with pytest.raises(ValueError, match="mask=True; use a tree of booleans"):
         decay(DECAY, True)
 
 

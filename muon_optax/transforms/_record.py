@@ -80,15 +80,7 @@ def record_updates(
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
-    check_integer(
-        "every",
-        every,
-        1,
-        "a whole number ≥ 1; under optax.inject_hyperparams name it in static_args",
-    )
-    names = [measures] if isinstance(measures, str) else list(measures)
-    for name in names:
-        check_choice("measure", name, MEASURES)
+    names = _check_names(every, measures)
     momentum = optax.with_extra_args_support(momentum)
     polar_step = optax.with_extra_args_support(polar_step)
 
@@ -164,6 +156,16 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
     if step < 0 or not isinstance(found[0].measured, dict):
         return step, {}
     return step, jax.tree.map(np.array, found[0].measured)
+
+
+def _check_names(every: int, measures: Sequence[str]) -> list[str]:
+    """The names of the measures, once they and `every` are known to be right."""
+    allowed = "a whole number ≥ 1; under optax.inject_hyperparams, name it in static_args"
+    check_integer("every", every, 1, allowed)
+    names = [measures] if isinstance(measures, str) else list(measures)
+    for name in names:
+        check_choice("measure", name, MEASURES)
+    return names
 
 
 def _check_state(state: Any) -> None:
