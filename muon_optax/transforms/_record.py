@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from muon_optax._casting import wide_dtype
-from muon_optax._checks import check_choice, check_integer
+from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import MEASURES
 from muon_optax.batching import Shardings, infer_shardings, replicate
@@ -160,8 +160,11 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
 
 def _check_names(every: int, measures: Sequence[str]) -> list[str]:
     """The names of the measures, once they and `every` are known to be right."""
-    allowed = "a whole number ≥ 1; under optax.inject_hyperparams, name it in static_args"
+    allowed = (
+        "a whole number in [1, 2³¹); under optax.inject_hyperparams, name it in static_args"
+    )
     check_integer("every", every, 1, allowed)
+    check_number("every", every, allowed, lambda e: e < 2**31)  # the count is an int32
     names = [measures] if isinstance(measures, str) else list(measures)
     for name in names:
         check_choice("measure", name, MEASURES)
