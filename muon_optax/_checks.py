@@ -19,7 +19,7 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], b
 
 
 def check_integer(name: str, value: Any, least: int = 1, allowed: str = "") -> None:
-    """Refuse anything but an integer of at least `least`; a float such as 3.0 is none."""
+    """Refuse anything but an integer of at least `least`; a float such as 3.0 is refused."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}={value!r}; use {allowed or f'a whole number ≥ {least}'}")
 
@@ -30,14 +30,28 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise ValueError(f"{name}={value!r}; use one of {sorted(choices)}")
 
 
+def check_traceable(
+    name: str, value: Any, allowed: str, holds: Callable[[float], bool]
+) -> None:
+    """`check_number`, but a traced scalar passes: its number comes later."""
+    if isinstance(value, jax.Array) and value.ndim:
+        raise ValueError(f"{name} has shape {value.shape}; use {allowed}")
+    if not isinstance(value, jax.Array):
+        check_number(name, python_number(value), allowed, holds)
+
+
 def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
-    """`check_number`, but a schedule or a traced value passes: its numbers come later."""
-    if isinstance(value, jax.Array) and value.ndim:
-        raise ValueError(f"{name} has shape {value.shape}; use {allowed}, or a schedule")
-    if not callable(value) and not isinstance(value, jax.Array):
-        check_number(name, value, f"{allowed}, or a schedule", holds)
+    """`check_traceable`, but a schedule passes."""
+    if not callable(value):
+        check_traceable(name, value, f"{allowed}, or a schedule", holds)
+
+
+def python_number(value: Any) -> Any:
+    """A NumPy scalar as a Python number, which takes the dtype of the array it multiplies."""
+    is_scalar = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
+    return value.item() if is_scalar else value
 
 
 def is_function(value: Any) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations  # so that help() shows short types
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_schedulable
+from muon_optax._checks import check_schedulable, check_traceable, python_number
 from muon_optax.batching import Shardings
 from muon_optax.dims import FLAX, Dims
 from muon_optax.polar._method import PolarMethod
@@ -87,8 +86,8 @@ def muon(
       adam_b1: AdamW's decay of the first moment.
       adam_b2: AdamW's decay of the second moment.
       adam_eps: AdamW's ε.
-      adam_weight_decay: AdamW's weight decay. This and the four before are ignored when
-        `fallback` is given.
+      adam_weight_decay: AdamW's weight decay. When `fallback` is given, these four are ignored
+        and `adam_learning_rate` is an error.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. Under
@@ -158,10 +157,10 @@ def _adamw(
     """`optax.adamw`, which asks for parameters only where something decays."""
     rate = _check_rate("adam_learning_rate", learning_rate)
     for name, beta in (("adam_b1", b1), ("adam_b2", b2)):
-        check_schedulable(name, beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
-    check_schedulable("adam_eps", eps, "a number ≥ 0", lambda e: e >= 0)
+        check_traceable(name, beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    check_traceable("adam_eps", eps, "a number ≥ 0", lambda e: e >= 0)
     return optax.chain(
-        optax.scale_by_adam(_python_number(b1), _python_number(b2), _python_number(eps)),
+        optax.scale_by_adam(python_number(b1), python_number(b2), python_number(eps)),
         _decay("adam_weight_decay", weight_decay),
         optax.scale_by_learning_rate(rate),
     )
@@ -177,9 +176,4 @@ def _decay(
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
     check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
-    return _python_number(rate)
-
-
-def _python_number(value: Any) -> Any:
-    """A NumPy scalar as a Python number, which takes the dtype of the array it multiplies."""
-    return value.item() if isinstance(value, np.generic) else value
+    return python_number(rate)

@@ -58,7 +58,7 @@ def step(tx, params, jit=jax.jit):
 
 
 def assert_close(found, expected):
-    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-5)
 
 
@@ -68,7 +68,7 @@ def expected():
     rate = -0.1
     return {
         path: rate * np.sqrt(max(1, np.divide(*x.shape[::-1]))) * Cubic().polar(x)
-        for path, x in {path: leaf["kernel"] for path, leaf in PARAMS.items()}.items()
+        for path, x in ((path, leaf["kernel"]) for path, leaf in PARAMS.items())
     }
 
 
@@ -146,3 +146,17 @@ def test_a_method_that_returns_other_shapes_is_refused():
         tx.update(x, tx.init(x))
     with pytest.raises(ValueError, match="return the same shapes"):
         orthogonalize(x["w"], Transposing())
+
+
+def test_a_method_is_final_or_complete():
+    with pytest.raises(TypeError, match="NewtonSchulz is final"):
+
+        class Doubled(NewtonSchulz):
+            pass
+
+    class Stacked(Cubic):
+        def polar_stacks(self, stacks, platform, axes=()):
+            return stacks
+
+    with pytest.raises(ValueError, match="it needs plan, too"):
+        scale_by_muon(Stacked())

@@ -15,7 +15,7 @@ import optax
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_choice, check_schedulable
+from muon_optax._checks import check_choice, check_traceable
 from muon_optax.coefficients import JORDAN, YOU, Coefficients
 from muon_optax.dims import RANK_TWO, Dims
 from muon_optax.polar._dual_norm import DualNorm
@@ -119,9 +119,7 @@ def scale_by_shape(
     """
     if consistent_rms is None:
         return scale_by_any_shape("jordan", dims=weight_dimension_numbers)
-    check_schedulable(
-        "consistent_rms", consistent_rms, "None or a number ≥ 0", lambda c: c >= 0
-    )
+    check_traceable("consistent_rms", consistent_rms, "None or a number ≥ 0", lambda c: c >= 0)
     adam_rms = scale_by_any_shape("adam_rms", dims=weight_dimension_numbers)
 
     def update(

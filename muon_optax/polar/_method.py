@@ -17,7 +17,8 @@ class PolarMethod(Protocol):
     """Anything that can orthogonalize: `polar(x)`, of x's shape and dtype, with `polar(0) = 0`.
 
     A method has no `__call__`, because `optax.inject_hyperparams` takes every callable argument
-    for a schedule. A frozen dataclass is best: equal methods then share a compiled program.
+    for a schedule. A frozen dataclass is best: equal methods then share a compiled program. A
+    method must not change after its first use.
 
     Two more methods are optional, see `BatchedMethod`: `plan` says what a matrix costs and
     which stacks may go through one call, `polar_stacks` is that call. Without it each stack
@@ -35,7 +36,10 @@ class PolarMethod(Protocol):
     """
 
     def polar(self, x: Array, /) -> Array:
-        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`, m ≤ n or not."""
+        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`.
+
+        `muon` passes wide matrices only, m ≤ n: it takes `polar(xᵀ)` to be `polar(x)ᵀ`.
+        """
         ...
 
 
@@ -49,8 +53,8 @@ class MethodPlan:
         as `(m, n, dtype)`.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own.
-      undivided_flops: Operations that each device makes where several have a part of the long
-        side each; infinite for a method that needs the matrix whole.
+      undivided_flops: Operations that every device repeats when the long side is divided among
+        devices; infinite for a method that needs the matrix whole.
       divided_flops: Operations that those devices share.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
     """
@@ -63,7 +67,7 @@ class MethodPlan:
     is_guess: bool = False
 
     def flops_per_device(self, devices: int) -> float:
-        """Of each of several devices that have a part of the long side each."""
+        """Operations of one device when so many divide the long side."""
         if devices == 1:
             return self.flops
         return self.undivided_flops + self.divided_flops / devices
@@ -132,4 +136,9 @@ def check_method(method: Any) -> None:
         raise ValueError(
             f"method={method!r:.80}; use NewtonSchulz(), NewtonSchulz('polar_express', 8), "
             "SVD(), one of METHODS, such as METHODS['fast'], or an object with .polar"
+        )
+    if hasattr(method, "polar_stacks") and not hasattr(method, "plan"):
+        raise ValueError(
+            f"method={method!r:.80} has polar_stacks; it needs plan, too, which says what may "
+            "share a call"
         )

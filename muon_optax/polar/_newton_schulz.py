@@ -83,7 +83,7 @@ class NewtonSchulz:
     def __post_init__(self):
         # A name and the family it names are one configuration: equal, and one jit key.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
-        if isinstance(self.steps, int) and self.steps > 99:
+        if isinstance(self.steps, int | np.integer) and self.steps > 99:
             raise ValueError(f"steps={self.steps}; use at most 99, because all are unrolled")
         self.schedule  # noqa: B018 (raises where steps do not fit)
         check_choice("normalize", self.normalize, get_args(Normalization))
@@ -96,6 +96,9 @@ class NewtonSchulz:
         if self.compute_dtype is not None:
             object.__setattr__(self, "compute_dtype", _dtype_name(self.compute_dtype))
         self._check_stability()
+
+    def __init_subclass__(cls):
+        raise TypeError("NewtonSchulz is final; write a class with .polar(x) that calls one")
 
     def __repr__(self) -> str:
         others = [

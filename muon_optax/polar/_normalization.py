@@ -29,6 +29,6 @@ def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) 
 
 
 def _positive(x: Array) -> Array:
-    """1 in place of 0, where a root has a gradient; at least a sum of squares that vanish."""
+    """`x` with 1 in place of 0, so that its root has a gradient, and tiny sums raised."""
     info = jnp.finfo(x.dtype)
     return jnp.where(x > 0, jnp.maximum(x, info.tiny / info.eps), 1)

@@ -128,7 +128,8 @@ def cast_like_params(
         like = updates if params is None else params
         gradients = jax.tree.map(widen, updates, like)
         widened = None if params is None else jax.tree.map(widen, params)
-        found, state = inner.update(gradients, state, widened, **extra_args)
+        with jax.numpy_dtype_promotion("standard"):  # Optax's Adam relies on it
+            found, state = inner.update(gradients, state, widened, **extra_args)
         return jax.tree.map(lambda u, p: saturating_cast(u, p.dtype), found, like), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -16,7 +16,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import clip_to_finite, saturating_cast, wide_dtype
-from muon_optax._checks import check_choice, check_schedulable
+from muon_optax._checks import check_choice, check_schedulable, python_number
 from muon_optax._leaves import LeafError, path_name
 from muon_optax.dims import Dims, matrix_views
 from muon_optax.transforms._nonfinite import skip_nonfinite
@@ -74,7 +74,7 @@ def accumulate_momentum(
     ) -> tuple[optax.Updates, MuonState]:
         del params, extra_args
         _check_policy(state, on_nonfinite)
-        decay = beta(state.count) if callable(beta) else beta
+        decay = beta(state.count) if callable(beta) else python_number(beta)
         gain = 1.0 if heavy_ball else 1 - decay
         count = jnp.asarray(optax.safe_increment(state.count))
         mu = jax.tree.map_with_path(partial(_add, decay, gain), updates, state.mu)

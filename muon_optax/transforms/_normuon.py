@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import wide_dtype
-from muon_optax._checks import check_number, check_schedulable
+from muon_optax._checks import check_number, check_traceable
 from muon_optax.batching import gather_explicit, scatter_like
 from muon_optax.dims import Dims, MatrixView, matrix_views
 
@@ -57,7 +57,7 @@ def scale_by_neuron_rms(
     Source: Li et al. 2025, arXiv 2510.05491 (NorMuon). Keeping the norm follows the authors'
     code; the paper multiplies by `0.2·√(fan_in·fan_out)/‖O'‖_F`.
     """
-    check_schedulable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    check_traceable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
     check_number("eps", eps, "a number > 0", lambda e: e > 0)
 
     def init(params: optax.Params) -> NeuronState:
