@@ -129,19 +129,29 @@ def test_shapes_and_dtypes_are_promoted_nowhere(method, place):
     assert [y.shape for y in found] == [v.shape for v in x.values()]
 
 
-def lowered(platform, method, place, shape=(16, 32)):
+def lowered(platform, method, place, shape=(16, 32), kind=AxisType.Auto):
     """The program of one leaf's polar factor for a platform that this machine may lack."""
     spec = P("fsdp", "tp") if place == "mesh" else P()
-    sharding = NamedSharding(mesh_of(), spec) if place == "mesh" else None
+    sharding = NamedSharding(mesh_of(kind), spec) if place == "mesh" else None
     x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
     view = view_of("in out" if len(shape) == 2 else "layers in out", "x", x)
     step = jax.jit(lambda x: choose_map(method, x, sharding, None).map([x], [view])[0])
     return step.trace(x).lower(lowering_platforms=(platform,)).as_text()
 
 
-@pytest.mark.parametrize(("platform", "moved"), [("cpu", "f32"), ("tpu", "bf16")])
-def test_what_travels_depends_on_the_platform_of_the_program(platform, moved):
-    lines = lowered(platform, NewtonSchulz(), "mesh").splitlines()
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(
+    ("platform", "method", "moved"),
+    [
+        ("cpu", NewtonSchulz(), "f32"),
+        ("cpu", NewtonSchulz(compute_dtype="bfloat16"), "bf16"),
+        ("cpu", SVD(), "f32"),
+        ("tpu", NewtonSchulz(), "bf16"),
+        ("cuda", NewtonSchulz(), "bf16"),
+    ],
+)
+def test_what_travels_depends_on_method_and_platform(platform, method, moved, kind):
+    lines = lowered(platform, method, "mesh", kind=kind).splitlines()
     kinds = [line.split("x")[-1].rstrip(">") for line in lines if "all_to_all" in line]
     assert kinds == [moved, moved]
 
@@ -164,6 +174,7 @@ def test_automatic_axes_that_cannot_be_read_are_warned_of_once_at_the_users_line
         update(x, state, x)
     assert [w.filename for w in caught] == [__file__]
     text = str(caught[0].message)
+    assert "mesh {'fsdp': 4, 'tp': 2}" in text
     assert "shardings=jax.tree.map(lambda p: p.sharding, params)" in text
 
 

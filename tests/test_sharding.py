@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.hlo import collectives, count, flops
-from muon_optax import (
-    FLAX,
-    METHODS,
-    SVD,
-    NewtonSchulz,
-    Rule,
-    muon,
-    scale_by_muon,
-    scale_by_shape,
-)
+from muon_optax import FLAX, METHODS, NewtonSchulz, Rule, muon, scale_by_muon, scale_by_shape
 from muon_optax.batching import infer_shardings, replicate_unsharded
 from muon_optax.batching._blocks import BlockLayout, num_devices
 from muon_optax.batching._ownership import Group, assign_owners, owner_devices
@@ -47,9 +37,11 @@ EACH = [(AxisType.Auto, name) for name in LAYOUTS]
 EACH += [(AxisType.Explicit, name) for name in ("replicated", "cut along both")]
 
 
-def mesh_of(kind, shape=(4, 2), names=("fsdp", "tp")):
+def mesh_of(*kinds, shape=(4, 2), names=("fsdp", "tp")):
+    """A mesh whose axes are of one kind, automatic unless said, or each of its own."""
     devices = jax.devices("cpu")[: math.prod(shape)]
-    return jax.make_mesh(shape, names, axis_types=(kind,) * len(names), devices=devices)
+    kinds = kinds if len(kinds) == len(names) else (kinds or KINDS)[:1] * len(names)
+    return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
 
 
 def tree(seed):
@@ -90,14 +82,31 @@ def given(sharding):
 METHOD = METHODS["taylor2"]
 
 
+def run(tx, x):
+    """A step's program as text, its updates and the state after it."""
+    compiled = jax.jit(tx.update).lower(x, tx.init(x), x).compile()
+    return compiled.as_text(), *compiled(x, tx.init(x), x)
+
+
+def on_eight(x, shardings, method=METHOD, **options):
+    """The step on a mesh of eight; leaves are cut by one spec or by shardings."""
+    if isinstance(shardings, P):
+        shardings = NamedSharding(mesh_of(), shardings)
+    tx = scale_by_muon(method, shardings=given(shardings), **options)
+    return run(tx, jax.device_put(x, shardings))
+
+
+def on_one(x, method=METHOD, **options):
+    """One device's updates."""
+    tx = scale_by_muon(method, **options)
+    return jax.jit(tx.update)(x, tx.init(x))[0]
+
+
 @functools.cache
 def alone():
     """One device's updates, and its flops."""
-    params, grads = tree(0), tree(1)
-    tx = scale_by_muon(METHOD, dims=DIMS)
-    compiled = jax.jit(tx.update).lower(grads, tx.init(params), params).compile()
-    updates, _ = compiled(grads, tx.init(params), params)
-    return updates, flops(compiled.as_text())
+    text, updates, _ = run(scale_by_muon(METHOD, dims=DIMS), tree(1))
+    return updates, flops(text)
 
 
 @pytest.mark.slow
@@ -106,20 +115,17 @@ def test_eight_devices_share_the_step_of_one(kind, name):
     """The same updates by an eighth of the work, and no more moves than the formula says."""
     spec, buckets, each = LAYOUTS[name]
     shardings = cut(mesh_of(kind), spec)
-    params, grads = (jax.device_put(tree(seed), shardings) for seed in (0, 1))
-    tx = scale_by_muon(METHOD, dims=DIMS, shardings=given(shardings))
-    compiled = jax.jit(tx.update).lower(grads, tx.init(params), params).compile()
-    updates, state = compiled(grads, tx.init(params), params)
+    text, updates, state = on_eight(tree(1), shardings, dims=DIMS)
     expected, work = alone()
     close(updates, expected, within=1e-6)
     for found in (updates, state[0].mu):
         for x, sharding in zip(*map(jax.tree.leaves, (found, shardings)), strict=True):
             assert x.sharding.is_equivalent_to(sharding, x.ndim)
     # A bucket is collected once and returned once.
-    moved = collectives(compiled.as_text())
+    moved = collectives(text)
     assert count(moved) == {kind: number * buckets for kind, number in each.items()}
     assert not any(one.in_loop for one in moved)
-    assert flops(compiled.as_text()) / work == pytest.approx(1 / 8, rel=0.1)
+    assert flops(text) / work == pytest.approx(1 / 8, rel=0.1)
     received = sum(one.received for one in moved)
     assert received == pytest.approx(bytes_to_receive(spec, expected), rel=0.1)
 
@@ -131,35 +137,6 @@ def bytes_to_receive(spec, updates):
     size = sum(x.nbytes for x in jax.tree.leaves(updates))
     there_and_back = 2 * (shards - 1) / shards * size / 8
     return there_and_back + (1 - shards / 8) * size / shards
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_steps_compile_once_and_keep_one_copy_of_the_state(kind):
-    full = NamedSharding(mesh_of(kind), P("fsdp", "tp"))
-    # As JAX writes it in what a step returns: another spelling is compiled anew.
-    bias = NamedSharding(full.mesh, P() if kind == AxisType.Auto else P(None))
-    model = {
-        "kernel": jnp.ones((16, 32)),
-        "up": {"kernel": jnp.ones((64, 64))},
-        "bias": jnp.ones(32),
-    }
-    shardings = {"kernel": full, "up": {"kernel": full}, "bias": bias}
-    params = jax.device_put(model, shardings)
-    tx = muon(optax.linear_schedule(0.1, 0.0, 10), record_every=2, shardings=given(shardings))
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state):
-        updates, state = tx.update(jax.tree.map(jnp.sin, params), state, params)
-        return optax.apply_updates(params, updates), state
-
-    state = tx.init(params)
-    aliased = step.lower(params, state).compile().memory_analysis().alias_size_in_bytes
-    on_one = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((params, state)))
-    assert aliased == on_one
-    for _ in range(3):
-        params, state = step(params, state)
-    assert step._cache_size() == 1
 
 
 @pytest.mark.parametrize("init", [lambda init: init, jax.jit], ids=["eager", "jit"])
@@ -192,32 +169,22 @@ class Counting:
 )
 def test_no_matrix_is_worked_on_twice_whatever_their_number(number, spec):
     """Devices without a matrix more than others leave the filler alone."""
-    sharding = NamedSharding(mesh_of(AxisType.Auto), spec)
     # A larger one, too, so that replicas differ in who has least.
     grads = [*jax.random.normal(jax.random.key(0), (number, 8, 16)), jnp.ones((8, 32))]
     method = Counting()
-    tx = scale_by_muon(method, shardings=sharding)
-    on_mesh = jax.device_put(grads, sharding)
-    updates, _ = jax.jit(tx.update)(on_mesh, tx.init(on_mesh))
+    _, updates, _ = on_eight(grads, spec, method)
     jax.effects_barrier()
     assert sum(map(int, method.calls)) == number + 1
-    one = scale_by_muon(METHODS["taylor1"])
-    close(updates, jax.jit(one.update)(grads, one.init(grads))[0], within=1e-6)
+    close(updates, on_one(grads, method.method), within=1e-6)
 
 
 @pytest.mark.slow
 def test_whole_matrices_stay_where_they_are():
     """Scanned layers, cut along the axis of layers."""
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P(("fsdp", "tp")))
-    stack = jax.device_put(jax.random.normal(jax.random.key(0), (16, 8, 12)), sharding)
-    tx = scale_by_muon(dims="layers in out", shardings=sharding)
-    compiled = jax.jit(tx.update).lower(stack, tx.init(stack)).compile()
-    assert collectives(compiled.as_text()) == []
-    one = scale_by_muon(dims="layers in out")
-    found, _ = compiled(stack, tx.init(stack))
-    whole = jax.device_get(stack)
-    expected, _ = jax.jit(one.update)(whole, one.init(whole))
-    close(found, expected, within=1e-6)
+    stack, dims = jax.random.normal(jax.random.key(0), (16, 8, 12)), "layers in out"
+    text, found, _ = on_eight(stack, P(("fsdp", "tp")), NewtonSchulz(), dims=dims)
+    assert collectives(text) == []
+    close(found, on_one(stack, NewtonSchulz(), dims=dims), within=1e-6)
 
 
 MESH = {"data": 2, "fsdp": 4, "tp": 2}
@@ -270,11 +237,9 @@ def test_every_matrix_has_one_owner_and_all_devices_about_the_same_to_do(found):
 def test_what_is_left_goes_to_who_has_least():
     """Three expensive matrices and thirteen cheap ones: no device gets one of each."""
     cuts = (), ("fsdp",), ()
-    found = [group((8, 8), cuts, 13), group((16, 64), cuts, 3)]
-    cheap, expensive = assign_owners(found, MESH)
-    assert not set(np.flatnonzero(np.array(cheap.remainder) >= 0)) & set(
-        np.flatnonzero(np.array(expensive.remainder) >= 0)
-    )
+    owners = assign_owners([group((8, 8), cuts, 13), group((16, 64), cuts, 3)], MESH)
+    cheap, expensive = (np.flatnonzero(np.array(o.remainder) >= 0) for o in owners)
+    assert not set(cheap) & set(expensive)
 
 
 def test_the_most_expensive_are_assigned_first():
@@ -303,23 +268,20 @@ LARGE = {
 def test_of_a_large_matrix_only_gram_matrices_are_summed(name, method):
     """One sum of m² for each Gram matrix, besides one number: the largest entry."""
     shape, spec, moves = LARGE[name]
-    sharding = NamedSharding(mesh_of(AxisType.Auto), spec)
     x = jax.random.normal(jax.random.key(0), shape)
-    tx, on_mesh = scale_by_muon(method, shardings=sharding), jax.device_put(x, sharding)
-    compiled = jax.jit(tx.update).lower(on_mesh, tx.init(on_mesh)).compile()
-    found = collectives(compiled.as_text())
+    text, updates, _ = on_eight(x, spec, method)
+    found = collectives(text)
     sums = sorted(one.bytes for one in found if one.kind == "all-reduce")
     segments = len(method.plan(*shape).segments)
     assert sums == [4, *[4 * 32 * 32] * segments]
     assert [one.kind for one in found].count("all-to-all") == moves
     assert len(found) == len(sums) + moves
-    one = scale_by_muon(method)
-    updates, _ = compiled(on_mesh, tx.init(on_mesh))
-    close(updates, jax.jit(one.update)(x, one.init(x))[0], within=1e-5)
+    close(updates, on_one(x, method), within=1e-5)
 
 
 # Views of every kind, how they are cut, and their all-gathers: where that leaves no blocks, one
 # to take the axis whole, and one back for each bucket.
+FUSED = "in out[q=8 k=4 v=4]"
 VIEWED = {
     "heads": ("in heads out", (16, 4, 12), P("tp", "fsdp", None), 0),
     "heads as batch": ("heads in out", (8, 6, 12), P("fsdp", None, "tp"), 0),
@@ -329,20 +291,11 @@ VIEWED = {
     "heads in an axis, cut within": ("in (heads=4 out)", (16, 24), P(None, ("fsdp", "tp")), 0),
     "heads in an axis, cut across": ("in (heads=6 out)", (16, 24), P("tp", "fsdp"), 2),
     "heads in an axis, one cut across": ("in (heads=2 out)", (16, 24), P("tp", "fsdp"), 2),
-    "heads in an axis, cut and cut across": (
-        *("in (heads=6 out)", (16, 24), P(None, ("tp", "fsdp")), 2),
-    ),
-    "a fused axis, cut elsewhere": (
-        "in out[q=8 k=4 v=4]",
-        (24, 16),
-        P(("fsdp", "tp"), None),
-        0,
-    ),
-    "a fused axis, cut": ("in out[q=8 k=4 v=4]", (24, 16), P("tp", "fsdp"), 3),
+    "heads in an axis, all across": ("in (heads=6 out)", (16, 24), P(None, ("tp", "fsdp")), 2),
+    "a fused axis, cut elsewhere": (FUSED, (24, 16), P(("fsdp", "tp"), None), 0),
+    "a fused axis, cut": (FUSED, (24, 16), P("tp", "fsdp"), 3),
     "a square's either side": ("layers in out", (3, 16, 16), P(None, "fsdp", "tp"), 0),
 }
-
-
 VIEWS = {name: spec for name, (spec, *_) in VIEWED.items()}
 
 
@@ -351,8 +304,7 @@ def viewed():
     """Arrays of every view, and one device's updates."""
     keys = jax.random.split(jax.random.key(0), len(VIEWED))
     x = {n: jax.random.normal(k, VIEWED[n][1]) for k, n in zip(keys, VIEWED)}
-    one = scale_by_muon(METHOD, dims=VIEWS)
-    return x, jax.jit(one.update)(x, one.init(x))[0]
+    return x, on_one(x, dims=VIEWS)
 
 
 @pytest.mark.slow
@@ -361,14 +313,11 @@ def test_every_view_is_cut_as_it_lies(kind):
     mesh = mesh_of(kind)
     shardings = {name: NamedSharding(mesh, cut) for name, (_, _, cut, _) in VIEWED.items()}
     x, expected = viewed()
-    tx = scale_by_muon(METHOD, dims=VIEWS, shardings=given(shardings))
-    on_mesh = jax.device_put(x, shardings)
-    compiled = jax.jit(tx.update).lower(on_mesh, tx.init(on_mesh)).compile()
-    updates, _ = compiled(on_mesh, tx.init(on_mesh))
+    text, updates, _ = on_eight(x, shardings, dims=VIEWS)
     for name, y in updates.items():
         close(y, expected[name], within=1e-6)
         assert y.sharding.is_equivalent_to(shardings[name], y.ndim), name
-    gathered = count(collectives(compiled.as_text())).get("all-gather", 0)
+    gathered = count(collectives(text)).get("all-gather", 0)
     assert gathered == sum(whole for *_, whole in VIEWED.values())
 
 
@@ -376,11 +325,11 @@ def test_every_view_is_cut_as_it_lies(kind):
 MODEL = {
     "embedding": ((32, 16), P(None, "fsdp")),
     "query/kernel": ((16, 8, 4), P("fsdp", "tp")),
-    "query/bias": ((8, 4), P("tp", None)),
+    "query/bias": ((8, 4), P("tp")),
     "out/kernel": ((8, 4, 16), P("tp", None, "fsdp")),
     "layers/up/kernel": ((5, 16, 32), P(None, "fsdp", "tp")),
     "fused/kernel": ((16, 24), P("fsdp", "tp")),
-    "norm/scale": ((16,), P(None)),
+    "norm/scale": ((16,), P()),
 }
 RULES = (
     Rule("layers", "layers", "layers in out"),
@@ -394,29 +343,47 @@ def model(seed):
     return {name: jax.random.normal(k, MODEL[name][0]) for k, name in zip(keys, MODEL)}
 
 
-@functools.cache
-def trained(kind=None):
+def train(kind=None):
     """Three steps of the default, on a mesh of that kind or on one device."""
     shardings, place = None, lambda tree: tree
     if kind:
-        mesh = mesh_of(kind)
-        shardings = {name: NamedSharding(mesh, spec) for name, (_, spec) in MODEL.items()}
+        specs = {name: spec for name, (_, spec) in MODEL.items()}
+        if kind == AxisType.Explicit:  # with another spelling than JAX's a step compiles twice
+            specs = {n: P(*s, *[None] * (len(MODEL[n][0]) - len(s))) for n, s in specs.items()}
+        shardings = {name: NamedSharding(mesh_of(kind), spec) for name, spec in specs.items()}
         place = functools.partial(jax.device_put, device=shardings)
-    tx = muon(0.02, weight_decay=0.1, dims=RULES, shardings=shardings and given(shardings))
+    options = {"weight_decay": 0.1, "dims": RULES, "record_every": 2}
+    rate = optax.linear_schedule(0.02, 0.0, 10)
+    tx = muon(rate, **options, shardings=shardings and given(shardings))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
     params = place(model(0))
-    state, update = tx.init(params), jax.jit(tx.update)
+    state = tx.init(params)
     for seed in range(1, 4):
-        updates, state = update(place(model(seed)), state, params)
-        params = optax.apply_updates(params, updates)
-    return params
+        params, state = step(params, state, place(model(seed)))
+    return step, params, state, place(model(4))
+
+
+@functools.cache
+def trained_alone():
+    return train()[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_model_trains_as_on_one_device(kind):
-    """Decay, shape factors, the fallback and all."""
-    for x, y in zip(*map(jax.tree.leaves, (trained(kind), trained())), strict=True):
+    """Decay, shape factors, the fallback and all; compiled once, with one copy of the state."""
+    step, params, state, grads = train(kind)
+    for x, y in zip(*map(jax.tree.leaves, (params, trained_alone())), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-6)
+    assert step._cache_size() == 1
+    aliased = step.lower(params, state, grads).compile().memory_analysis().alias_size_in_bytes
+    on_one = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves((params, state)))
+    assert aliased == on_one
 
 
 @pytest.mark.slow
@@ -424,30 +391,23 @@ def test_a_whole_model_trains_as_on_one_device(kind):
 def test_what_stands_beside_muon_takes_the_same_arrays(kind):
     """NorMuon, shape factors and the record, on leaves whose reshape explicit axes refuse."""
     dims = {"heads": "heads in out", "fused": "in out[q=4 k=2 v=2]"}
-    x = {"heads": jax.random.normal(jax.random.key(0), (6, 8, 12))}
-    x |= {"fused": jax.random.normal(jax.random.key(1), (16, 8))}
+    shapes = {"heads": (6, 8, 12), "fused": (16, 8)}
+    x = {n: jax.random.normal(jax.random.key(0), shape) for n, shape in shapes.items()}
     specs = {"heads": P(None, "tp", "fsdp"), "fused": P("fsdp", "tp")}
     on_mesh = {name: NamedSharding(mesh_of(kind), spec) for name, spec in specs.items()}
 
     def chain(shardings):
-        measures = ("orthogonality_error",)
+        options = {"dims": dims, "shardings": shardings}
+        polar = scale_by_muon(METHOD, **options)
+        measures = {"measures": ("orthogonality_error",), **options}
         return optax.chain(
-            record_updates(
-                1,
-                optax.identity(),
-                scale_by_muon(METHOD, dims=dims, shardings=shardings),
-                measures=measures,
-                dims=dims,
-                shardings=shardings,
-            ),
+            record_updates(1, optax.identity(), polar, **measures),
             scale_by_neuron_rms(dims=dims),
             scale_by_shape("rms_to_rms", dims=dims),
         )
 
-    one, eight = chain(None), chain(given(on_mesh))
-    placed = jax.device_put(x, on_mesh)
-    expected, state_of_one = jax.jit(one.update)(x, one.init(x))
-    found, state = jax.jit(eight.update)(placed, eight.init(placed))
+    _, expected, state_of_one = run(chain(None), x)
+    _, found, state = run(chain(given(on_mesh)), jax.device_put(x, on_mesh))
     close(found, expected, within=1e-5)
     for pair in zip(*(jax.tree.leaves(s[0].measured) for s in (state, state_of_one))):
         np.testing.assert_allclose(*pair, atol=1e-6)
@@ -455,51 +415,11 @@ def test_what_stands_beside_muon_takes_the_same_arrays(kind):
         assert y.sharding.is_equivalent_to(on_mesh[name], y.ndim)
 
 
-def types_moved(method):
-    """Of what all-to-alls carry, in the program before XLA's passes."""
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
-    tx = scale_by_muon(method, shardings=sharding)
-    grads = [jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=sharding)] * 8
-    text = jax.jit(tx.update).lower(grads, jax.eval_shape(tx.init, grads)).as_text()
-    return re.findall(r"stablehlo.all_to_all.*x(\w+)>$", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize(("dtype", "moved"), [(None, "f32"), ("bfloat16", "bf16")])
-def test_matrices_travel_in_the_dtype_of_the_products(dtype, moved):
-    assert types_moved(NewtonSchulz(compute_dtype=dtype)) == [moved, moved]
-    assert types_moved(SVD()) == ["f32", "f32"]
-
-
 def test_what_travels_in_bfloat16_may_be_as_small_as_in_float32():
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
-    tx = scale_by_muon(NewtonSchulz(compute_dtype="bfloat16"), shardings=sharding)
-    grads = list(jax.random.normal(jax.random.key(0), (8, 16, 32)))
-    large, small = (jax.device_put([g * 2.0**e for g in grads], sharding) for e in (0, -90))
-    found, expected = (jax.jit(tx.update)(g, tx.init(g))[0] for g in (small, large))
-    for x, y in zip(found, expected):
-        np.testing.assert_array_equal(x, y)
-
-
-@pytest.mark.parametrize(("platform", "kind"), [("cuda", KINDS[0]), ("tpu", KINDS[1])])
-def test_a_sharded_update_is_lowered_for_accelerators(platform, kind):
-    sharding = NamedSharding(mesh_of(kind), P("fsdp", "tp"))
-    tx = scale_by_muon(shardings=given(sharding))
-    grads = [jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=sharding)] * 9
-    with jax.set_mesh(sharding.mesh):
-        state = jax.eval_shape(tx.init, grads)
-        traced = jax.jit(tx.update).trace(grads, state)
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
-    assert text.count("all_to_all") == 2
-
-
-def test_automatic_axes_that_cannot_be_read_are_told_of():
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
-    x = jax.device_put(jnp.ones((8, 8)), sharding)
-    tx = scale_by_muon()
-    with pytest.warns(
-        UserWarning, match=r"mesh {'fsdp': 4, 'tp': 2} .*Pass them: muon\(..., shardings="
-    ):
-        jax.jit(tx.update)(x, tx.init(x))
+    method = NewtonSchulz(compute_dtype="bfloat16")
+    x = jax.random.normal(jax.random.key(0), (8, 16, 32))
+    large, small = (on_eight(list(x * 2.0**e), P("fsdp", "tp"), method)[1] for e in (0, -90))
+    np.testing.assert_array_equal(small, large)
 
 
 WRONG = {
@@ -510,140 +430,95 @@ WRONG = {
         r"leaf 'a' \(shape \(8, 6\), float32\): .*does not fit its axes",
     ),
     "no divisor": (lambda s: NamedSharding(s.mesh, P(None, "fsdp")), r"leaf 'a' .*not fit"),
-    "one left on a device": (
-        lambda s: {"a": jnp.ones(2).sharding, "b": s},
-        r"has a SingleDeviceSharding at 'a'.* Write params = jax.device_put",
-    ),
     "axes of two kinds": (
-        lambda s: NamedSharding(mixed_mesh(), P("fsdp")),
+        lambda s: NamedSharding(mesh_of(*KINDS), P("fsdp")),
         r"axes of several types, .*; use AxisType.Auto for all",
     ),
+    "two meshes": (
+        lambda s: {"a": s, "b": NamedSharding(mesh_of(shape=(8,), names=("fsdp",)), P("fsdp"))},
+        r"leaf 'b' .*on the mesh .*'fsdp': 8.*others are on",
+    ),
 }
-
-
-def mixed_mesh():
-    kinds = (AxisType.Auto, AxisType.Explicit)
-    return jax.make_mesh((4, 2), ("fsdp", "tp"), axis_types=kinds)
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_shardings_are_told_by_leaf(name):
     wrong, message = WRONG[name]
-    tx = scale_by_muon(shardings=wrong(NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))))
+    tx = scale_by_muon(shardings=wrong(NamedSharding(mesh_of(), P("fsdp", "tp"))))
+    params = {"a": jnp.ones((8, 6))}
+    if name == "two meshes":
+        params["b"] = jnp.ones((8, 6))
     with pytest.raises(ValueError, match=message):
-        jax.jit(tx.init)({"a": jnp.ones((8, 6))})
+        jax.jit(tx.init)(params)
 
 
 def test_shardings_that_arrays_contradict_are_an_error():
-    mesh = mesh_of(AxisType.Auto)
+    mesh = mesh_of()
     x = {"a": jax.device_put(jnp.ones((8, 8)), NamedSharding(mesh, P("fsdp")))}
     message = r"leaf 'a' .*sharded as P.*'fsdp'.* on .*shardings has P.*'tp'"
     with pytest.raises(ValueError, match=message):
         scale_by_muon(shardings=NamedSharding(mesh, P("tp"))).init(x)
     same = NamedSharding(mesh, P("fsdp", None))  # in other words
-    assert scale_by_muon(shardings=same).init(x)[0].mu["a"].sharding.is_equivalent_to(same, 2)
     abstract = NamedSharding(mesh.abstract_mesh, P("fsdp"))  # as types have it
-    assert (
-        scale_by_muon(shardings=abstract).init(x)[0].mu["a"].sharding.is_equivalent_to(same, 2)
-    )
+    for shardings in (same, abstract):
+        mu = scale_by_muon(shardings=shardings).init(x)[0].mu["a"]
+        assert mu.sharding.is_equivalent_to(same, 2)
 
 
 def test_blocks_under_shard_map_are_not_taken_for_matrices_of_a_mesh():
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
+    sharding = NamedSharding(mesh_of(), P("fsdp"))
     tx = scale_by_muon(shardings=sharding)
-    x = jax.device_put(jnp.ones((8, 8)), sharding)
-    step = jax.shard_map(
-        lambda x: tx.update(x, tx.init(x))[0],
-        mesh=sharding.mesh,
-        in_specs=P("fsdp"),
-        out_specs=P("fsdp"),
-    )
-    with pytest.raises(
-        ValueError, match=r"a block, because this is inside jax.shard_map; call the optimizer"
-    ):
-        step(x)
-
-
-def test_one_device_needs_no_mesh(monkeypatch):
-    """The same script: shardings are whatever the parameters have."""
-    monkeypatch.setattr(jax, "device_count", lambda backend=None: 1)
-    x = {"a": jax.random.normal(jax.random.key(0), (8, 12))}
-    one, same = (scale_by_muon(METHOD, shardings=s) for s in (None, {"a": x["a"].sharding}))
-    found, expected = (jax.jit(tx.update)(x, tx.init(x))[0] for tx in (same, one))
-    np.testing.assert_array_equal(found["a"], expected["a"])
+    specs = {"in_specs": P("fsdp"), "out_specs": P("fsdp")}
+    step = jax.shard_map(lambda x: tx.update(x, tx.init(x))[0], mesh=sharding.mesh, **specs)
+    with pytest.raises(ValueError, match=r"a block, .* inside jax.shard_map; call the opti"):
+        step(jax.device_put(jnp.ones((8, 8)), sharding))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_axis_of_one_device_moves_nothing(kind):
-    mesh = mesh_of(kind, (1, 8, 1), ("data", "fsdp", "tp"))
-    sharding = NamedSharding(mesh, P("fsdp", "tp"))
-    tx = scale_by_muon(METHOD, shardings=given(sharding))
+    mesh = mesh_of(kind, shape=(1, 8, 1), names=("data", "fsdp", "tp"))
     grads = list(jax.random.normal(jax.random.key(0), (8, 16, 32)))
-    on_mesh = jax.device_put(grads, sharding)
-    compiled = jax.jit(tx.update).lower(on_mesh, tx.init(on_mesh)).compile()
-    assert re.findall(r" (all-[a-z-]+)\(", compiled.as_text()) == ["all-to-all", "all-to-all"]
-
-
-def test_leaves_on_two_meshes_are_an_error():
-    shardings = {
-        "a": NamedSharding(mesh_of(AxisType.Auto), P("fsdp")),
-        "b": NamedSharding(mesh_of(AxisType.Auto, (8,), ("fsdp",)), P("fsdp")),
-    }
-    with pytest.raises(ValueError, match=r"leaf 'b' .*on the mesh .*'fsdp': 8.*others are on"):
-        infer_shardings(shardings, {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))})
-
-
-def on_eight(x, spec, method=METHOD, **options):
-    """An array's update on a mesh of eight, compiled; and one device's."""
-    sharding = NamedSharding(mesh_of(AxisType.Auto), spec)
-    tx = scale_by_muon(method, shardings=sharding, **options)
-    placed, one = jax.device_put(x, sharding), scale_by_muon(method)
-    compiled = jax.jit(tx.update).lower(placed, tx.init(placed)).compile()
-    found, state = compiled(placed, tx.init(placed))
-    return compiled, found, state, jax.jit(one.update)(x, one.init(x))[0]
+    text, _, _ = on_eight(grads, NamedSharding(mesh, P("fsdp", "tp")))
+    assert count(collectives(text)) == {"all-to-all": 2}
 
 
 PARTICULAR = {  # methods that are not a polynomial of a matrix or its transpose, as one may
-    "rows scaled apart": NewtonSchulz(METHOD.coefficients, normalize="aol"),
-    "rounded": RoundedNewtonSchulz("keller"),
+    "rows scaled apart": (NewtonSchulz(METHOD.coefficients, normalize="aol"), (16, 16)),
+    "the same, in a team": (NewtonSchulz(METHOD.coefficients, normalize="aol"), (16, 128)),
+    "rounded": (RoundedNewtonSchulz("keller"), (16, 16)),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [
-        ("rows scaled apart", (16, 16)),
-        ("rows scaled apart", (16, 128)),
-        ("rounded", (16, 16)),
-    ],
-)
-def test_a_method_gets_the_matrices_that_it_gets_on_one_device(name, shape):
+@pytest.mark.parametrize("name", PARTICULAR)
+def test_a_method_gets_the_matrices_that_it_gets_on_one_device(name):
     """Not transposed where a square is cut, nor in parts unless its plan says how."""
+    method, shape = PARTICULAR[name]
     x = jax.random.normal(jax.random.key(0), shape)
-    _, found, _, expected = on_eight(x, P(None, ("fsdp", "tp")), PARTICULAR[name])
-    close(found, expected, within=1e-6)
+    _, found, _ = on_eight(x, P(None, ("fsdp", "tp")), method)
+    close(found, on_one(x, method), within=1e-6)
 
 
 def test_the_direct_form_makes_no_team():
     x = jax.random.normal(jax.random.key(0), (16, 512))
     direct = NewtonSchulz(METHOD.coefficients, form="direct")
-    compiled, found, _, expected = on_eight(x, P(None, ("fsdp", "tp")), direct)
-    assert count(collectives(compiled.as_text())) == {"all-to-all": 2}
-    close(found, expected, within=1e-6)
+    text, found, _ = on_eight(x, P(None, ("fsdp", "tp")), direct)
+    assert count(collectives(text)) == {"all-to-all": 2}
+    close(found, on_one(x, direct), within=1e-6)
 
 
 @pytest.mark.slow
 def test_float64_travels_as_it_is(x64):
     """However few digits the products keep: bfloat16 has not its range."""
     x = jax.random.normal(jax.random.key(0), (16, 32), jnp.float64) * 1e-60
-    _, found, _, expected = on_eight(x, P("fsdp", "tp"), NewtonSchulz(compute_dtype="bfloat16"))
-    close(found, expected, within=1e-2)
+    method = NewtonSchulz(compute_dtype="bfloat16")
+    _, found, _ = on_eight(x, P("fsdp", "tp"), method)
+    close(found, on_one(x, method), within=1e-2)
     assert np.linalg.norm(found) > 1
 
 
 def test_momentum_stays_as_its_parameters_lie_whatever_gradients_do():
     """A replicated kernel, whose gradient is cut along its outputs as activations are."""
-    mesh = mesh_of(AxisType.Auto)
+    mesh = mesh_of()
     rows, outputs = (NamedSharding(mesh, P("fsdp", *name)) for name in ((), ("tp",)))
     everywhere = NamedSharding(mesh, P())
     kernel, x = jax.device_put((jnp.ones((16, 32)), jnp.ones((8, 16))), (everywhere, rows))
@@ -666,27 +541,20 @@ def test_momentum_stays_as_its_parameters_lie_whatever_gradients_do():
 
 @pytest.mark.slow
 def test_memory_is_capped_on_every_device():
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P("fsdp", "tp"))
     method = Counting()
-    tx = scale_by_muon(method, shardings=sharding, max_stack_bytes=1)
-    on_mesh = jax.device_put(list(jnp.ones((16, 8, 16))), sharding)
-    jax.block_until_ready(jax.jit(tx.update)(on_mesh, tx.init(on_mesh)))
+    on_eight(list(jnp.ones((16, 8, 16))), P("fsdp", "tp"), method, max_stack_bytes=1)
     jax.effects_barrier()
     assert sorted(map(int, method.calls)) == [1] * 16
 
 
 @pytest.mark.parametrize(("shape", "dims"), [((0, 8), "(heads=2 in) out"), ((8, 0), "in out")])
 def test_an_empty_leaf_stays_empty(shape, dims):
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P(None, None))
-    x = [jnp.ones(shape), jnp.ones((8, 8))]
-    tx = scale_by_muon(METHOD, dims=dims, shardings=sharding)
-    on_mesh = jax.device_put(x, sharding)
-    found, _ = jax.jit(tx.update)(on_mesh, tx.init(on_mesh))
+    _, found, _ = on_eight([jnp.ones(shape), jnp.ones((8, 8))], P(None, None), dims=dims)
     assert found[0].shape == shape and np.isfinite(found[1]).all()
 
 
 def test_a_prefix_of_shardings_is_found_by_path():
-    mesh = mesh_of(AxisType.Auto)
+    mesh = mesh_of()
     cuts = {"blocks": NamedSharding(mesh, P("fsdp")), "last": NamedSharding(mesh, P("tp"))}
     x = {"blocks": {"a": jnp.ones((8, 8)), "b": [jnp.ones((8, 8))]}, "last": jnp.ones((8, 8))}
     found = infer_shardings(cuts, jax.eval_shape(lambda: x))
@@ -695,7 +563,7 @@ def test_a_prefix_of_shardings_is_found_by_path():
 
 def test_a_state_of_keys_and_numbers_passes():
     """A fallback may keep what is no array of numbers."""
-    sharding = NamedSharding(mesh_of(AxisType.Auto), P())
+    sharding = NamedSharding(mesh_of(), P())
     params = jax.device_put({"kernel": jnp.ones((8, 8)), "bias": jnp.ones(8)}, sharding)
     fallback = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1))
     tx = muon(0.1, METHOD, fallback=fallback, shardings=sharding)
@@ -706,22 +574,23 @@ def test_a_state_of_keys_and_numbers_passes():
 def test_a_matrix_above_a_devices_share_gets_a_team_if_that_is_sooner():
     """Four devices: one matrix alone, as one of five, and as one of four."""
 
-    def divided(flops):
-        return {"undivided_flops": 0.1 * flops, "divided_flops": 0.9 * flops}
+    def matrices(sides, count, cuts=((), (), ("fsdp",))):
+        divided = lambda flops: {"undivided_flops": 0.1 * flops, "divided_flops": 0.9 * flops}
+        return group(sides, cuts, count, divided)
 
-    mesh, cuts = {"fsdp": 4}, ((), (), ("fsdp",))
-    large, many = (group((8, 64), cuts, count, divided) for count in (1, 4))
-    small = group((8, 16), cuts, 4, divided)
-    assert [o.team for o in assign_owners([large], mesh)] == [("fsdp",)]
-    assert [o.team for o in assign_owners([large, small], mesh)] == [("fsdp",), ()]
-    assert [o.team for o in assign_owners([many], mesh)] == [()]
+    def teams(*groups):
+        return [o.team for o in assign_owners(groups, {"fsdp": 4})]
+
+    large = matrices((8, 64), 1)
+    assert teams(large) == [("fsdp",)]
+    assert teams(large, matrices((8, 16), 4)) == [("fsdp",), ()]
+    assert teams(matrices((8, 64), 4)) == [()]
     # With as much work in other matrices, shared by their batch, it is no more than its part.
-    others = group((8, 64), (("fsdp",), (), ()), 2, divided)
-    assert [o.team for o in assign_owners([large, others], mesh)] == [(), ()]
+    assert teams(large, matrices((8, 64), 2, (("fsdp",), (), ()))) == [(), ()]
 
 
 def test_a_flax_model_gives_its_own_shardings():
-    on_mesh = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
+    on_mesh = NamedSharding(mesh_of(), P("fsdp"))
     model = nnx.Linear(8, 16, rngs=nnx.Rngs(0))
     params = jax.device_put(nnx.state(model, nnx.Param), on_mesh)
     tx = muon(0.1, METHOD, shardings=jax.tree.map(lambda p: p.sharding, params))
@@ -731,7 +600,7 @@ def test_a_flax_model_gives_its_own_shardings():
 
 
 def test_counters_around_muon_are_placed_on_request():
-    on_mesh = NamedSharding(mesh_of(AxisType.Auto), P("fsdp"))
+    on_mesh = NamedSharding(mesh_of(), P("fsdp"))
     params = jax.device_put({"kernel": jnp.ones((8, 16))}, on_mesh)
     tx = optax.inject_hyperparams(muon)(0.1, METHOD, shardings=on_mesh)
     state, update = replicate_unsharded(params, tx.init(params)), jax.jit(tx.update)
