@@ -16,6 +16,14 @@ from muon_optax.batching import MeshMap, SingleDeviceMap, choose_map, infer_shar
 from muon_optax.dims._view import view_of
 from muon_optax.polar._method import MethodPlan
 
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_meshes():
+    """JAX's inner functions remember the automatic mesh that they were first traced on."""
+    yield
+    jax.clear_caches()
+
+
 SHAPES = {"a": (16, 32), "b": (32, 16), "c": (8, 8), "stack": (3, 16, 32)}
 TRACES = []
 

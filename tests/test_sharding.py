@@ -24,6 +24,14 @@ from muon_optax.diagnostics import record_updates
 from muon_optax.polar._method import MethodPlan
 from muon_optax.transforms._normuon import scale_by_neuron_rms
 
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_meshes():
+    """JAX's inner functions remember the automatic mesh that they were first traced on."""
+    yield
+    jax.clear_caches()
+
+
 KINDS = (AxisType.Auto, AxisType.Explicit)
 # Every leaf `[in, out]` on a mesh of 4 × 2: buckets, and what collectives each of them has.
 LAYOUTS = {
