@@ -34,8 +34,7 @@ from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 class MeshMap:
     """A method over the matrices of many leaves, whose shardings are on one mesh.
 
-    `max_bytes` is the upper limit on the bytes that one device passes to the method in one
-    call; None means 16 MiB on a CPU and 256 MiB on an accelerator.
+    `max_bytes` is that of `polar_bucket`, for the matrices of one device.
     """
 
     method: PolarMethod

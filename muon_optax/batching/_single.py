@@ -19,8 +19,7 @@ from muon_optax.polar._method import PolarMethod, batched
 class SingleDeviceMap:
     """A method over the matrices of many leaves, on the device where these are.
 
-    `max_bytes` is the upper limit on the bytes passed to the method in one call; None means
-    16 MiB on a CPU and 256 MiB on an accelerator.
+    `max_bytes` is that of `polar_bucket`.
     """
 
     method: PolarMethod

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from jax import Array
 
-from muon_optax._casting import wide_dtype
 from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import MEASURES
@@ -197,14 +196,9 @@ def _measure(
     trees = [leaves_by_path(tree) for tree in (gradients, momenta, polars)]
     measured = {}
     for path, view in views.items():
-        # In float32 or wider, which a gradient in half precision is not yet.
-        g, m, o = (view.to_matrices(_widen(tree[path])) for tree in trees)
+        g, m, o = (view.to_matrices(tree[path]) for tree in trees)
         measured[path] = {
             name: jnp.concatenate([MEASURES[name](*of) for of in zip(g, m, o)])
             for name in names
         }
     return jax.tree.map(lambda x: x.astype(jnp.float32), measured)
-
-
-def _widen(x: Array) -> Array:
-    return x.astype(wide_dtype(x.dtype))
