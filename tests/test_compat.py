@@ -247,3 +247,9 @@ def test_rounded_products_take_bfloat16_operands_on_accelerators(platform, dtype
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     products = [line for line in text.splitlines() if "dot_general" in line]
     assert products and all(f"x{dtype}>, tensor" in line for line in products), products
+
+
+def test_a_consistent_rms_beyond_a_dtype_becomes_its_largest_number():
+    tx, x = compat.scale_by_shape(consistent_rms=1e4), jnp.ones((1, 400), "float16")
+    found = tx.update(x, tx.init(x))[0]
+    assert found.dtype == "float16" and bool((found == jnp.finfo("float16").max).all())

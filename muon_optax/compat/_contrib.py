@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
+from muon_optax._casting import saturating_cast, wide_dtype
 from muon_optax._checks import check_choice, check_traceable
 from muon_optax.coefficients import JORDAN, YOU, Coefficients
 from muon_optax.dims import RANK_TWO, Dims
@@ -129,9 +132,13 @@ def scale_by_shape(
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         updates, state = adam_rms.update(updates, state, params, **extra_args)
-        return jax.tree.map(
-            lambda u: (consistent_rms / 0.2 * u).astype(u.dtype), updates
-        ), state
+
+        def scale(u: Array) -> Array:
+            wide = u.astype(wide_dtype(u.dtype))
+            factor = jnp.asarray(consistent_rms / 0.2, jnp.finfo(wide.dtype).dtype)
+            return saturating_cast(factor.astype(wide.dtype) * wide, u.dtype)
+
+        return jax.tree.map(scale, updates), state
 
     return optax.GradientTransformationExtraArgs(adam_rms.init, update)
 
