@@ -3,8 +3,11 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from benchmarks.instructions import Executed, Program, lengths, parts, size_in_bytes
+from benchmarks.products import product
 
 # Kind → bytes that a device receives of a buffer with one byte, in a group of n. Of an
 # all-reduce that is what an optimal one takes: a reduce-scatter, then an all-gather.
@@ -16,12 +19,6 @@ RECEIVED: dict[str, Callable[[int], float]] = {
     "collective-permute": lambda n: 1.0,
     "collective-broadcast": lambda n: 1.0,
 }
-_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\(")
-_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
-_CALLED = re.compile(r"(?:body|condition|calls|to_apply|\w+_computation)=%?([\w.-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\]")
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,6 @@ class Collective:
         return self.times * self.bytes * RECEIVED[self.kind](self.group)
 
 
-@dataclass(frozen=True)
-class _Line:
-    text: str
-    result: str
-    opcode: str
-    called: tuple[str, ...]
-
-
 def collectives(text: str) -> list[Collective]:
     """All of a program, from `compiled.as_text()`.
 
@@ -71,14 +60,13 @@ def collectives(text: str) -> list[Collective]:
     """
     everyone = math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", text)))
     found = []
-    for line, times, in_loop in _run(text):
+    for at in Program(text).executed():
+        line = at.instruction
         kind = line.opcode.removesuffix("-start")
         if kind in RECEIVED:
-            if times is None:
-                raise ValueError(f"no trip count of the loop around {line.text.strip()!r}")
-            started = line.opcode != kind
-            group = _group(line.text, everyone)
-            one = Collective(kind, _bytes(line.result, kind, started), group, times, in_loop)
+            started, group = line.opcode != kind, _group(line.text, everyone)
+            size = _bytes(line.result, kind, started)
+            one = Collective(kind, size, group, _times(at), at.in_loop)
             found += [one] if group > 1 else []
     return found
 
@@ -100,82 +88,23 @@ def flops(text: str) -> int:
     Raises:
       ValueError: If it is no HLO, or the trip count of a loop around one is not known.
     """
-    results = dict(
-        re.findall(r"^\s*(?:ROOT )?%([\w.-]+) = \w+\[([\d,]*)\]", text, re.MULTILINE)
-    )
-    total = 0
-    for line, times, _ in _run(text):
-        if line.opcode == "dot":
-            if times is None:
-                raise ValueError(f"no trip count of the loop around {line.text.strip()!r}")
-            left = re.search(r" dot\([^%]*%([\w.-]+)", line.text)[1]
-            axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line.text)[1]
-            sides = _lengths(results[left])
-            summed = math.prod(sides[axis] for axis in _lengths(axes))
-            total += 2 * times * math.prod(_lengths(_ARRAY.search(line.result)[2])) * summed
+    program, total = Program(text), 0
+    for at in program.executed():
+        if found := product(at.instruction, program):
+            total += found.flops * _times(at)
     return total
 
 
-def _run(text: str) -> Iterator[tuple[_Line, int | None, bool]]:
-    """Every instruction where it runs: how often, None if unknown, and whether in a loop."""
-    computations: dict[str, list[_Line]] = {}
-    entry, lines = "", []
-    for line in text.splitlines():
-        if head := _COMPUTATION.match(line):
-            lines = computations.setdefault(head[2], [])
-            entry = head[2] if head[1] else entry
-        elif found := _INSTRUCTION.match(line):
-            lines.append(_Line(line, found[2], found[3], _called(line, found[3])))
-
-    if not entry:
-        raise ValueError(f"{text[:40]!r}… is no HLO with an ENTRY; pass compiled.as_text()")
-
-    def walk(name: str, times: int | None, in_loop: bool):
-        for line in computations.get(name, ()):
-            yield line, times, in_loop
-            loops, trips = line.opcode == "while", _TRIPS.search(line.text)
-            each = int(trips[1]) if loops and trips else None if loops else 1
-            inside = None if times is None or each is None else times * each
-            for called in line.called:
-                yield from walk(called, inside, in_loop or loops)
-
-    yield from walk(entry, 1, False)
-
-
-def _called(line: str, opcode: str) -> tuple[str, ...]:
-    """What an instruction calls; the end of an asynchronous call is not another one."""
-    if opcode.endswith(("-done", "-update")):
-        return ()
-    branches = _BRANCHES.search(line)
-    named = re.findall(r"[\w.-]+", branches[1]) if branches else []
-    return (*_CALLED.findall(line), *named)
+def _times(at: Executed) -> int:
+    if at.times is None:
+        line = at.instruction.text.strip()
+        raise ValueError(f"no trip count of the loop around {line!r}")
+    return at.times
 
 
 def _bytes(result: str, kind: str, started: bool) -> int:
     """Of the buffer; what is started gives `(operands, result, …)`, but for an all-reduce."""
-    if started and kind != "all-reduce":
-        result = _parts(result)[1]
-    return sum(
-        math.prod(_lengths(dims)) * _width(dtype) // 8 for dtype, dims in _ARRAY.findall(result)
-    )
-
-
-def _parts(result: str) -> list[str]:
-    """The elements of a tuple's type."""
-    parts, depth = [""], 0
-    for letter in result[1:-1]:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def _width(dtype: str) -> int:
-    """In bits: a complex number's has both parts."""
-    digits = re.search(r"\d+", dtype)
-    return int(digits[0]) if digits else 8 if dtype == "pred" else 0
+    return size_in_bytes(parts(result)[1] if started and kind != "all-reduce" else result)
 
 
 def _group(line: str, everyone: int) -> int:
@@ -183,13 +112,9 @@ def _group(line: str, everyone: int) -> int:
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):  # [groups,size]<=[...]
         return int(found[1])
     if found := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
-        return len(_lengths(found[1]))
+        return len(lengths(found[1]))
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\].*? \{([^}]*)\}", line):
         sizes = dict(re.findall(r"('[^']*')=(\d+)", found[1]))
         axes = re.findall(r"('[^']*')(?::\(\d+\)(\d+))?", found[2])  # 'a', or a part, 'a':(1)2
         return math.prod(int(part or sizes[name]) for name, part in axes)
     return everyone  # replica_groups={}, and pairs of a permutation
-
-
-def _lengths(dims: str) -> list[int]:
-    return [int(x) for x in re.findall(r"\d+", dims)]

@@ -1,0 +1,154 @@
+"""The instructions of a compiled program, each as often as it runs, and the sizes of arrays."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\(")
+_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
+_CALLED = re.compile(r"(?:body|condition|calls|to_apply|\w+_computation)=%?([\w.-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](\{[^}]*\})?")
+_CONTROL = ("while", "conditional", "call")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a program.
+
+    Attributes:
+      text: The line.
+      name: Without `%`. No two instructions of a program share one.
+      result: Its type, such as `f32[2,3]{1,0}`, or a tuple of them.
+      opcode: Such as `dot`.
+      called: The names of the computations that it calls.
+    """
+
+    text: str
+    name: str
+    result: str
+    opcode: str
+    called: tuple[str, ...]
+
+    @cached_property
+    def operands(self) -> tuple[str, ...]:
+        """The names of its operands."""
+        rest = self.text.partition(f" {self.opcode}(")[2]
+        depth, end = 1, 0
+        while depth and end < len(rest):
+            depth += {"(": 1, ")": -1}.get(rest[end], 0)
+            end += 1
+        return tuple(re.findall(r"%([\w.-]+)", rest[:end]))
+
+    @property
+    def is_root(self) -> bool:
+        """Whether its value is that of its computation."""
+        return self.text.lstrip().startswith("ROOT ")
+
+
+@dataclass(frozen=True)
+class Executed:
+    """An instruction where it runs.
+
+    Attributes:
+      instruction: What runs.
+      times: How often in one call of the program; None if a trip count is not known.
+      in_loop: Whether it is in the body of a loop.
+      fused: Whether it is a part of another instruction, such as a fusion or a reduction.
+    """
+
+    instruction: Instruction
+    times: int | None
+    in_loop: bool
+    fused: bool
+
+
+class Program:
+    """What `compiled.as_text()` says: optimised HLO of a CPU, GPU or TPU.
+
+    Raises:
+      ValueError: If it is no HLO.
+    """
+
+    def __init__(self, text: str):
+        self.computations: dict[str, list[Instruction]] = {}
+        self.entry, lines = "", []
+        for line in text.splitlines():
+            if head := _COMPUTATION.match(line):
+                lines = self.computations.setdefault(head[2], [])
+                self.entry = head[2] if head[1] else self.entry
+            elif found := _INSTRUCTION.match(line):
+                called = _called(line, found[3])
+                lines.append(Instruction(line, found[1], found[2], found[3], called))
+        if not self.entry:
+            raise ValueError(f"{text[:40]!r}… is no HLO with an ENTRY; pass compiled.as_text()")
+        every = (line for lines in self.computations.values() for line in lines)
+        self.by_name = {line.name: line for line in every}
+
+    def executed(self) -> Iterator[Executed]:
+        """Every instruction where it runs, those of a called computation where it is called."""
+        yield from self._walk(self.entry, 1, False, False)
+
+    def inside(self, instruction: Instruction) -> Iterator[Instruction]:
+        """The instruction, and all that are a part of it."""
+        yield instruction
+        for name in instruction.called:
+            for line in self.computations.get(name, ()):
+                yield from self.inside(line)
+
+    def _walk(self, name: str, times: int | None, in_loop: bool, fused: bool):
+        for line in self.computations.get(name, ()):
+            yield Executed(line, times, in_loop, fused)
+            loops, trips = line.opcode == "while", _TRIPS.search(line.text)
+            each = int(trips[1]) if loops and trips else None if loops else 1
+            inside = None if times is None or each is None else times * each
+            for called in line.called:
+                is_condition = loops and re.search(rf"condition=%?{called}\b", line.text)
+                part = fused or line.opcode not in _CONTROL or bool(is_condition)
+                yield from self._walk(called, inside, in_loop or loops, part)
+
+
+def _called(line: str, opcode: str) -> tuple[str, ...]:
+    """What an instruction calls; the end of an asynchronous call is not another one."""
+    if opcode.endswith(("-done", "-update")):
+        return ()
+    branches = _BRANCHES.search(line)
+    named = re.findall(r"[\w.-]+", branches[1]) if branches else []
+    return (*_CALLED.findall(line), *named)
+
+
+def arrays(result: str) -> list[tuple[str, list[int], str]]:
+    """Dtype, sides and layout of every array of a type."""
+    found = _ARRAY.findall(result)
+    return [(dtype, lengths(sides), layout) for dtype, sides, layout in found]
+
+
+def size_in_bytes(result: str) -> int:
+    """Of all arrays of a type."""
+    return sum(math.prod(sides) * _width(dtype) // 8 for dtype, sides, _ in arrays(result))
+
+
+def parts(result: str) -> list[str]:
+    """The elements of a tuple's type."""
+    found, depth = [""], 0
+    for letter in result[1:-1]:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found
+
+
+def lengths(sides: str) -> list[int]:
+    """The numbers of a list."""
+    return [int(x) for x in re.findall(r"\d+", sides)]
+
+
+def _width(dtype: str) -> int:
+    """In bits: a complex number's has both parts."""
+    digits = re.search(r"\d+", dtype)
+    return int(digits[0]) if digits else 8 if dtype == "pred" else 0
