@@ -2,6 +2,8 @@
 
 import statistics
 
+_NAMED = ("jax", "optax", "flax", "torch", "libtpu", "jax-cuda13-plugin", "nvidia-cuda-nvcc")
+
 
 def markdown(header: list[str], rows: list[list[str]], left: int = 1) -> str:
     """A table, the first columns to the left, the others to the right."""
@@ -19,7 +21,7 @@ def made_by(record: dict) -> str:
     p = record["provenance"]
     runs = f"; runs at {', '.join(p['commits'])}" if "commits" in p else ""
     device = "" if p["device"] == "cpu" else f"{p['device']}; "
-    versions = [f"{name} {p[name]}" for name in ("jax", "optax", "flax", "torch") if name in p]
+    versions = [f"{name} {p[name]}" for name in _NAMED if name in p]
     return (
         f"{device}{p['processor']}, {p['cores']} cores; {', '.join(versions)}, "
         f"Python {p['python']}; `{p['command']}` at {p['commit']}, {p['date']}{runs}."

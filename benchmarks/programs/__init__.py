@@ -1,0 +1,114 @@
+"""Whole updates compiled for a TPU or a GPU that is not there, and what the programs are.
+
+XLA's compilers need no device. What they print of a program is a fact: its kernels, their
+bytes, its copies, its memory. What it would take is an estimate. On a TPU that is the sum of
+XLA's own `estimated_cycles`, in which a move between memories ahead of time costs nothing. On a
+GPU it is a roofline: for each kernel the larger of operations over the peak and bytes over the
+bandwidth, and its launch. Nothing is measured.
+"""
+
+from collections.abc import Collection, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from benchmarks.programs import measure, tables
+from benchmarks.programs.floor import floor
+from benchmarks.programs.kernels import Kernel
+from benchmarks.programs.models import MODELS
+from benchmarks.programs.optimizers import ADAMW, OURS, POLAR_SIDES, POLARS, UPDATES
+from benchmarks.programs.targets import TARGETS, MissingCompiler, Target
+from benchmarks.record import RESULTS, provenance, save
+
+PACKAGES = ("libtpu", "jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc")
+DEFAULT_TARGETS = ("v5e", "h100")
+SMOKE_MODEL = "256x2"
+FOLDER = RESULTS / "programs"
+
+
+def main(
+    smoke: bool = False,
+    targets: Sequence[str] = (),
+    models: Sequence[str] = (),
+    dearest: int = 0,
+) -> None:
+    """Compile and print; the results are kept where neither targets nor models are named."""
+    _check("target", targets, TARGETS)
+    _check("model", models, MODELS)
+    try:
+        for name in targets or DEFAULT_TARGETS:
+            TARGETS[name].device()
+    except MissingCompiler as error:
+        raise SystemExit(f"{error}") from error
+    made_by, keep = provenance() | _versions(), not (smoke or targets or models)
+    kept: dict[str, Any] = {"updates": {}, "polar": {}}
+    named = models or ((SMOKE_MODEL,) if smoke else [m for m in MODELS if m != SMOKE_MODEL])
+    for name in targets or DEFAULT_TARGETS:
+        of_it = kept["updates"].setdefault(name, {})
+        for model in named:
+            programs = (OURS, ADAMW) if smoke else tuple(UPDATES)
+            of_it[model] = _updates(TARGETS[name], model, programs, dearest)
+            print(f"\n{tables.updates({name: {model: of_it[model]}})}", flush=True)
+            if keep:
+                save("programs", made_by, kept, FOLDER)
+    for name in () if smoke or models else targets or DEFAULT_TARGETS:
+        for line in _polars(TARGETS[name], kept["polar"].setdefault(name, {})):
+            print(line, flush=True)
+            if keep:
+                save("programs", made_by, kept, FOLDER)
+
+
+def _check(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"--{what} {' '.join(unknown)}: use some of {', '.join(known)}")
+
+
+def _updates(
+    target: Target, name: str, programs: Sequence[str], dearest: int
+) -> dict[str, Any]:
+    """The floor, and each program's row."""
+    model = MODELS[name]()
+    found: dict[str, Any] = {"floor": floor(model, target), "programs": {}}
+    for program in programs:
+        row, kernels = measure.update(program, model, target)
+        found["programs"][program] = row
+        if dearest:
+            print(f"\n{program}, {name}, {target.name}: the dearest by estimate")
+            print("\n".join(_lines(kernels, dearest)), flush=True)
+    return found
+
+
+def _polars(target: Target, kept: dict[str, Any]):
+    """Fills `kept`, and says what each is."""
+    for m, n in POLAR_SIDES:
+        for name in POLARS:
+            row, _ = measure.polar(name, m, n, target)
+            kept.setdefault(f"{m}×{n}", {})[name] = row
+            yield (
+                f"{target.name}, {name} of {m}×{n}: compiled in {row['compile_s']} s, "
+                f"code {row['code_bytes'] / 1e6:.1f} MB, temp {row['temp_bytes'] / 1e6:.1f} MB"
+            )
+
+
+def _lines(kernels: Sequence[Kernel], count: int) -> list[str]:
+    """The kernels with the largest estimate, or the most bytes where none has one."""
+    estimated = any(kernel.estimate is not None for kernel in kernels)
+
+    def weight(kernel: Kernel) -> float:
+        return (kernel.times or 1) * ((kernel.estimate or 0) if estimated else kernel.bytes)
+
+    return [
+        f"  {weight(k):12.4g} {k.kind:8} × {k.times} {k.bytes / 1e6:8.2f} MB "
+        f"{k.line.name} {k.line.result}"
+        for k in sorted(kernels, key=weight, reverse=True)[:count]
+    ]
+
+
+def _versions() -> dict[str, str]:
+    """Of the compilers that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,110 @@
+"""The processors that programs are compiled for, none of which has to be there."""
+
+import os
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import jax
+from jax.experimental import topologies
+
+# The name by which `plan` knows a kind of target.
+PLAN_PLATFORM = {"tpu": "accelerator", "gpu": "accelerator", "cpu": "cpu"}
+NEEDED = {"tpu": ("libtpu",), "gpu": ("jax_plugins.xla_cuda13", "nvidia"), "cpu": ()}
+LAUNCH = 2.5e-6  # seconds that a GPU's kernel takes at least
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",  # no cloud's metadata server is asked
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of this host, which has none
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is used, so none has to be locked
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # cuDNN and cuBLAS are not needed to compile
+}
+
+
+class MissingCompiler(RuntimeError):
+    """The compiler for a target is not installed, or does not work here."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor.
+
+    Attributes:
+      name: As on the command line.
+      kind: `"tpu"`, `"gpu"` or `"cpu"`.
+      topology: The name by which the compiler knows the smallest set of such devices.
+      bandwidth: Bytes a second to and from the memory; None if unknown.
+      peak: Operations a second of products, by the dtype of the operands.
+      clock: Cycles a second; None if unknown.
+    """
+
+    name: str
+    kind: str
+    topology: str = ""
+    bandwidth: float | None = None
+    peak: dict[str, float] = field(default_factory=dict)
+    clock: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """The name of an estimate in results."""
+        return "estimated_cycles" if self.kind == "tpu" else "estimated_s"
+
+    def device(self) -> jax.Device:
+        """A device to compile for.
+
+        Raises:
+          MissingCompiler: With what to install.
+        """
+        os.environ.update({k: v for k, v in _ENVIRONMENT.items() if k not in os.environ})
+        jax.config.update("jax_platforms", "cpu")  # this process computes on the CPU
+        if self.kind == "cpu":
+            return jax.devices("cpu")[0]
+        if missing := [name for name in NEEDED[self.kind] if not _is_installed(name)]:
+            raise MissingCompiler(self._advice(f"{', '.join(missing)} cannot be imported"))
+        try:
+            return self._describe().devices[0]
+        except Exception as error:  # whatever a compiler that does not fit the machine raises
+            raise MissingCompiler(self._advice(str(error))) from error
+
+    def _describe(self) -> topologies.TopologyDescription:
+        if self.kind == "tpu":
+            return topologies.get_topology_desc(self.topology, "tpu")
+        jax.devices()  # registers the plug-in
+        config = Path(__file__).with_name(f"{self.name}.pbtxt").read_text()
+        return topologies.get_topology_desc(
+            self.name, "cuda", target_config=config, topology=self.topology
+        )
+
+    def _advice(self, reason: str) -> str:
+        return (
+            f"no compiler for {self.name}: {reason}. `make .venv-programs/.programs "
+            "VENV=.venv-programs` installs it on Linux, in an environment of its own; run "
+            "`.venv-programs/bin/python -m benchmarks programs` there"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
+# Peaks and bandwidths of TPUs: docs.cloud.google.com/tpu/docs/v5e, /v5p and /v6e. The clock is
+# the peak over what the matrix units do in a cycle, 2·128² operations each: a v5e has four, a
+# v5p eight. A v6e's units are larger and its clock is not public, so it has no floor here.
+# GPUs: the rates that are reached, not those of the data sheets. An H200 reaches about 4.3 of
+# its 4.8 TB/s. float32 at the default precision runs as TF32.
+_HOPPER = {"bf16": 800e12, "f16": 800e12, "f32": 400e12, "f32, highest precision": 60e12}
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("v5e", "tpu", "v5e:2x2", 819e9, {"bf16": 197e12}, 197e12 / (4 * 2 * 128**2)),
+        Target("v5p", "tpu", "v5p:2x2x1", 2765e9, {"bf16": 459e12}, 459e12 / (8 * 2 * 128**2)),
+        Target("v6e", "tpu", "v6e:2x2", 1640e9, {"bf16": 918e12}),
+        Target("h100", "gpu", "1x1x1", 3.0e12, _HOPPER),
+        Target("h200", "gpu", "1x1x1", 4.3e12, _HOPPER),
+        Target("cpu", "cpu"),
+    )
+}

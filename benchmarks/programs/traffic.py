@@ -1,0 +1,73 @@
+"""The bytes that a kernel reads from the memory of its device, and writes there."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from benchmarks.instructions import Instruction, Program, arrays, parts, size_in_bytes
+
+_SLICES = ("slice", "dynamic-slice", "gather")
+_UPDATE = "dynamic-update-slice"
+_RENAMES = ("bitcast", "reshape")
+
+
+def traffic(kernel: Instruction, program: Program) -> int:
+    """Operands and results; an operand that is passed twice counts twice.
+
+    Of an operand that only slices read, it is the slices; of a result that is updated in place,
+    the part that is new. What a TPU's compiler keeps in the memory of the core, marked `S(1)`
+    or another number, moves nothing; what it moves there ahead of time counts as the move.
+    """
+    if kernel.opcode.endswith("-start"):
+        return size_in_bytes(parts(kernel.result)[1])
+    if kernel.opcode.endswith("-done"):
+        return 0
+    inside = program.computations.get(kernel.called[0]) if kernel.opcode == "fusion" else None
+    if inside is None:
+        moved = [_outside(program.by_name[name].result) for name in kernel.operands]
+        return sum(moved) + _outside(kernel.result)
+    total = _written(kernel, inside, program)
+    for line in inside:
+        if found := re.search(r" parameter\((\d+)\)", line.text):
+            whole = _outside(program.by_name[kernel.operands[int(found[1])]].result)
+            total += min(whole, _read(line, inside, whole))
+    return total
+
+
+def _read(parameter: Instruction, inside: Sequence[Instruction], whole: int) -> int:
+    """What the fusion's instructions take of a parameter."""
+    total, names = 0, {parameter.name}
+    for line in inside:
+        if not names & {*line.operands}:
+            continue
+        if line.opcode in _RENAMES:
+            names.add(line.name)
+        elif line.opcode in _SLICES:
+            total += size_in_bytes(line.result)
+        elif line.opcode != _UPDATE or line.operands[0] not in names:
+            return whole
+    return total
+
+
+def _written(kernel: Instruction, inside: Sequence[Instruction], program: Program) -> int:
+    """The result, or of one that is updated in place the update."""
+    root = next(line for line in inside if line.is_root)
+    while root.opcode in _RENAMES:
+        root = program.by_name[root.operands[0]]
+    if root.opcode == _UPDATE:
+        return size_in_bytes(program.by_name[root.operands[1]].result)
+    return _outside(kernel.result)
+
+
+def _outside(result: str) -> int:
+    """The bytes of the arrays of a type that are in the memory of the device."""
+    return sum(
+        size_in_bytes(f"{dtype}[{','.join(map(str, sides))}]")
+        for dtype, sides, layout in arrays(result)
+        if not re.search(r"S\([1-9]", layout)
+    )
+
+
+def entries(result: str) -> int:
+    """Of the largest array of a type."""
+    return max((math.prod(sides) for _, sides, _ in arrays(result)), default=0)
