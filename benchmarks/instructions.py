@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from benchmarks.trips import attribute, trips
+
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\(")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
 _CALLED = re.compile(r"(?:body|condition|calls|to_apply|\w+_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](\{[^}]*\})?")
 _CONTROL = ("while", "conditional", "call")
 
@@ -102,12 +103,12 @@ class Program:
     def _walk(self, name: str, times: int | None, in_loop: bool, fused: bool):
         for line in self.computations.get(name, ()):
             yield Executed(line, times, in_loop, fused)
-            loops, trips = line.opcode == "while", _TRIPS.search(line.text)
-            each = int(trips[1]) if loops and trips else None if loops else 1
+            loops = line.opcode == "while"
+            each = trips(line, self) if loops else 1
             inside = None if times is None or each is None else times * each
             for called in line.called:
-                is_condition = loops and re.search(rf"condition=%?{called}\b", line.text)
-                part = fused or line.opcode not in _CONTROL or bool(is_condition)
+                is_condition = loops and called == attribute(line, "condition")
+                part = fused or line.opcode not in _CONTROL or is_condition
                 yield from self._walk(called, inside, in_loop or loops, part)
 
 

@@ -175,3 +175,45 @@ def test_what_is_no_hlo_is_refused():
     lowered = jax.jit(jnp.sin).lower(1.0)
     with pytest.raises(ValueError, match=r"pass compiled\.as_text"):
         collectives(lowered.as_text())
+
+
+def counted(start=0, end=3, step=1, direction="LT"):
+    """A loop as a TPU's compiler leaves it, without a trip count."""
+    condition = f"""%more (q: (f32[4], s32[])) -> pred[] {{
+  %q = (f32[4], s32[]) parameter(0)
+  %end = s32[] constant({end})
+  %at = s32[] get-tuple-element(%q), index=1
+  ROOT %less = pred[] compare(%at, %end), direction={direction}
+}}
+
+%body (r: (f32[4], s32[])) -> (f32[4], s32[]) {{
+  %r = (f32[4], s32[]) parameter(0)
+  %i = s32[] get-tuple-element(%r), index=1
+  %copied = s32[] copy(%i)
+  %by = s32[] constant({step})
+  %next = s32[] add(%copied, %by)
+  %x = f32[4] get-tuple-element(%r), index=0
+  %y = f32[4] all-reduce(%x), replica_groups={{{{0,1}}}}, to_apply=%add
+  ROOT %both = (f32[4], s32[]) tuple(%y, %next)
+}}
+
+"""
+    return program(
+        "%p = f32[4] parameter(0)",
+        f"%first = s32[] constant({start})",
+        "%begin = s32[] copy(%first)",
+        "%all = (f32[4], s32[]) tuple(%p, %begin)",
+        "%loop = (f32[4], s32[]) while(%all), condition=%more, body=%body",
+        before=condition,
+    )
+
+
+def test_the_trips_of_a_loop_that_counts_by_one_are_read_from_it():
+    assert count(collectives(counted())) == {"all-reduce": 3}
+    assert count(collectives(counted(start=2, end=7))) == {"all-reduce": 5}
+
+
+@pytest.mark.parametrize("other", [{"step": 2}, {"direction": "NE"}, {"end": "-inf"}])
+def test_the_trips_of_any_other_loop_are_unknown(other):
+    with pytest.raises(ValueError, match="no trip count"):
+        collectives(counted(**other))

@@ -1,0 +1,64 @@
+"""How often the body of a compiled loop runs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.instructions import Instruction, Program
+
+_KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+
+
+def trips(loop: Instruction, program: Program) -> int | None:
+    """As XLA says, or of a loop that counts by one up to a constant; None for any other.
+
+    XLA's compiler for a TPU says it of some loops only.
+    """
+    if found := _KNOWN.search(loop.text):
+        return int(found[1])
+    condition, body = (
+        next((x for x in program.computations[attribute(loop, part)] if x.is_root), None)
+        for part in ("condition", "body")
+    )
+    start = _original(loop.operands[0], program)
+    if not condition or not re.search(r" compare\(.*direction=LT", condition.text):
+        return None
+    counter, end = (_original(name, program) for name in condition.operands)
+    index = _index(counter)
+    if index is None or {_opcode(start), _opcode(body)} != {"tuple"}:
+        return None
+    first, last = _constant(_original(start.operands[index], program)), _constant(end)
+    step = _original(body.operands[index], program)
+    added = [_original(name, program) for name in step.operands] if step else []
+    counts = (
+        _opcode(step) == "add" and index in map(_index, added) and 1 in map(_constant, added)
+    )
+    return max(0, last - first) if counts and None not in (first, last) else None
+
+
+def attribute(instruction: Instruction, name: str) -> str:
+    """The computation that an instruction calls as its `condition` or `body`."""
+    return re.search(rf"{name}=%?([\w.-]+)", instruction.text)[1]
+
+
+def _original(name: str, program: Program) -> Instruction | None:
+    """What is copied."""
+    line = program.by_name.get(name)
+    return _original(line.operands[0], program) if _opcode(line) == "copy" else line
+
+
+def _opcode(line: Instruction | None) -> str:
+    return line.opcode if line else ""
+
+
+def _index(line: Instruction | None) -> int | None:
+    """Of an element of the loop's tuple."""
+    found = _opcode(line) == "get-tuple-element" and re.search(r"index=(\d+)", line.text)
+    return int(found[1]) if found else None
+
+
+def _constant(line: Instruction | None) -> int | None:
+    found = line and re.search(r" constant\((-?\d+)\)", line.text)
+    return int(found[1]) if found else None
