@@ -20,7 +20,11 @@ ROOT = Path(__file__).parent.parent
 PLANTING = () if find_spec("cosmic_ray") else ("faults", "mutation")
 # A process each would import JAX again, and compile again what they have in common.
 TOGETHER = ("polar", "step", "train_step", "gpt", "presets", "switch")
-APART = [n for n in MEASUREMENTS if n not in ("soak", *TOGETHER, *PLANTING)]  # see test_soak
+# And so do the compilers of accelerators; see tests/programs.
+COMPILING = () if find_spec("libtpu") else ("programs",)
+APART = [
+    n for n in MEASUREMENTS if n not in ("soak", *TOGETHER, *PLANTING, *COMPILING)
+]  # see test_soak
 ALL_OF = """
 import importlib, sys
 for name in sys.argv[1:]:
