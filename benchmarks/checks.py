@@ -7,6 +7,9 @@ from pathlib import Path
 
 from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.studies import planned
+from benchmarks.programs.floor import flops as plan_flops
+from benchmarks.programs.models import MODELS
+from benchmarks.programs.targets import TARGETS
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.sharding.layouts import OPTAX, OURS
 from benchmarks.text import short
@@ -100,10 +103,26 @@ def check_soak(path: Path, record: dict) -> None:
     _require(skipped == record["faults"]["skipped"], path, f"skipped {skipped}")
 
 
+def check_programs(path: Path, record: dict) -> None:
+    """Ours does the operations of its plans, in place, and nothing is below the floor."""
+    for target, models in record["updates"].items():
+        for model, found in models.items():
+            row, where = found["programs"]["muon"], f"{model} on {target}"
+            expected = plan_flops(MODELS[model](), TARGETS[target])
+            _check_equal(path, where, row["flops"], expected, 1e-9)
+            in_place = row["aliased_bytes"] >= row["parameter_bytes"] + row["state_bytes"]
+            _require(in_place, path, f"{where}: not all arrays are updated in place")
+            if found["floor"]:
+                estimate = row["by_kind"]["products"][TARGETS[target].unit]
+                faster = estimate < found["floor"]["products"]
+                _require(not faster, path, f"{where}: products above the peak")
+
+
 CHECKS: dict[str, Callable[[Path, dict], None]] = {
     "polar": check_polar,
     "sharding": check_sharding,
     "scaling": check_scaling,
+    "programs": check_programs,
     "catalogue": check_catalogue,
     "soak": check_soak,
 }

@@ -16,6 +16,8 @@ from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
 from benchmarks.polar import tables as polar_tables
+from benchmarks.programs import figures as program_figures
+from benchmarks.programs import tables as program_tables
 from benchmarks.record import RESULTS, ROOT, folder
 from benchmarks.scaling import tables as scaling_tables
 from benchmarks.sharding import tables as sharding_tables
@@ -27,6 +29,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | {"switch": switch.table}
     | sharding_tables.TABLES
     | scaling_tables.TABLES
+    | program_tables.TABLES
     | quality.TABLES
 )
 
@@ -66,6 +69,8 @@ def main(smoke: bool = False) -> None:
         polar_figures.draw(path.with_suffix(""), json.loads(path.read_text()))
     for path in [] if smoke else RESULTS.glob("*/switch.json"):
         switch.draw(path.parent.name)
+    for path in [] if smoke else RESULTS.glob("*/programs.json"):
+        program_figures.draw(path.parent, json.loads(path.read_text()))
     if not smoke:
         figures.draw(RESULTS / "convergence")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
