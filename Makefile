@@ -1,5 +1,5 @@
 # Needs only Python 3.11 or newer: it makes its environment in $(VENV).
-#   make demo | test | test-fast | quality | mutation | cover | lint | check | audit | clean
+#   make demo | test | test-fast | programs | quality | mutation | cover | lint | check | audit | clean
 #   PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file COUNT=150
 
 VENV ?= .venv
@@ -7,11 +7,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 CONSTRAINTS ?= /dev/null
 COUNT ?= 150
+COMPILERS ?= .venv-programs
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test test-fast quality mutation cover lint check audit clean
+.PHONY: demo test test-fast programs quality mutation cover lint check audit clean
 
 demo: $(VENV)/.examples  ## train the byte GPT with Muon and with AdamW
 	$(RUN) examples/train_gpt.py
@@ -21,6 +22,11 @@ test: $(VENV)/.test  ## run every test, doctest and snippet
 
 test-fast: $(VENV)/.test  ## the first case of each fast test: a minute
 	$(PYTEST) -m "not slow and not hypothesis" --first-case
+
+programs:  ## updates compiled for a TPU and a GPU that are not there; with compilers of its own
+	@$(MAKE) --no-print-directory $(COMPILERS)/.programs VENV=$(COMPILERS)
+	$(COMPILERS)/bin/python -m pytest tests/programs
+	$(COMPILERS)/bin/python -m benchmarks programs --smoke
 
 quality: $(VENV)/.test  ## the hard inputs, the planted faults and a short soak
 	$(PYTEST) tests/quality
