@@ -11,14 +11,14 @@ from muon_optax import FLAX, METHODS, SVD, NewtonSchulz, dims, muon
 RATE = 1e-3
 
 
-def of_optax(params: Any, rules: dims.Dims = FLAX) -> optax.GradientTransformation:
+def of_optax(params: Any) -> optax.GradientTransformation:
     """`optax.contrib.muon` with the matrices that ours takes.
 
     Its products have XLA's default precision: TF32 on an NVIDIA GPU, where ours have float32.
     """
     specs = [
         view and dims.MuonDimensionNumbers(view.reduction, view.output)
-        for view in dims.resolve(rules, params)
+        for view in dims.resolve(FLAX, params)
     ]
     tree = jax.tree.structure(params).unflatten(specs)
     return optax.contrib.muon(RATE, muon_weight_dimension_numbers=tree)

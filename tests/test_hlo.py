@@ -177,7 +177,7 @@ def test_what_is_no_hlo_is_refused():
         collectives(lowered.as_text())
 
 
-def counted(start=0, end=3, step=1, direction="LT"):
+def counted(start=0, end=3, step=1, direction="LT", adds_to=1):
     """A loop as a TPU's compiler leaves it, without a trip count."""
     condition = f"""%more (q: (f32[4], s32[])) -> pred[] {{
   %q = (f32[4], s32[]) parameter(0)
@@ -188,7 +188,7 @@ def counted(start=0, end=3, step=1, direction="LT"):
 
 %body (r: (f32[4], s32[])) -> (f32[4], s32[]) {{
   %r = (f32[4], s32[]) parameter(0)
-  %i = s32[] get-tuple-element(%r), index=1
+  %i = s32[] get-tuple-element(%r), index={adds_to}
   %copied = s32[] copy(%i)
   %by = s32[] constant({step})
   %next = s32[] add(%copied, %by)
@@ -213,7 +213,9 @@ def test_the_trips_of_a_loop_that_counts_by_one_are_read_from_it():
     assert count(collectives(counted(start=2, end=7))) == {"all-reduce": 5}
 
 
-@pytest.mark.parametrize("other", [{"step": 2}, {"direction": "NE"}, {"end": "-inf"}])
+@pytest.mark.parametrize(
+    "other", [{"step": 2}, {"direction": "NE"}, {"end": "-inf"}, {"adds_to": 0}]
+)
 def test_the_trips_of_any_other_loop_are_unknown(other):
     with pytest.raises(ValueError, match="no trip count"):
         collectives(counted(**other))

@@ -14,9 +14,11 @@ from benchmarks.programs.floor import floor
 from benchmarks.programs.flow import Arguments
 from benchmarks.programs.kernels import copies, kernels
 from benchmarks.programs.models import MODELS, Model, _apart, _stacked
+from benchmarks.programs.optimizers import OPTAX
 from benchmarks.programs.targets import LAUNCH, TARGETS
 from muon_optax import NewtonSchulz
 
+BOTH = (_apart, _stacked)
 V5E, H100 = TARGETS["v5e"], TARGETS["h100"]
 CYCLES = ', backend_config={"window_config":{"estimated_cycles":"N"}}'
 
@@ -251,7 +253,7 @@ def test_an_argument_that_is_not_used_keeps_its_number():
     assert "parameter(1)" in program.as_text()
 
 
-@pytest.mark.parametrize("make", [_apart, _stacked])
+@pytest.mark.parametrize("make", BOTH)
 def test_an_update_is_compiled_with_its_arrays_donated_and_its_products_counted(make):
     model = make(2, {"q": (16, 48), "o": (16, 16)})
     row, _ = measure.update("muon", model, TARGETS["cpu"])
@@ -261,6 +263,12 @@ def test_an_update_is_compiled_with_its_arrays_donated_and_its_products_counted(
     assert {*row["products"]} == {"f32 × f32 → f32, highest precision"}
     table = tables.updates({"cpu": {"tiny": {"floor": None, "programs": {"muon": row}}}})
     assert len(table.splitlines()) == 3
+
+
+def test_stacked_leaves_have_the_operations_of_separate_ones_with_optax_too():
+    sides = {"q": (16, 48), "o": (16, 16)}
+    rows = [measure.update(OPTAX, make(2, sides), TARGETS["cpu"])[0] for make in BOTH]
+    assert rows[0]["flops"] == rows[1]["flops"] > 0
 
 
 def test_a_model_has_the_matrices_that_it_says():

@@ -7,23 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from muon_optax import FLAX, Rule
-from muon_optax.dims import Dims
-
 
 @dataclass(frozen=True)
 class Model:
-    """A tree of float32 parameters.
+    """A tree of float32 parameters, whose names the rules `FLAX` know.
 
     Attributes:
       params: Their shapes.
       sides: Of every matrix, `(in, out)`.
-      dims: Which leaf is a matrix.
     """
 
     params: dict[str, Any]
     sides: tuple[tuple[int, int], ...]
-    dims: Dims = FLAX
 
     @property
     def smallest(self) -> int:
@@ -58,11 +53,7 @@ def _stacked(layers: int, sides: dict[str, tuple[int, int]]) -> Model:
     """A leaf for all layers, as a scan over them has it."""
     tree = {name: {"kernel": _float32(layers, *side)} for name, side in sides.items()}
     tree |= {"ln": {"scale": _float32(layers, next(iter(sides.values()))[0])}}
-    dims = (
-        Rule("matrices", r"kernel$", "layers in out"),
-        Rule("norm", r"scale$", None),
-    )
-    return Model(tree, tuple(sides.values()) * layers, dims)
+    return Model(tree, tuple(sides.values()) * layers)
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:

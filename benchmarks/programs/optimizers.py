@@ -16,9 +16,9 @@ from muon_optax import METHODS, SVD, NewtonSchulz, muon
 
 OURS, FAST, OPTAX, ADAMW = "muon", "muon, fast", "optax.contrib.muon", "optax.adamw"
 UPDATES: dict[str, Callable[[Model], optax.GradientTransformation]] = {
-    OURS: lambda model: muon(RATE, dims=model.dims),
-    FAST: lambda model: muon(RATE, METHODS["fast"], dims=model.dims),
-    OPTAX: lambda model: of_optax(model.params, model.dims),
+    OURS: lambda model: muon(RATE),
+    FAST: lambda model: muon(RATE, METHODS["fast"]),
+    OPTAX: lambda model: of_optax(model.params),
     ADAMW: lambda model: optax.adamw(RATE, weight_decay=0.0),
 }
 
