@@ -9,12 +9,12 @@ from benchmarks import programs
 from benchmarks.compiled import compiled
 from benchmarks.instructions import Program
 from benchmarks.products import product
-from benchmarks.programs import measure, tables, targets
+from benchmarks.programs import figures, measure, tables, targets
 from benchmarks.programs.floor import floor
 from benchmarks.programs.flow import Arguments
-from benchmarks.programs.kernels import copies, kernels
+from benchmarks.programs.kernels import KINDS, copies, kernels
 from benchmarks.programs.models import MODELS, Model, _apart, _stacked
-from benchmarks.programs.optimizers import OPTAX
+from benchmarks.programs.optimizers import OPTAX, OURS
 from benchmarks.programs.targets import LAUNCH, TARGETS
 from muon_optax import NewtonSchulz
 
@@ -269,6 +269,15 @@ def test_stacked_leaves_have_the_operations_of_separate_ones_with_optax_too():
     sides = {"q": (16, 48), "o": (16, 16)}
     rows = [measure.update(OPTAX, make(2, sides), TARGETS["cpu"])[0] for make in BOTH]
     assert rows[0]["flops"] == rows[1]["flops"] > 0
+
+
+def test_bars_are_over_the_floor():
+    kinds = {kind: {"estimated_s": 2.0} for kind in KINDS}
+    least = {"products": 3.0, "passes": 1.0}
+    found = {"floor": least, "programs": {name: {"by_kind": kinds} for name in (OURS, OPTAX)}}
+    bars = figures.bars({"updates": {"h100": {"tiny": found}}}, "h100")
+    assert bars[f"tiny, {OURS}"] == dict.fromkeys(KINDS, 0.5)
+    assert bars["tiny, floor"] == {"products": 0.75, figures.PASSES: 0.25}
 
 
 def test_a_model_has_the_matrices_that_it_says():

@@ -10,7 +10,8 @@ from benchmarks.programs.kernels import KINDS
 from benchmarks.programs.optimizers import OPTAX, OURS
 from benchmarks.programs.targets import TARGETS
 
-COLORS = dict(zip(KINDS, ("tab:blue", "tab:green", "tab:olive", "tab:red")))
+PASSES = "passes of the floor"
+COLORS = dict(zip((*KINDS, PASSES), ("tab:blue", "tab:green", "tab:olive", "tab:red", "0.7")))
 
 
 def bars(record: dict[str, Any], target: str) -> dict[str, dict[str, float]]:
@@ -24,7 +25,7 @@ def bars(record: dict[str, Any], target: str) -> dict[str, dict[str, float]]:
                 parts = {kind: kinds[kind][TARGETS[target].unit] for kind in KINDS}
                 if None not in parts.values():
                     found[f"{model}, {name}"] = {k: v / total for k, v in parts.items()}
-            parts = {"products": least["products"], "pass in": least["passes"]}
+            parts = {"products": least["products"], PASSES: least["passes"]}
             found[f"{model}, floor"] = {k: v / total for k, v in parts.items()}
     return found
 
@@ -36,12 +37,14 @@ def draw(folder: Path, record: dict[str, Any]) -> None:
     for target, ax in zip(targets, axes[0]):
         found = bars(record, target)
         left = dict.fromkeys(found, 0.0)
-        for kind in KINDS:
+        for kind in COLORS:
             widths = [parts.get(kind, 0.0) for parts in found.values()]
             ax.barh([*found], widths, left=[*left.values()], color=COLORS[kind], label=kind)
             left = {label: left[label] + width for label, width in zip(found, widths)}
         ax.invert_yaxis()
         ax.set_xlabel("estimate / floor")
-        ax.set_title(f"One update on {target}: estimated from the program, not measured")
-    axes[0][0].legend(loc="lower right")
+        ax.set_title(target)
+        ax.set_xlim(0, 1.05 * max(left.values()))
+    axes[0][-1].legend(loc="upper right", bbox_to_anchor=(1, -0.12), ncols=len(COLORS))
+    figure.suptitle("One update: estimated from the compiled program, not measured")
     keep(figure, folder, "programs")
