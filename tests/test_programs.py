@@ -224,9 +224,9 @@ def test_a_float32_product_says_its_precision():
 
 
 def test_a_missing_compiler_is_named_with_what_installs_it(monkeypatch):
-    monkeypatch.setitem(targets.NEEDED, "tpu", ("no_such_compiler",))
+    monkeypatch.setitem(targets.NEEDED, "tpu", ("no-such-compiler",))
     with pytest.raises(
-        SystemExit, match=r"no compiler for v5e: no_such_compiler .*make \.venv"
+        SystemExit, match=r"no compiler for v5e: no-such-compiler not .*make \.venv"
     ):
         programs.main(smoke=True, targets=["v5e"])
     with pytest.raises(SystemExit, match="--target v7: use some of v5e, v5p"):

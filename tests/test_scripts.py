@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.__main__ import MEASUREMENTS
 from benchmarks.convergence import figures
+from benchmarks.programs.targets import NEEDED, installed
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,8 @@ PLANTING = () if find_spec("cosmic_ray") else ("faults", "mutation")
 # A process each would import JAX again, and compile again what they have in common.
 TOGETHER = ("polar", "step", "train_step", "gpt", "presets", "switch")
 # And so do the compilers of accelerators; see tests/programs.
-COMPILING = () if find_spec("libtpu") else ("programs",)
+COMPILERS = [name for names in NEEDED.values() for name in names]
+COMPILING = () if all(map(installed, COMPILERS)) else ("programs",)
 APART = [
     n for n in MEASUREMENTS if n not in ("soak", *TOGETHER, *PLANTING, *COMPILING)
 ]  # see test_soak

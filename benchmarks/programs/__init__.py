@@ -8,7 +8,6 @@ bandwidth, and its launch. Nothing is measured.
 """
 
 from collections.abc import Collection, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks.programs import measure, tables
@@ -16,10 +15,9 @@ from benchmarks.programs.floor import floor
 from benchmarks.programs.kernels import Kernel
 from benchmarks.programs.models import MODELS
 from benchmarks.programs.optimizers import ADAMW, OURS, POLAR_SIDES, POLARS, UPDATES
-from benchmarks.programs.targets import TARGETS, MissingCompiler, Target
+from benchmarks.programs.targets import NEEDED, TARGETS, MissingCompiler, Target, installed
 from benchmarks.record import RESULTS, provenance, save
 
-PACKAGES = ("libtpu", "jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc")
 DEFAULT_TARGETS = ("v5e", "h100")
 SMOKE_MODEL = "256x2"
 FOLDER = RESULTS / "programs"
@@ -105,10 +103,5 @@ def _lines(kernels: Sequence[Kernel], count: int) -> list[str]:
 
 def _versions() -> dict[str, str]:
     """Of the compilers that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    packages = (name for of_kind in NEEDED.values() for name in of_kind)
+    return {name: found for name in packages if (found := installed(name))}

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
@@ -10,7 +10,12 @@ from jax.experimental import topologies
 
 # The name by which `plan` knows a kind of target.
 PLAN_PLATFORM = {"tpu": "accelerator", "gpu": "accelerator", "cpu": "cpu"}
-NEEDED = {"tpu": ("libtpu",), "gpu": ("jax_plugins.xla_cuda13", "nvidia"), "cpu": ()}
+# The packages that have the compilers; the last one has ptxas.
+NEEDED = {
+    "tpu": ("libtpu",),
+    "gpu": ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc"),
+    "cpu": (),
+}
 LAUNCH = 2.5e-6  # seconds that a GPU's kernel takes at least
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # no cloud's metadata server is asked
@@ -60,8 +65,8 @@ class Target:
         jax.config.update("jax_platforms", "cpu")  # this process computes on the CPU
         if self.kind == "cpu":
             return jax.devices("cpu")[0]
-        if missing := [name for name in NEEDED[self.kind] if not _is_installed(name)]:
-            raise MissingCompiler(self._advice(f"{', '.join(missing)} cannot be imported"))
+        if missing := [name for name in NEEDED[self.kind] if not installed(name)]:
+            raise MissingCompiler(self._advice(f"{', '.join(missing)} not installed"))
         try:
             return self._describe().devices[0]
         except Exception as error:  # whatever a compiler that does not fit the machine raises
@@ -84,11 +89,12 @@ class Target:
         )
 
 
-def _is_installed(module: str) -> bool:
+def installed(package: str) -> str:
+    """Its version, or "" without it."""
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it is in
-        return False
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 # Peaks and bandwidths of TPUs: docs.cloud.google.com/tpu/docs/v5e, /v5p and /v6e. The clock is
