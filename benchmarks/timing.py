@@ -10,7 +10,8 @@ import jax
 
 ROUNDS = 7
 SAMPLE_S = 0.01  # of a sample of short calls
-PLATFORM = "cpu" if jax.default_backend() == "cpu" else "accelerator"  # of what is timed
+# Of what is timed, as `plan` calls it.
+PLATFORM = {"cpu": "cpu", "tpu": "tpu"}.get(jax.default_backend(), "gpu")
 # Before a sample: threads of LAPACK spin on after their work, into the next one's time.
 PAUSE_S = 0.05 if PLATFORM == "cpu" else 0.0
 PATIENCE_S = 5.0  # for all samples of one long call, but three are always taken

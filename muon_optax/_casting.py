@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 def wide_dtype(*dtypes: DTypeLike) -> np.dtype:
@@ -33,9 +33,16 @@ def clip_to_finite(x: Array, dtype: DTypeLike, where: Array) -> Array:
     an overflow. Elsewhere x keeps its NaN or infinity. Real and imaginary parts are clipped
     separately. Returns x's dtype.
     """
+    largest = min(jnp.finfo(dtype).max, jnp.finfo(x.dtype).max, key=float)
     if jnp.iscomplexobj(x):
-        return lax.complex(
-            clip_to_finite(x.real, dtype, where), clip_to_finite(x.imag, dtype, where)
-        )
-    largest = min(jnp.finfo(dtype).max, jnp.finfo(x.dtype).max, key=float).astype(x.dtype)
-    return jnp.where(where, jnp.clip(x, -largest, largest), x)
+        real = jnp.where(where, clip(x.real, largest), x.real)
+        return lax.complex(real, jnp.where(where, clip(x.imag, largest), x.imag))
+    return jnp.where(where, clip(x, largest), x)
+
+
+def clip(x: Array, largest: ArrayLike) -> Array:
+    """`x` between `±largest`, real and imaginary parts separately. NaN stays NaN."""
+    if jnp.iscomplexobj(x):
+        return lax.complex(clip(x.real, largest), clip(x.imag, largest))
+    largest = jnp.asarray(largest, x.dtype)
+    return jnp.clip(x, -largest, largest)

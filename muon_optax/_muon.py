@@ -15,7 +15,10 @@ from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._gradients import cast_like_params
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
-from muon_optax.transforms._orthogonalize import orthogonalize_updates
+from muon_optax.transforms._orthogonalize import (
+    orthogonalize_momentum,
+    orthogonalize_updates,
+)
 from muon_optax.transforms._partition import partition_matrices
 from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._record import record_updates
@@ -36,7 +39,6 @@ def muon(
     shape_scaling: str = "jordan",
     dims: Dims = FLAX,
     mu_dtype: DTypeLike | None = None,
-    max_stack_bytes: int | None = None,
     record_every: int | None = None,
     shardings: Shardings = None,
     on_nonfinite: OnNonfinite = "propagate",
@@ -75,7 +77,6 @@ def muon(
       heavy_ball: Whether it is the sum `β·μ + g` in place of the average.
       shape_scaling: A rule of `scale_by_shape`.
       mu_dtype: The momentum's dtype; None for the parameter's.
-      max_stack_bytes: Upper limit on the bytes passed to the method in one call.
       record_every: Measure every matrix's update each so many steps, for
         `diagnostics.latest(state)`; None for never. The updates are the same.
       shardings: How the parameters are sharded over devices, at least the matrices, where
@@ -133,11 +134,15 @@ def muon(
             on_nonfinite=on_nonfinite,
         )
         momentum = place_state(momentum, shardings)
-        steps = momentum, orthogonalize_updates(method, dims, max_stack_bytes, shardings)
-        if record_every is not None:
-            steps = [record_updates(record_every, *steps, dims=dims, shardings=shardings)]
+        if record_every is None:
+            orthogonalize = orthogonalize_momentum(momentum, method, dims, shardings)
+        else:
+            polar_step = orthogonalize_updates(method, dims, shardings)
+            orthogonalize = record_updates(
+                record_every, momentum, polar_step, dims=dims, shardings=shardings
+            )
         return optax.chain(
-            *steps,
+            orthogonalize,
             scale_by_shape(shape_scaling, dims=dims),
             _decay("weight_decay", weight_decay, weight_decay_mask),
             optax.scale_by_learning_rate(rate),

@@ -9,14 +9,18 @@ from typing import Any, Literal
 
 from jax import lax
 
-Platform = Literal["cpu", "accelerator"]
+Platform = Literal["cpu", "gpu", "tpu"]
 
 
 def by_platform(function: Callable[..., Any], *arrays: Any) -> Any:
-    """`function(platform, *arrays)`, traced for both platforms and compiled for one.
+    """`function(platform, *arrays)`, traced for every platform and compiled for one.
 
-    Both results must have the same shapes and dtypes.
+    All results must have the same shapes and dtypes. A platform that JAX does not have yet is
+    taken for a GPU.
     """
     return lax.platform_dependent(
-        *arrays, cpu=partial(function, "cpu"), default=partial(function, "accelerator")
+        *arrays,
+        cpu=partial(function, "cpu"),
+        tpu=partial(function, "tpu"),
+        default=partial(function, "gpu"),
     )

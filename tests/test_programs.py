@@ -99,9 +99,22 @@ def test_a_roofline_takes_the_larger_of_operations_and_bytes_and_a_launch():
     assert kinds(in_float32)["gram"].estimate == 2 * 8192**3 / 400e12 + LAUNCH
 
 
-def test_copies_are_counted_in_fusions_too_if_as_large_as_a_matrix():
-    assert copies(Program(UPDATE), 64) == {"copy": 1, "transpose": 1, "pad": 0}
-    assert copies(Program(UPDATE), 65) == {"copy": 0, "transpose": 0, "pad": 0}
+@pytest.mark.parametrize(
+    ("text", "smallest", "expected"),
+    [
+        (UPDATE, 64, {"copy": 1, "transpose": 1, "pad": 0}),  # the latter in a fusion
+        (UPDATE, 65, {"copy": 0, "transpose": 0, "pad": 0}),
+        # A product reads its operands as it likes, and moves nothing by that.
+        (
+            UPDATE.replace("ROOT %y", "%z = f32[8,8]{1,0} transpose(%c)\n  ROOT %y"),
+            64,
+            {"copy": 1, "transpose": 1, "pad": 0},
+        ),
+    ],
+)
+def test_copies_are_passes_over_something_as_large_as_a_matrix(text, smallest, expected):
+    program = Program(text)
+    assert copies(kernels(program, H100, None), program, smallest) == expected
 
 
 TRIPS = ', backend_config={"known_trip_count":{"n":"5"}}'
@@ -146,7 +159,7 @@ def test_an_unknown_trip_count_leaves_no_estimate():
 def test_a_move_between_memories_is_no_copy_and_its_bytes_count_once():
     program, found, _ = tpu(TPU)
     size = 4 * 64 * 64
-    assert copies(program, 1) == {"copy": 0, "transpose": 0, "pad": 0}
+    assert copies(found, program, 1) == {"copy": 0, "transpose": 0, "pad": 0}
     assert {k.line.name: k.bytes for k in found} == {"start": size, "w": size, "r": size}
 
 
@@ -235,7 +248,7 @@ def test_a_missing_compiler_is_named_with_what_installs_it(monkeypatch):
 
 def test_the_floor_is_products_at_the_peak_and_the_fewest_passes():
     model = _apart(1, {"up": (512, 2048)})
-    flops = NewtonSchulz().plan(512, 2048, platform=targets.PLAN_PLATFORM["gpu"]).flops
+    flops = NewtonSchulz().plan(512, 2048, platform="tpu").flops
     assert floor(model, H100) == {
         "products": flops / 800e12,
         "passes": 22 * 512 * 2048 / 3e12,

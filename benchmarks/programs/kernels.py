@@ -104,15 +104,15 @@ def rate_of(found: Product) -> str:
     return "f32" + ", highest precision" * (found.precision == "highest") if slow else "bf16"
 
 
-def copies(program: Program, smallest: int) -> dict[str, int]:
-    """Copies, transposes and pads of at least so many entries, also those inside a fusion.
+def copies(found: Sequence[Kernel], program: Program, smallest: int) -> dict[str, int]:
+    """Copies, transposes and pads of at least so many entries, in passes over memory.
 
     A copy that only moves an array between a TPU's memories is an asynchronous one, or a slice,
-    and is none of these.
+    and is none of these. Nor is what a product does while it reads its operands.
     """
-    found = dict.fromkeys(COPIES, 0)
-    for at in program.executed():
-        line = at.instruction
-        if line.opcode in found and entries(line.result) >= smallest:
-            found[line.opcode] += at.times or 1
-    return found
+    counts = dict.fromkeys(COPIES, 0)
+    for kernel in found:
+        for part in () if kernel.products else program.inside(kernel.line):
+            if part.opcode in counts and entries(part.result) >= smallest:
+                counts[part.opcode] += kernel.times or 1
+    return counts

@@ -61,7 +61,7 @@ def describe(
         "by_kind": {
             kind: _sums([k for k in found if k.kind == kind], target) for kind in KINDS
         },
-        "copies": copies(program, smallest),
+        "copies": copies(found, program, smallest),
         "products": dict(_products(found)),
     }
     return row, found

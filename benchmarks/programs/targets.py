@@ -8,8 +8,6 @@ from pathlib import Path
 import jax
 from jax.experimental import topologies
 
-# The name by which `plan` knows a kind of target.
-PLAN_PLATFORM = {"tpu": "accelerator", "gpu": "accelerator", "cpu": "cpu"}
 # The packages that have the compilers; the last one has ptxas.
 NEEDED = {
     "tpu": ("libtpu",),

@@ -1,6 +1,6 @@
 """One map from a polar method to the matrices of many leaves, on one device or on a mesh.
 
-    choose_map(method, tree, shardings, max_bytes).map(leaves, views)
+    choose_map(method, tree, shardings).map(leaves, views, momenta)
 
 Equal matrices go through the method together. On a mesh, every device computes the polar
 factors of the matrices that it owns: blocks travel to the owners and polar factors travel back,
@@ -30,21 +30,27 @@ from muon_optax.polar._method import PolarMethod
 class MatrixMap(Protocol):
     """A polar method over the matrices of many leaves."""
 
-    def map(self, leaves: Sequence[Array], views: Sequence[MatrixView]) -> list[Array]:
-        """The polar factors of all matrices, in the leaves' shapes and dtypes."""
+    def map(
+        self,
+        leaves: Sequence[Array],
+        views: Sequence[MatrixView],
+        momenta: Sequence[Array | None],
+    ) -> tuple[list[Array], list[Array | None]]:
+        """The polar factors of all matrices, in the leaves' shapes and dtypes; and the momenta.
+
+        `momenta` are arrays that the program writes in the pass over memory in which it reads
+        the leaves: one or None for each leaf.
+        """
         ...
 
 
-def choose_map(
-    method: PolarMethod, tree: Any, shardings: Shardings, max_bytes: int | None
-) -> MatrixMap:
+def choose_map(method: PolarMethod, tree: Any, shardings: Shardings) -> MatrixMap:
     """The map for the leaves of a tree: on their mesh, if their shardings are known.
 
-    `shardings` supplies what cannot be read from the arrays; see `infer_shardings`. `max_bytes`
-    is the upper limit on the bytes that a device passes to the method in one call.
+    `shardings` supplies what cannot be read from the arrays; see `infer_shardings`.
     """
     found = infer_shardings(shardings, tree)
     if found is not None:
-        return MeshMap(method, max_bytes, found)
+        return MeshMap(method, found)
     warn_if_unreadable(tree)
-    return SingleDeviceMap(method, max_bytes)
+    return SingleDeviceMap(method)

@@ -21,52 +21,53 @@ from jax.sharding import NamedSharding
 from muon_optax._casting import saturating_cast
 from muon_optax._platform import Platform, by_platform
 from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, place
-from muon_optax.batching._bucket import group_indices, local_polar, split
+from muon_optax.batching._bucket import polar_on_device
 from muon_optax.batching._collectives import blocks_to_owners, owner_index, owners_to_blocks
 from muon_optax.batching._ownership import Group, Ownership, assign_owners
 from muon_optax.batching._resharding import constrain
 from muon_optax.batching._static import StaticMethod
 from muon_optax.dims import MatrixView
+from muon_optax.polar._joining import group_indices, split
 from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 
 @dataclass(frozen=True)
 class MeshMap:
-    """A method over the matrices of many leaves, whose shardings are on one mesh.
-
-    `max_bytes` is that of `polar_bucket`, for the matrices of one device.
-    """
+    """A method over the matrices of many leaves, whose shardings are on one mesh."""
 
     method: PolarMethod
-    max_bytes: int | None
     shardings: tuple[NamedSharding, ...]
 
-    def map(self, leaves: Sequence[Array], views: Sequence[MatrixView]) -> list[Array]:
+    def map(
+        self,
+        leaves: Sequence[Array],
+        views: Sequence[MatrixView],
+        momenta: Sequence[Array | None],
+    ) -> tuple[list[Array], list[Array | None]]:
         """The polar factors of all matrices, in the leaves' shapes, dtypes and shardings."""
         results = list(leaves)
         nonempty = [index for index, x in enumerate(leaves) if x.size]
         if not nonempty:
-            return results
+            return results, list(momenta)
         placements = tuple(
             place(views[i], leaves[i].shape, self.shardings[i]) for i in nonempty
         )
         given = [leaves[i] for i in nonempty]
-        polars = _polar_on_mesh(StaticMethod(self.method), self.max_bytes, placements, given)
+        polars = _polar_on_mesh(StaticMethod(self.method), placements, given)
         for index, y in zip(nonempty, polars):
             results[index] = y
-        return results
+        return results, list(momenta)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1))
 def _polar_on_mesh(
     static: StaticMethod,
-    max_bytes: int | None,
     placements: tuple[Placement, ...],
     leaves: Sequence[Array],
 ) -> list[Array]:
     specs = [placement.block_sharding.spec for placement in placements]
     # Costs and dtypes depend on the platform, and so do the owners.
-    polar = partial(_polar_blocks, batched(static.method), max_bytes, placements)
+    polar = partial(_polar_blocks, batched(static.method), placements)
     on_mesh = jax.shard_map(
         partial(by_platform, polar),
         mesh=placements[0].sharding.mesh,
@@ -80,7 +81,6 @@ def _polar_on_mesh(
 
 def _polar_blocks(
     method: BatchedMethod,
-    max_bytes: int | None,
     placements: Sequence[Placement],
     platform: Platform,
     blocks: Sequence[Array],
@@ -94,14 +94,13 @@ def _polar_blocks(
     wide = [x.mT if is_tall else x for x, is_tall in zip(stacks, are_tall)]
     # An axis of one device has nothing to exchange.
     mesh = {name: n for name, n in placements[0].sharding.mesh.shape.items() if n > 1}
-    polars = _polar_wide(method, max_bytes, platform, mesh, layouts, wide)
+    polars = _polar_wide(method, platform, mesh, layouts, wide)
     nested = treedef.unflatten([y.mT if t else y for y, t in zip(polars, are_tall)])
     return [p.view.from_matrices(ys, x.shape) for p, ys, x in zip(placements, nested, blocks)]
 
 
 def _polar_wide(
     method: BatchedMethod,
-    max_bytes: int | None,
     platform: Platform,
     mesh: Mapping[str, int],
     layouts: Sequence[BlockLayout],
@@ -123,30 +122,33 @@ def _polar_wide(
         for x, g, o in zip(joined, groups, ownerships)
     ]
     polars = list(stacks)
-    owned_polars = _polar_owned(method, max_bytes, platform, ownerships, owned)
+    owned_polars = _polar_owned(method, platform, ownerships, owned)
     for indices, x, y, g, o in zip(members, joined, owned_polars, groups, ownerships):
         blocks = owners_to_blocks(saturating_cast(y, x.dtype), g.layout, o)
-        for i, part in zip(indices, split(blocks, [len(stacks[i]) for i in indices])):
+        for i, part in zip(indices, split(blocks, [stacks[i].shape for i in indices])):
             polars[i] = part.astype(stacks[i].dtype)
     return polars
 
 
 def _polar_owned(
     method: BatchedMethod,
-    max_bytes: int | None,
     platform: Platform,
     ownerships: Sequence[Ownership],
     stacks: Sequence[Array],
 ) -> list[Array]:
     """The polar factors of the matrices that this device owns."""
-    polar = partial(local_polar, method, max_bytes, platform)
+
+    def polar(stacks: Sequence[Array]) -> list[Array]:
+        return polar_on_device(method, platform, stacks, [None] * len(stacks))[0]
+
     # Every device has these, so matrices of several groups may share a call.
     even = [x[: 0 if o.team else o.num_per_owner] for x, o in zip(stacks, ownerships)]
     polars = polar(even)
     for i, (o, x) in enumerate(zip(ownerships, stacks)):
         if o.team:
             # Its members sum Gram matrices at the same time, so fillers are computed, too.
-            polars[i] = method.polar_stacks([x], platform, o.team)[0].astype(x.dtype)
+            parts = [method.prepare(x, platform)]
+            polars[i] = method.polar_stacks(parts, platform, o.team)[0].astype(x.dtype)
         elif o.has_remainder:
             has_one = jnp.asarray(np.array(o.remainder) >= 0)[owner_index(o)]
             last = x[o.num_per_owner :]

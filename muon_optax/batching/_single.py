@@ -1,6 +1,6 @@
-"""The polar step on one device: one program for each bucket of the whole tree."""
+"""The polar step on one device: one program for the whole tree."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,39 +8,71 @@ import jax
 import numpy as np
 from jax import Array
 
-from muon_optax._platform import by_platform
-from muon_optax.batching._bucket import map_by_bucket, polar_bucket
+from muon_optax._platform import Platform, by_platform
+from muon_optax.batching._bucket import polar_on_device
 from muon_optax.batching._static import StaticMethod
 from muon_optax.dims import MatrixView
-from muon_optax.polar._method import PolarMethod, batched
+from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 
 @dataclass(frozen=True)
 class SingleDeviceMap:
-    """A method over the matrices of many leaves, on the device where these are.
-
-    `max_bytes` is that of `polar_bucket`.
-    """
+    """A method over the matrices of many leaves, on the device where these are."""
 
     method: PolarMethod
-    max_bytes: int | None = None
 
-    def map(self, leaves: Sequence[Array], views: Sequence[MatrixView]) -> list[Array]:
-        """The polar factors of all matrices, in the leaves' shapes and dtypes."""
-        stacks, treedef = jax.tree.flatten([v.to_matrices(x) for v, x in zip(views, leaves)])
-        polar = partial(_polar_bucket, StaticMethod(self.method), self.max_bytes)
-        polars = treedef.unflatten(map_by_bucket(polar, self._bucket_key, stacks))
-        return [v.from_matrices(ys, x.shape) for v, ys, x in zip(views, polars, leaves)]
-
-    def _bucket_key(self, m: int, n: int, dtype: np.dtype) -> Hashable:
-        """Equal for stacks that share a call on every platform: it is not known yet."""
-        plan = batched(self.method).plan
-        return plan(m, n, dtype, "cpu").bucket, plan(m, n, dtype, "accelerator").bucket
+    def map(
+        self,
+        leaves: Sequence[Array],
+        views: Sequence[MatrixView],
+        momenta: Sequence[Array | None],
+    ) -> tuple[list[Array], list[Array | None]]:
+        """The polar factors of all matrices, in the leaves' shapes and dtypes; the momenta."""
+        in_place = tuple(view.in_place() for view in views)
+        return _polar_leaves(StaticMethod(self.method), in_place, list(leaves), list(momenta))
 
 
 # An eager step finds its program again: by the method's value, not by a function's identity.
 @partial(jax.jit, static_argnums=(0, 1))
-def _polar_bucket(
-    static: StaticMethod, max_bytes: int | None, stacks: Sequence[Array]
-) -> list[Array]:
-    return by_platform(partial(polar_bucket, batched(static.method), max_bytes), stacks)
+def _polar_leaves(
+    static: StaticMethod,
+    views: tuple[MatrixView, ...],
+    leaves: list[Array],
+    momenta: list[Array | None],
+) -> tuple[list[Array], list[Array | None]]:
+    return by_platform(partial(_polar, batched(static.method), views), leaves, momenta)
+
+
+def _polar(
+    method: BatchedMethod,
+    views: tuple[MatrixView, ...],
+    platform: Platform,
+    leaves: list[Array],
+    momenta: list[Array | None],
+) -> tuple[list[Array], list[Array | None]]:
+    momenta = list(momenta)
+    stacks = [_to_stacks(view, x) for view, x in zip(views, leaves)]
+    beside = [_to_stacks_beside(view, momentum) for view, momentum in zip(views, momenta)]
+    flat, treedef = jax.tree.flatten(stacks)
+    polars, written = polar_on_device(method, platform, flat, [m for of in beside for m in of])
+    polars = treedef.unflatten(polars)
+    firsts = np.cumsum([0, *map(len, stacks)])
+    results = [v.from_matrices(ys, x.shape) for v, ys, x in zip(views, polars, leaves)]
+    for index, momentum in enumerate(momenta):
+        found = written[firsts[index]]
+        if found is not None and momentum is not None:
+            momenta[index] = found.reshape(momentum.shape)
+    return results, momenta
+
+
+def _to_stacks(view: MatrixView, x: Array) -> list[Array]:
+    """The matrices of a leaf, `[batch, m, n]`; without a batch axis if it is one matrix."""
+    # XLA would reshape that away in some operations and not in others, which then do not fuse.
+    return [stack[0] if len(stack) == 1 else stack for stack in view.to_matrices(x)]
+
+
+def _to_stacks_beside(view: MatrixView, momentum: Array | None) -> list[Array | None]:
+    """The momentum in the shape of the stacks, if that moves nothing; or None for each."""
+    if momentum is None or not view.is_reshape:
+        return [None] * len(view.sides)
+    return [*_to_stacks(view, momentum)]

@@ -117,7 +117,7 @@ def _keller_step(platform: Platform, x: Array, a: float, b: float, c: float) -> 
 
 def _product(platform: Platform, a: Array, b: Array) -> Array:
     """The product in float32 of bfloat16 numbers in float32 arrays, whose cast is exact."""
-    return product(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), platform)
+    return product(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), platform=platform)
 
 
 def _rounded(x: Array) -> Array:

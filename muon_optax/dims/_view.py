@@ -8,7 +8,7 @@
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -70,6 +70,11 @@ class MatrixView:
             for shape in self._part_shapes
         )
 
+    @property
+    def is_reshape(self) -> bool:
+        """Whether an array has one stack, whose numbers are in the array's order."""
+        return self.divided is None and self._order == tuple(range(len(self.shape)))
+
     def to_matrices(self, x: Array) -> list[Array]:
         """The stacks `[batch, fan_in, fan_out]`, with a batch of 1 if `x` is one matrix."""
         pieces = [x.reshape(self.shape)]
@@ -90,6 +95,13 @@ class MatrixView:
         if self.divided is not None:
             pieces = [jnp.concatenate(pieces, self.divided)]
         return pieces[0].reshape(shape)
+
+    def in_place(self) -> "MatrixView":
+        """This view, or that of the transposed matrices, if their order is the array's."""
+        transposed = self.batch + self.output + self.reduction
+        if transposed != tuple(range(len(self.shape))):
+            return self
+        return replace(self, reduction=self.output, output=self.reduction)
 
     def factors(self, shape: Axes) -> list[Axes]:
         """For each axis of an array of that shape, the axes of the view that it is made of."""

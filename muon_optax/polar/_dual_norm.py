@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -65,12 +66,20 @@ class DualNorm:
         """The plan of the inner method."""
         return batched(self.method).plan(min(m, n), max(m, n), dtype, platform)
 
+    def prepare(self, x: Array, platform: Platform) -> tuple[Array, Any]:
+        """The stack, and what the inner method needs of it."""
+        return x, batched(self.method).prepare(x, platform)
+
     def polar_stacks(
-        self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
+        self,
+        operands: Sequence[tuple[Array, Any]],
+        platform: Platform,
+        axes: tuple[str, ...] = (),
     ) -> list[Array]:
         """Scale the polar factors of stacks that share the inner method's products."""
-        polars = batched(self.method).polar_stacks(stacks, platform, axes)
-        return [_scale_by_inner(x, o, axes) for x, o in zip(stacks, polars)]
+        xs, inner = zip(*operands)
+        polars = batched(self.method).polar_stacks(inner, platform, axes)
+        return [_scale_by_inner(x, o, axes) for x, o in zip(xs, polars)]
 
 
 def _scale_by_inner(x: Array, polar: Array, axes: tuple[str, ...] = ()) -> Array:

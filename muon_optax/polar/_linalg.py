@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from muon_optax._casting import wide_dtype
 from muon_optax._leaves import LeafError, check_float_array
@@ -26,27 +27,75 @@ def scale_to_range(x: Array, axes: Sequence[str] = ()) -> tuple[Array, Array]:
 
     `axes` are the mesh axes along which devices have parts of the same matrices.
     """
-    # In that interval s is a normal number for every normal max|x|. What does not depend on
-    # the scale of x has no derivative by s, hence stop_gradient.
     x = x.astype(wide_dtype(x.dtype))
-    parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
-    largest = lax.stop_gradient(parts.max(axis=(-2, -1), keepdims=True))
-    if axes:
-        largest = lax.pmax(largest, axes)
-    _, exponent = jnp.frexp(largest)
-    exponent = jnp.maximum(exponent, jnp.finfo(largest.dtype).minexp + 1)
-    scale = jnp.ldexp(jnp.ones_like(largest), 2 - exponent)
+    scale = find_scale(find_largest(x)[..., None], axes)
     return x * scale.astype(x.dtype), scale
 
 
-def product(a: Array, b: Array, platform: Platform = "cpu") -> Array:
-    """`a @ b`, accumulated and returned in float32 or wider, never in TF32."""
+def find_largest(x: Array) -> Array:
+    """`max|x|` of every row, `[..., m]`, of real and imaginary parts in float32 or wider."""
+    # By rows, so that the pass that writes x can find it. What does not depend on the scale of
+    # x has no derivative by it.
+    x = x.astype(wide_dtype(x.dtype))
+    parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
+    return lax.stop_gradient(parts.max(axis=-1))
+
+
+def find_scale(largest: Array, axes: Sequence[str] = (), halvings: int = 0) -> Array:
+    """The power of two that brings the largest of `[..., m, n]` into [2, 4): `[..., 1, 1]`.
+
+    Or into an interval that is halved so often, as long as the power is a normal number.
+    """
+    largest = largest.max(axis=(-2, -1), keepdims=True)
+    if axes:
+        largest = lax.pmax(largest, axes)
+    _, exponent = jnp.frexp(largest)
+    info = jnp.finfo(largest.dtype)
+    exponent = jnp.clip(2 - halvings - exponent, info.minexp, 1 - info.minexp)
+    return jnp.ldexp(jnp.ones_like(largest), exponent)
+
+
+def product(
+    a: Array, b: Array, dtype: DTypeLike | None = None, platform: Platform = "cpu"
+) -> Array:
+    """`a @ b`, summed in float32 or wider, never in TF32; returned so or rounded to a dtype."""
+    return _contract(a, b, 1, 0, dtype, platform)
+
+
+def gram_matrix(x: Array, tall: bool, dtype: DTypeLike | None, platform: Platform) -> Array:
+    """`x·xᴴ` of matrices, `xᴴ·x` of tall ones."""
+    if tall:
+        return _contract(x.conj(), x, 0, 0, dtype, platform)
+    return _contract(x, x.conj(), 1, 1, dtype, platform)
+
+
+def multiply_short_side(
+    q: Array, x: Array, tall: bool, dtype: DTypeLike | None, platform: Platform
+) -> Array:
+    """`q·x` of matrices, `x·q` of tall ones."""
+    return product(x, q, dtype, platform) if tall else product(q, x, dtype, platform)
+
+
+def _contract(
+    a: Array, b: Array, axis_a: int, axis_b: int, dtype: DTypeLike | None, platform: Platform
+) -> Array:
+    """The sum of products over a row (0) or column (1) axis of each, batch by batch."""
     wide = wide_dtype(a.dtype)
     if platform == "cpu":
         # The same numbers. On a CPU XLA (jax 0.7 to 0.12) cannot run a transposed product of
         # bfloat16 into float32.
         a, b = a.astype(wide), b.astype(wide)
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST, preferred_element_type=wide)
+    batch = tuple(range(a.ndim - 2))
+    found = lax.dot_general(
+        a,
+        b,
+        (((a.ndim - 2 + axis_a,), (b.ndim - 2 + axis_b,)), (batch, batch)),
+        # Half precision has nothing to gain from more than the default.
+        precision=lax.Precision.HIGHEST if a.dtype == wide else None,
+        # A TPU sums in float32 in any case, and fuses products whose results are bfloat16.
+        preferred_element_type=dtype if platform == "tpu" and dtype == "bfloat16" else wide,
+    )
+    return found.astype(dtype or wide)
 
 
 @partial(jax.jit, static_argnames="compute_uv")  # so that eager calls compile the loop once

@@ -113,11 +113,20 @@ class _OneByOne:
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
 
+    def prepare(self, x: Array, platform: Platform) -> Array:
+        del platform
+        return x
+
     def polar_stacks(
-        self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
+        self, operands: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
     ) -> list[Array]:
         del platform, axes
-        return [self.method.polar(x) for x in stacks]
+        return [self._polar_wide(x) for x in operands]
+
+    def _polar_wide(self, x: Array) -> Array:
+        if x.shape[-2] > x.shape[-1]:
+            return self.method.polar(x.mT).mT
+        return self.method.polar(x)
 
 
 def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) -> None:

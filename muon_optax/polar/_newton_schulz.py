@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -12,13 +12,13 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from muon_optax._casting import wide_dtype
+from muon_optax._casting import saturating_cast, wide_dtype
 from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._platform import Platform, by_platform
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
-from muon_optax.polar._gram import gram_factor
-from muon_optax.polar._linalg import check_matrix, product, scale_to_range
-from muon_optax.polar._normalization import Normalization, norm_bound
+from muon_optax.polar._iteration import Operand, iterate
+from muon_optax.polar._linalg import check_matrix, find_largest
+from muon_optax.polar._normalization import Normalization, NormBound
 from muon_optax.polar._segments import Form, NewtonSchulzPlan, make_plan
 from muon_optax.polar._stability import find_instability, suggest_fix
 
@@ -130,52 +130,41 @@ class NewtonSchulz:
         check_matrix(x)
         if x.size == 0:
             return x
-        is_tall = x.shape[-2] > x.shape[-1]
-        wide = x.mT if is_tall else x
-        stack = wide.reshape(-1, *wide.shape[-2:])
-        y = by_platform(lambda platform, x: self.polar_stacks([x], platform)[0], stack)
-        return (y.mT if is_tall else y).reshape(x.shape)
+
+        def polar(platform: Platform, x: Array) -> Array:
+            return self.polar_stacks([self.prepare(x, platform)], platform)[0]
+
+        return by_platform(polar, x).astype(x.dtype)
+
+    def prepare(self, x: Array, platform: Platform) -> Operand:
+        """What the products need of matrices `[..., m, n]`, found in one pass over them."""
+        m, n = x.shape[-2:]
+        dtype = self.plan(m, n, x.dtype, platform).wire_dtype or x.dtype
+        return Operand(saturating_cast(x, dtype), find_largest(x))
 
     @functools.partial(jax.jit, static_argnums=(0, 2, 3))
     def polar_stacks(
-        self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
+        self, operands: Sequence[Operand], platform: Platform, axes: tuple[str, ...] = ()
     ) -> list[Array]:
-        """Apply the schedule to stacks whose Gram matrices form one batch.
+        """Apply the schedule to stacks that share every product they can.
 
         Args:
-          stacks: `[batch, m, n]` each, m ≤ n, whose plans have equal buckets.
-          platform: What the program is for, `"cpu"` or `"accelerator"`.
+          operands: What `prepare` returned for matrices `[..., m, n]`, wide or tall, whose
+            plans have equal buckets.
+          platform: What the program is for, `"cpu"`, `"gpu"` or `"tpu"`.
           axes: Mesh axes, under `jax.shard_map`, along which devices have parts of the long
-            sides. The only collectives are sums of Gram matrices.
+            sides; all are wide then. The only collectives are sums of Gram matrices.
 
         Returns:
-          The same shapes and dtypes.
+          The same shapes, in float32 or wider.
         """
-        _, m, part = stacks[0].shape
-        n = part * lax.axis_size(axes) if axes else part
-        method = dataclasses.replace(self, form="gram") if axes else self
-        plan = method.plan(m, n, stacks[0].dtype, platform)
-        multiply = functools.partial(product, platform=platform)
-        scaled = [scale_to_range(x, axes) for x in stacks]
-        ys = [y for y, _ in scaled]
-        start = 0
-        for count in plan.segments:
-            operands = [y.astype(plan.dtype) for y in ys]
-            grams = [multiply(y, y.mT.conj()) for y in operands]
-            grams = lax.psum(grams, axes) if axes else grams
-            if start == 0:
-                norms = [
-                    norm_bound(gram, self.normalize, scale, self.eps).astype(gram.dtype)
-                    for gram, (_, scale) in zip(grams, scaled)
-                ]
-                grams = [g / norm / norm.mT for g, norm in zip(grams, norms)]
-                operands = [(y / norm).astype(plan.dtype) for y, norm in zip(ys, norms)]
-            stages = self.schedule[start : start + count]
-            factor = functools.partial(gram_factor, stages, product=multiply)
-            qs = _map_joined(factor, [g.astype(plan.dtype) for g in grams])
-            ys = [multiply(q, y) for q, y in zip(qs, operands)]
-            start += count
-        return [y.astype(x.dtype) for y, x in zip(ys, stacks)]
+        m, n = operands[0].x.shape[-2:]
+        form = self.form
+        if axes:
+            n, form = n * lax.axis_size(axes), "gram"
+        plan = dataclasses.replace(self, form=form).plan(m, n, operands[0].x.dtype, platform)
+        bound = NormBound(self.normalize, self.eps)
+        return iterate(self.schedule, plan, bound, operands, platform, axes)
 
     def plan(
         self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
@@ -186,7 +175,7 @@ class NewtonSchulz:
           m: One side of the matrix, which may not be that of the parameter: see `dims`.
           n: The other side.
           dtype: Of the input.
-          platform: `"cpu"`, or `"accelerator"` for anything else.
+          platform: `"cpu"`, `"gpu"` or `"tpu"`.
 
         Returns:
           A plan to print: form, segments and operations.
@@ -195,13 +184,15 @@ class NewtonSchulz:
           ValueError: If a side is not a whole number ≥ 0.
 
         Example:
-          >>> print(NewtonSchulz().plan(256, 1024, platform="accelerator"))
-          256 × 1024 in bfloat16: Gram form, 2 + 1 + 2 stages, 1.17 GFLOP (direct form: 1.51)
+          >>> print(NewtonSchulz().plan(256, 1024, platform="gpu"))
+          256 × 1024 in bfloat16: Gram form, 2 + 1 + 2 stages, 1.17 GFLOP (direct form: 1.51), joined
         """
         check_integer("m", m, 0)
         check_integer("n", n, 0)
         operands = self._operand_dtype(dtype, platform)
-        return make_plan(self.schedule, min(m, n), max(m, n), operands, self.form, dtype)
+        return make_plan(
+            self.schedule, min(m, n), max(m, n), operands, self.form, dtype, platform
+        )
 
     def _check_stability(self) -> None:
         named = self.compute_dtype not in (None, "input")
@@ -227,14 +218,6 @@ class NewtonSchulz:
             chosen = "bfloat16" if is_fast and stable else wide
         # Without jax_enable_x64 float64 becomes float32.
         return jax.dtypes.canonicalize_dtype(chosen)
-
-
-def _map_joined(function: Callable[[Array], Array], stacks: Sequence[Array]) -> list[Array]:
-    """`[function(x) for x in stacks]` of stacks of equal matrices, by one call."""
-    if len(stacks) == 1:  # whose batch may be symbolic, in jax.export
-        return [function(stacks[0])]
-    ends = np.cumsum([len(x) for x in stacks])
-    return jnp.split(function(jnp.concatenate(stacks)), ends[:-1])
 
 
 def _dtype_name(dtype: DTypeLike) -> str:

@@ -1,5 +1,6 @@
 """Upper bounds of a matrix's largest singular value, all computed from its Gram matrix."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
@@ -10,22 +11,46 @@ from muon_optax.polar._linalg import svd
 Normalization = Literal["frobenius", "schatten4", "aol", "spectral", "paper"]
 
 
-def norm_bound(gram: Array, normalize: Normalization, scale: Array, eps: float) -> Array:
-    """The divisor of the rows of y that brings every singular value to at most 1.
+@dataclass(frozen=True)
+class NormBound:
+    """The divisor of a matrix that brings every singular value to at most 1.
 
-    `gram = y·yᴴ: [..., m, m]` in float32 or wider, for `y = scale·x`; `eps` has the unit of x.
-    Returns `[..., m, 1]` under `"aol"`, else `[..., 1, 1]`; 1 where y is zero.
+    Attributes:
+      normalize: Which bound; see `NewtonSchulz`.
+      eps: Added to `‖x‖_F` or `‖x‖_op`, in the unit of x.
     """
-    if normalize == "aol":
-        return jnp.sqrt(_positive(jnp.abs(gram).sum(-1, keepdims=True)))
-    if normalize == "schatten4":
-        square = jnp.sum((gram * gram.conj()).real, (-2, -1), keepdims=True)
-        return jnp.sqrt(jnp.sqrt(_positive(square)))
-    if normalize == "spectral":
-        return jnp.sqrt(_positive(svd(gram, compute_uv=False)[..., :1, None])) + eps * scale
-    trace = jnp.diagonal(gram, axis1=-2, axis2=-1).real.sum(-1)[..., None, None]
-    frobenius = jnp.sqrt(_positive(trace))
-    return jnp.maximum(scale, frobenius) if normalize == "paper" else frobenius + eps * scale
+
+    normalize: Normalization
+    eps: float
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether each row has a divisor of its own."""
+        return self.normalize == "aol"
+
+    def __call__(self, gram: Array, scale: Array) -> Array:
+        """The divisor of the rows of y, from `gram = y·yᴴ` for `y = scale·x`.
+
+        `gram` is `[..., m, m]` in float32 or wider. Returns `[..., m, 1]` of the rows, else
+        `[..., 1, 1]`; 1 where y is zero.
+        """
+        return self._bound(gram, scale).astype(gram.dtype)
+
+    def _bound(self, gram: Array, scale: Array) -> Array:
+        if self.normalize == "aol":
+            return jnp.sqrt(_positive(jnp.abs(gram).sum(-1, keepdims=True)))
+        if self.normalize == "schatten4":
+            square = jnp.sum((gram * gram.conj()).real, (-2, -1), keepdims=True)
+            return jnp.sqrt(jnp.sqrt(_positive(square)))
+        if self.normalize == "spectral":
+            sigma = svd(gram, compute_uv=False)[..., :1, None]
+            return jnp.sqrt(_positive(sigma)) + self.eps * scale
+        # By a mask and not by indices: compilers append that to the product.
+        trace = jnp.trace(gram, axis1=-2, axis2=-1).real[..., None, None]
+        frobenius = jnp.sqrt(_positive(trace))
+        if self.normalize == "paper":
+            return jnp.maximum(scale, frobenius)
+        return frobenius + self.eps * scale
 
 
 def _positive(x: Array) -> Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from muon_optax._operations import count_flops
+from muon_optax._platform import Platform
 from muon_optax.coefficients import Schedule
 from muon_optax.polar._method import MethodPlan
 
@@ -33,6 +34,7 @@ class NewtonSchulzPlan(MethodPlan):
       dtype: Of the products' operands; they accumulate in float32 or wider.
       segments: The number of stages in each segment, first to last.
       direct_flops: Operations of the direct form.
+      is_joined: Whether it goes through products together with other matrices.
 
     Example:
       >>> from muon_optax import NewtonSchulz
@@ -45,6 +47,7 @@ class NewtonSchulzPlan(MethodPlan):
     dtype: str
     segments: tuple[int, ...]
     direct_flops: int
+    is_joined: bool
 
     def __str__(self) -> str:
         stages = sum(self.segments)
@@ -53,22 +56,37 @@ class NewtonSchulzPlan(MethodPlan):
         parts = " + ".join(map(str, self.segments)) if carries else stages
         other = f" (direct form: {self.direct_flops / 1e9:.3g})" if carries else ""
         what = f"{form}, {parts} stage{'s' * (stages > 1)}, {self.flops / 1e9:.3g} GFLOP"
-        return f"{self.m} × {self.n} in {self.dtype}: {what}{other}"
+        joined = ", joined" if self.is_joined else ""
+        return f"{self.m} × {self.n} in {self.dtype}: {what}{other}{joined}"
+
+
+# The longest short side of matrices that share products. One product of such matrices does not
+# fill the device; for larger ones sharing only moves memory.
+_JOINED_SIDE: dict[Platform, int] = {"cpu": 128, "gpu": 1024, "tpu": 1024}
 
 
 def make_plan(
-    schedule: Schedule, m: int, n: int, operands: DTypeLike, form: Form, dtype: DTypeLike
+    schedule: Schedule,
+    m: int,
+    n: int,
+    operands: DTypeLike,
+    form: Form,
+    dtype: DTypeLike,
+    platform: Platform,
 ) -> NewtonSchulzPlan:
     """The plan for an m × n matrix of a dtype, m ≤ n, whose products have `operands`."""
     eps = float(jnp.finfo(operands).eps)
-    direct = form == "direct" or (form == "auto" and 2 * n <= 3 * m)
+    is_joined = m <= _JOINED_SIDE[platform]
+    # On a GPU square matrices have the Gram form, too, to share products with the others.
+    is_cheaper = 2 * n > 3 * m or (is_joined and platform == "gpu")
+    direct = form == "direct" or (form == "auto" and not is_cheaper)
     carried = _fewest_segments(schedule, eps)
     segments = (1,) * len(schedule) if direct else carried
     divided, undivided = count_flops(schedule, m, n, carried)
     narrows = jnp.dtype(operands) == jnp.bfloat16 and jnp.dtype(dtype).itemsize <= 4
     return NewtonSchulzPlan(
         flops=sum(count_flops(schedule, m, n, segments)),
-        bucket=(m, jnp.dtype(dtype).name, direct),
+        bucket=(m, jnp.dtype(dtype).name, direct) if is_joined else None,
         wire_dtype="bfloat16" if narrows else None,
         undivided_flops=math.inf if form == "direct" else undivided,
         divided_flops=divided,
@@ -77,6 +95,7 @@ def make_plan(
         dtype=jnp.dtype(operands).name,
         segments=segments,
         direct_flops=sum(count_flops(schedule, m, n, (1,) * len(schedule))),
+        is_joined=is_joined,
     )
 
 

@@ -9,7 +9,6 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import saturating_cast
-from muon_optax._checks import check_integer
 from muon_optax.batching import Shardings, choose_map
 from muon_optax.dims import Dims, matrix_views
 from muon_optax.polar._method import PolarMethod, check_method
@@ -28,7 +27,6 @@ def scale_by_muon(
     heavy_ball: bool = False,
     mu_dtype: DTypeLike | None = None,
     dims: Dims = None,
-    max_stack_bytes: int | None = None,
     shardings: Shardings = None,
     on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
@@ -54,8 +52,6 @@ def scale_by_muon(
         is stored as the largest.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
         leaf is `[fan_in, fan_out]`.
-      max_stack_bytes: Upper limit on the bytes passed to the method in one call, with at least
-        one matrix a call; None for 16 MiB on a CPU and 256 MiB on an accelerator.
       shardings: How the parameters are sharded over devices: a tree of `NamedSharding`s such
         as `jax.tree.map(lambda p: p.sharding, params)`, a prefix of one, or one for all. Needed
         under `jax.jit` if the mesh's axes are automatic; otherwise read from the arrays.
@@ -66,7 +62,7 @@ def scale_by_muon(
 
     Returns:
       A transformation whose updates have the parameters' dtype, or the gradients' where
-      `update` gets no parameters. Its state is `(MuonState, EmptyState())`.
+      `update` gets no parameters. Its state is a `MuonState`.
 
     Raises:
       ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is
@@ -86,7 +82,7 @@ def scale_by_muon(
     correction; its `M = μ/(1-β)` is the heavy ball's).
     """
 
-    def chain(dims: Dims) -> optax.GradientTransformationExtraArgs:
+    def momentum_and_polar_step(dims: Dims) -> optax.GradientTransformationExtraArgs:
         momentum = accumulate_momentum(
             beta,
             nesterov=nesterov,
@@ -96,10 +92,29 @@ def scale_by_muon(
             dims=dims,
             on_nonfinite=on_nonfinite,
         )
-        polar_step = orthogonalize_updates(method, dims, max_stack_bytes, shardings)
-        return optax.chain(place_state(momentum, shardings), polar_step)
+        momentum = place_state(momentum, shardings)
+        return orthogonalize_momentum(momentum, method, dims, shardings)
 
-    tx = resolve_dims_once(chain, dims)
+    return resolve_dims_once(momentum_and_polar_step, dims)
+
+
+def orthogonalize_momentum(
+    momentum: optax.GradientTransformationExtraArgs,
+    method: PolarMethod,
+    dims: Dims = None,
+    shardings: Shardings = None,
+) -> optax.GradientTransformationExtraArgs:
+    """`accumulate_momentum`, perhaps wrapped, and the polar step, in one transformation.
+
+    One pass over memory reads a gradient and writes its momentum and what the method needs of
+    the blend. As two transformations that would be two or three. The arguments are those of
+    `scale_by_muon`, the state that of the momentum.
+    """
+    check_method(method)
+
+    def init(params: optax.Params) -> Any:
+        matrix_views(dims, params)
+        return momentum.init(params)
 
     def update(
         updates: optax.Updates,
@@ -108,25 +123,18 @@ def scale_by_muon(
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         like = updates if params is None else params  # for the dtype of the updates
-        return tx.update(updates, state, like, **extra_args)
+        blend, state = momentum.update(updates, state, params, **extra_args)
+        polars, mu = _polar_step(method, dims, shardings, blend, state.mu)
+        return _cast_like(polars, like), state._replace(mu=mu)
 
-    return optax.GradientTransformationExtraArgs(tx.init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def orthogonalize_updates(
-    method: PolarMethod,
-    dims: Dims = None,
-    max_stack_bytes: int | None = None,
-    shardings: Shardings = None,
+    method: PolarMethod, dims: Dims = None, shardings: Shardings = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Replace every matrix by its polar factor; the second half of Muon, without a state.
-
-    The arguments are those of `scale_by_muon`.
-    """
+    """Replace every matrix by its polar factor: the polar step alone, without a state."""
     check_method(method)
-    if max_stack_bytes is not None:
-        allowed = "None or a whole number ≥ 1, in static_args of optax.inject_hyperparams"
-        check_integer("max_stack_bytes", max_stack_bytes, 1, allowed)
 
     def init(params: optax.Params) -> optax.EmptyState:
         matrix_views(dims, params)
@@ -139,10 +147,22 @@ def orthogonalize_updates(
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
         del extra_args
-        leaves, treedef = jax.tree.flatten(updates)
-        matrix_map = choose_map(method, updates, shardings, max_stack_bytes)
-        polars = treedef.unflatten(matrix_map.map(leaves, matrix_views(dims, updates)))
-        like = updates if params is None else params
-        return jax.tree.map(lambda o, p: saturating_cast(o, p.dtype), polars, like), state
+        polars, _ = _polar_step(method, dims, shardings, updates)
+        return _cast_like(polars, updates if params is None else params), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _polar_step(
+    method: PolarMethod, dims: Dims, shardings: Shardings, blend: Any, mu: Any = None
+) -> tuple[Any, Any]:
+    """The polar factors of a tree of matrices, and the momentum that it was made with."""
+    leaves, treedef = jax.tree.flatten(blend)
+    momenta = [None] * len(leaves) if mu is None else treedef.flatten_up_to(mu)
+    matrix_map = choose_map(method, blend, shardings)
+    polars, momenta = matrix_map.map(leaves, matrix_views(dims, blend), momenta)
+    return treedef.unflatten(polars), treedef.unflatten(momenta)
+
+
+def _cast_like(tree: Any, like: Any) -> Any:
+    return jax.tree.map(lambda x, p: saturating_cast(x, p.dtype), tree, like)

@@ -1,0 +1,136 @@
+"""Newton-Schulz, segment by segment, on matrices that share every product they can.
+
+    Operand(x, largest) → y = s·x for an exact power of two s
+    → for every segment: r = y·yᴴ, q = factor(r), y ← q·y
+
+Tall matrices stay as they are: `r = yᴴ·y` and `y ← y·q`. Equal matrices go through products as
+one stack, and so do all Gram matrices r.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jax import Array, lax
+
+from muon_optax._casting import wide_dtype
+from muon_optax._platform import Platform
+from muon_optax.coefficients import Schedule
+from muon_optax.polar._gram import gram_factor
+from muon_optax.polar._joining import group_indices, join, map_joined, split
+from muon_optax.polar._linalg import find_scale, gram_matrix, multiply_short_side, product
+from muon_optax.polar._normalization import NormBound
+from muon_optax.polar._segments import NewtonSchulzPlan
+
+
+class Operand(NamedTuple):
+    """What Newton-Schulz reads of matrices `[..., m, n]`.
+
+    Attributes:
+      x: The matrices, in bfloat16 already if the products will have it so.
+      largest: `[..., m]`, the largest number of each row.
+    """
+
+    x: Array
+    largest: Array
+
+
+def iterate(
+    schedule: Schedule,
+    plan: NewtonSchulzPlan,
+    bound: NormBound,
+    operands: Sequence[Operand],
+    platform: Platform,
+    axes: tuple[str, ...] = (),
+) -> list[Array]:
+    """The schedule applied to matrices of one bucket; see `NewtonSchulz.polar_stacks`.
+
+    `plan` is that of any of them. With mesh axes all are wide.
+    """
+    xs, largest = zip(*operands)
+    groups = group_indices([x.shape[-2:] for x in xs])
+    joined = [
+        (join([xs[i] for i in group]), join([largest[i][..., None] for i in group]))
+        for group in groups
+    ]
+    qs, ys = _iterate_joined(schedule, plan, bound, joined, platform, axes)
+    polars = list(xs)
+    for group, q, y in zip(groups, qs, ys):
+        for i, polar in zip(group, _finish(q, y, [xs[i].shape for i in group], platform, axes)):
+            polars[i] = polar
+    return polars
+
+
+def _finish(
+    q: Array,
+    y: Array,
+    shapes: Sequence[tuple[int, ...]],
+    platform: Platform,
+    axes: tuple[str, ...],
+) -> list[Array]:
+    """The last product, split into arrays of these shapes."""
+    multiply = functools.partial(
+        multiply_short_side, tall=_is_tall(y, axes), dtype=None, platform=platform
+    )
+    if platform == "cpu":
+        return split(multiply(q, y), shapes)
+    # An accelerator appends to each array's product what follows: decay, rate and weight.
+    return [multiply(*parts) for parts in zip(split(q, shapes), split(y, shapes))]
+
+
+def _iterate_joined(
+    schedule: Schedule,
+    plan: NewtonSchulzPlan,
+    bound: NormBound,
+    joined: Sequence[tuple[Array, Array]],
+    platform: Platform,
+    axes: tuple[str, ...],
+) -> tuple[list[Array], list[Array]]:
+    """The operands q and y of the last product, for stacks of distinct shapes."""
+    multiply = functools.partial(product, platform=platform)
+    # The norms are near 1 then, and so are the powers of them that the factor has.
+    halvings = round(math.log2(plan.m * plan.n) / 4)
+    scales = [find_scale(largest, axes, halvings) for _, largest in joined]
+    ys = [_scale(x, s).astype(plan.dtype) for (x, _), s in zip(joined, scales)]
+    tall = [_is_tall(y, axes) for y in ys]
+    divides = bound.is_of_rows or plan.dtype == "float16"
+    qs, start = [], 0
+    for count in plan.segments:
+        if qs:
+            ys = [
+                multiply_short_side(q, y, t, plan.dtype, platform)
+                for q, y, t in zip(qs, ys, tall)
+            ]
+        dtype = None if axes or (divides and not qs) else plan.dtype
+        grams = [gram_matrix(y, t, dtype, platform) for y, t in zip(ys, tall)]
+        grams = lax.psum(grams, axes) if axes else grams
+        divisors = []
+        if not qs:
+            norms = [bound(g.astype(wide_dtype(g.dtype)), s) for g, s in zip(grams, scales)]
+            if divides:
+                ys, grams = _divide(ys, grams, norms, tall)
+            else:
+                divisors = [norms]
+        factor = functools.partial(gram_factor, schedule[start : start + count], multiply)
+        qs = map_joined(factor, [g.astype(plan.dtype) for g in grams], *divisors)
+        start += count
+    return qs, ys
+
+
+def _divide(
+    ys: Sequence[Array], grams: Sequence[Array], norms: Sequence[Array], tall: Sequence[bool]
+) -> tuple[list[Array], list[Array]]:
+    """Matrices and their Gram matrices, divided by their norms or by those of their rows."""
+    ys = [(y / (norm.mT if t else norm)).astype(y.dtype) for y, norm, t in zip(ys, norms, tall)]
+    return ys, [gram / norm / norm.mT for gram, norm in zip(grams, norms)]
+
+
+def _is_tall(x: Array, axes: tuple[str, ...]) -> bool:
+    """Whether the columns are the short side; with axes the rows always are."""
+    return not axes and x.shape[-2] > x.shape[-1]
+
+
+def _scale(x: Array, scale: Array) -> Array:
+    wide = wide_dtype(x.dtype)
+    return x.astype(wide) * scale.astype(wide)

@@ -1,0 +1,38 @@
+"""Stacks joined along their batch axis, so that one product serves many matrices."""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def group_indices(keys: Sequence[Hashable]) -> list[list[int]]:
+    """The positions of equal keys, in the order of first appearance."""
+    positions: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        positions.setdefault(key, []).append(index)
+    return list(positions.values())
+
+
+def map_joined(function: Callable[..., Array], *lists: Sequence[Array]) -> list[Array]:
+    """`[function(*xs) for xs in zip(*lists)]` of arrays `[..., m, n]`, by one call."""
+    shapes = [x.shape for x in lists[0]]
+    return split(function(*map(join, lists)), shapes)
+
+
+def join(arrays: Sequence[Array]) -> Array:
+    """Arrays `[..., m, n]` as one stack; a single one stays as it is."""
+    if len(arrays) == 1:  # its batch may be symbolic, in jax.export
+        return arrays[0]
+    return jnp.concatenate([x.reshape(-1, *x.shape[-2:]) for x in arrays])
+
+
+def split(stack: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """The inverse of `join`, of a stack made from arrays of these shapes."""
+    if len(shapes) == 1:
+        return [stack]
+    ends = np.cumsum([math.prod(shape[:-2]) for shape in shapes])
+    parts = jnp.split(stack, ends[:-1])
+    return [x.reshape(*shape[:-2], *x.shape[1:]) for x, shape in zip(parts, shapes)]
