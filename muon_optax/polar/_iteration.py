@@ -9,10 +9,11 @@ one stack, and so do all Gram matrices r.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from muon_optax._casting import wide_dtype
 from muon_optax._platform import Platform
@@ -89,41 +90,51 @@ def _iterate_joined(
 ) -> tuple[list[Array], list[Array]]:
     """The operands q and y of the last product, for stacks of distinct shapes."""
     multiply = functools.partial(product, platform=platform)
+    tall = [_is_tall(x, axes) for x, _ in joined]
+
+    def gram_matrices(ys: Sequence[Array], dtype: DTypeLike | None) -> list[Array]:
+        dtype = None if axes else dtype
+        grams = [gram_matrix(y, t, dtype, platform) for y, t in zip(ys, tall)]
+        return lax.psum(grams, axes) if axes else grams
+
     # The norms are near 1 then, and so are the powers of them that the factor has.
     halvings = round(math.log2(plan.m * plan.n) / 4)
     scales = [find_scale(largest, axes, halvings) for _, largest in joined]
-    ys = [_scale(x, s).astype(plan.dtype) for (x, _), s in zip(joined, scales)]
-    tall = [_is_tall(y, axes) for y in ys]
-    divides = bound.is_of_rows or plan.dtype == "float16"
-    qs, start = [], 0
+    scaled = [_scale(x, s) for (x, _), s in zip(joined, scales)]
+    ys, grams, divisors = _normalize(scaled, scales, tall, plan.dtype, bound, gram_matrices)
+    start, qs = 0, []
     for count in plan.segments:
         if qs:
             ys = [
                 multiply_short_side(q, y, t, plan.dtype, platform)
                 for q, y, t in zip(qs, ys, tall)
             ]
-        dtype = None if axes or (divides and not qs) else plan.dtype
-        grams = [gram_matrix(y, t, dtype, platform) for y, t in zip(ys, tall)]
-        grams = lax.psum(grams, axes) if axes else grams
-        divisors = []
-        if not qs:
-            norms = [bound(g.astype(wide_dtype(g.dtype)), s) for g, s in zip(grams, scales)]
-            if divides:
-                ys, grams = _divide(ys, grams, norms, tall)
-            else:
-                divisors = [norms]
+            grams, divisors = gram_matrices(ys, plan.dtype), []
         factor = functools.partial(gram_factor, schedule[start : start + count], multiply)
-        qs = map_joined(factor, [g.astype(plan.dtype) for g in grams], *divisors)
+        qs = map_joined(factor, [gram.astype(plan.dtype) for gram in grams], *divisors)
         start += count
     return qs, ys
 
 
-def _divide(
-    ys: Sequence[Array], grams: Sequence[Array], norms: Sequence[Array], tall: Sequence[bool]
-) -> tuple[list[Array], list[Array]]:
-    """Matrices and their Gram matrices, divided by their norms or by those of their rows."""
-    ys = [(y / (norm.mT if t else norm)).astype(y.dtype) for y, norm, t in zip(ys, norms, tall)]
-    return ys, [gram / norm / norm.mT for gram, norm in zip(grams, norms)]
+def _normalize(
+    scaled: Sequence[Array],
+    scales: Sequence[Array],
+    tall: Sequence[bool],
+    dtype: DTypeLike,
+    bound: NormBound,
+    gram_matrices: Callable[[Sequence[Array], DTypeLike | None], list[Array]],
+) -> tuple[list[Array], list[Array], list[list[Array]]]:
+    """The operands y, their Gram matrices, and by what both are still to be divided."""
+    ys = [x.astype(dtype) for x in scaled]
+    # Powers of the norm would leave the range of float16.
+    divides = bound.is_of_rows or dtype == "float16"
+    grams = gram_matrices(ys, None if divides else dtype)
+    norms = [bound(g.astype(wide_dtype(g.dtype)), s) for g, s in zip(grams, scales)]
+    if not divides:
+        return ys, grams, [norms]
+    rows = [norm.mT if t else norm for norm, t in zip(norms, tall)]
+    ys = [(x / row).astype(dtype) for x, row in zip(scaled, rows)]
+    return ys, [gram / norm / norm.mT for gram, norm in zip(grams, norms)], []
 
 
 def _is_tall(x: Array, axes: tuple[str, ...]) -> bool:
