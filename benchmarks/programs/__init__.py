@@ -18,8 +18,12 @@ from benchmarks.programs.optimizers import ADAMW, OURS, POLAR_SIDES, POLARS, UPD
 from benchmarks.programs.targets import NEEDED, TARGETS, MissingCompiler, Target, installed
 from benchmarks.record import RESULTS, provenance, save
 
-DEFAULT_TARGETS = ("v5e", "h100")
 SMOKE_MODEL = "256x2"
+_ALL = tuple(name for name in MODELS if name != SMOKE_MODEL)
+_SOME = ("768x2", "2048x2")
+# Whose results are kept, for which models; the polar step alone, for the first two.
+KEPT = {"v5e": _ALL, "h100": _ALL, "v5p": _SOME, "v6e": _SOME, "h200": _SOME}
+ALONE = ("v5e", "h100")
 FOLDER = RESULTS / "programs"
 
 
@@ -33,22 +37,21 @@ def main(
     _check("target", targets, TARGETS)
     _check("model", models, MODELS)
     try:
-        for name in targets or DEFAULT_TARGETS:
+        for name in targets or (ALONE if smoke else KEPT):
             TARGETS[name].device()
     except MissingCompiler as error:
         raise SystemExit(f"{error}") from error
     made_by, keep = provenance() | _versions(), not (smoke or targets or models)
     kept: dict[str, Any] = {"updates": {}, "polar": {}}
-    named = models or ((SMOKE_MODEL,) if smoke else [m for m in MODELS if m != SMOKE_MODEL])
-    for name in targets or DEFAULT_TARGETS:
+    for name in targets or (ALONE if smoke else KEPT):
         of_it = kept["updates"].setdefault(name, {})
-        for model in named:
+        for model in models or ((SMOKE_MODEL,) if smoke else KEPT.get(name, _ALL)):
             programs = (OURS, ADAMW) if smoke else tuple(UPDATES)
             of_it[model] = _updates(TARGETS[name], model, programs, dearest)
             print(f"\n{tables.updates({name: {model: of_it[model]}})}", flush=True)
             if keep:
                 save("programs", made_by, kept, FOLDER)
-    for name in () if smoke or models else targets or DEFAULT_TARGETS:
+    for name in () if smoke or models else targets or ALONE:
         for line in _polars(TARGETS[name], kept["polar"].setdefault(name, {})):
             print(line, flush=True)
             if keep:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from benchmarks.pictures import keep
 from benchmarks.programs.kernels import KINDS
 from benchmarks.programs.optimizers import OPTAX, OURS
+from benchmarks.programs.tables import shown_targets
 from benchmarks.programs.targets import TARGETS
 
 PASSES = "passes of the floor"
@@ -32,7 +33,7 @@ def bars(record: dict[str, Any], target: str) -> dict[str, dict[str, float]]:
 
 def draw(folder: Path, record: dict[str, Any]) -> None:
     """`programs.png` and `.svg`."""
-    targets = [*record["updates"]]
+    targets = shown_targets(record)
     figure, axes = plt.subplots(1, len(targets), figsize=(6 * len(targets), 5), squeeze=False)
     for target, ax in zip(targets, axes[0]):
         found = bars(record, target)
