@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from muon_optax import FLAX, METHODS, SVD, DualNorm, NewtonSchulz, Rule, muon
+from muon_optax import EQUINOX, FLAX, METHODS, SVD, DualNorm, NewtonSchulz, Rule, muon
 from muon_optax.compat import RoundedNewtonSchulz
 
 RULES = (Rule("fused attention", "qkv", "in out[q=8 k=8 v=8]"), *FLAX)
@@ -64,8 +64,15 @@ def test_an_update_is_lowered_for_accelerators(case, x64):
     updates, _ = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert shapes(updates) == shapes(params)
     for precision, operand, total in re.findall(PRODUCT, exported.mlir_module()):
-        assert precision == "HIGHEST, HIGHEST" or not isinstance(method, NewtonSchulz)
-        assert total == ("f32" if operand in ("f16", "bf16") else operand)
+        highest = "HIGHEST, HIGHEST" if operand not in ("f16", "bf16") else "DEFAULT, DEFAULT"
+        assert precision == highest or not isinstance(method, NewtonSchulz)
+        assert total in sums(operand, "tpu")
+
+
+def sums(operand, platform):
+    """What a product may return: float32 or wider, or what a TPU rounds such a sum to."""
+    wide = "f32" if operand in ("f16", "bf16") else operand
+    return {wide, "bf16"} if (operand, platform) == ("bf16", "tpu") else {wide}
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
@@ -78,6 +85,20 @@ def test_products_have_the_operands_of_the_platform_and_sums_in_float32(named, p
     found = set(re.findall(PRODUCT, program))
     operands = {None: "bf16", "bfloat16": "bf16", "float16": "f16", "float32": "f32"}[named]
     operands = "f32" if platform == "cpu" else operands
-    assert ("HIGHEST, HIGHEST", operands, "f32") in found
-    allowed = {operands, "f32"}  # a norm's products may be wider
-    assert all(p == ("HIGHEST, HIGHEST", p[1], "f32") and p[1] in allowed for p in found)
+    precision = "HIGHEST, HIGHEST" if operands == "f32" else "DEFAULT, DEFAULT"
+    expected = {(precision, operands, total) for total in sums(operands, platform)}
+    # A norm's products may be wider.
+    assert expected <= found <= expected | {("HIGHEST, HIGHEST", "f32", "f32")}
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("dims", [FLAX, EQUINOX], ids=["in out", "out in"])
+def test_no_matrix_is_transposed(platform, dims):
+    """Wide, tall and square; whichever side is first."""
+    name = "kernel" if dims is FLAX else "weight"
+    leaves = {"up": (8, 32), "down": (32, 8), "square": (8, 8), "wider": (8, 48)}
+    params = {k: {name: jax.ShapeDtypeStruct(s, jnp.float32)} for k, s in leaves.items()}
+    tx = muon(0.02, dims=dims)
+    traced = jax.jit(tx.update).trace(params, jax.eval_shape(tx.init, params), params)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert "stablehlo.dot_general" in program and "stablehlo.transpose" not in program

@@ -1,4 +1,4 @@
-"""A method of a user's own, with and without the two optional methods, wherever methods run."""
+"""A method of a user's own, with and without the optional methods, wherever methods run."""
 
 from dataclasses import dataclass, field
 
@@ -35,9 +35,12 @@ class BatchedCubic(Cubic):
     def plan(self, m, n, dtype, platform):
         return MethodPlan(flops=20 * m * m * n, bucket=(m, str(dtype)))
 
-    def polar_stacks(self, stacks, platform, axes=()):
+    def prepare(self, x, platform):
+        return {"matrices": x}
+
+    def polar_stacks(self, operands, platform, axes=()):
         self.calls.append(platform)
-        return [self.polar(x) for x in stacks]
+        return [self.polar(operand["matrices"]) for operand in operands]
 
 
 class Unhashable(Cubic):
@@ -72,7 +75,7 @@ def expected():
     }
 
 
-@pytest.mark.parametrize("method", METHODS, ids=["polar alone", "plan and polar_stacks"])
+@pytest.mark.parametrize("method", METHODS, ids=["polar alone", "all methods"])
 def test_a_users_method_runs_on_one_device_and_when_injected(method, expected):
     tx = muon(0.1, method, adam_learning_rate=1e-3)
     injected = optax.inject_hyperparams(muon)(0.1, method, adam_learning_rate=1e-3)
@@ -84,7 +87,7 @@ def test_a_users_method_runs_on_one_device_and_when_injected(method, expected):
 @pytest.mark.parametrize(
     "method",
     [*METHODS, Unhashable()],
-    ids=["polar alone", "plan and polar_stacks", "unhashable"],
+    ids=["polar alone", "all methods", "unhashable"],
 )
 def test_a_users_method_runs_on_a_mesh(method, expected):
     mesh = Mesh(np.array(jax.devices()), ("data",))
@@ -101,7 +104,7 @@ def test_stacks_whose_plans_have_equal_buckets_go_through_one_call():
     jax.eval_shape(
         lambda x: scale_by_muon(method).update(x, scale_by_muon(method).init(x)), matrices
     )
-    assert sorted(method.calls) == ["accelerator", "cpu"]  # each traced once for all three
+    assert sorted(method.calls) == ["cpu", "gpu", "tpu"]  # each traced once for all three
 
 
 def test_a_dual_norm_shares_products_as_its_inner_method_does():
@@ -118,11 +121,13 @@ def test_a_dual_norm_shares_products_as_its_inner_method_does():
 
 
 def test_each_platform_gets_its_own_program():
-    double = lambda platform, x: x * (2.0 if platform == "cpu" else 3.0)
-    traced = jax.jit(lambda x: by_platform(double, x)).trace(jnp.ones(2))
-    for platform, factor in {"cpu": "2.0", "cuda": "3.0", "tpu": "3.0"}.items():
-        assert f"dense<{factor}" in traced.lower(lowering_platforms=(platform,)).as_text()
-    assert jax.jit(lambda x: by_platform(double, x))(jnp.ones(2)).tolist() == [2.0, 2.0]
+    factors = {"cpu": 2.0, "gpu": 3.0, "tpu": 4.0}
+    multiply = jax.jit(lambda x: by_platform(lambda platform, x: x * factors[platform], x))
+    traced = multiply.trace(jnp.ones(2))
+    for name, platform in {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}.items():
+        program = traced.lower(lowering_platforms=(name,)).as_text()
+        assert f"dense<{factors[platform]}" in program
+    assert multiply(jnp.ones(2)).tolist() == [2.0, 2.0]
 
 
 def test_a_repr_is_short_and_names_what_differs():
@@ -155,8 +160,11 @@ def test_a_method_is_final_or_complete():
             pass
 
     class Stacked(Cubic):
-        def polar_stacks(self, stacks, platform, axes=()):
-            return stacks
+        polar_stacks = BatchedCubic.polar_stacks
 
-    with pytest.raises(ValueError, match="it needs plan, too"):
-        scale_by_muon(Stacked())
+    class Planned(Stacked):
+        plan = BatchedCubic.plan
+
+    for method, missing in ((Stacked(), "plan and prepare"), (Planned(), "prepare")):
+        with pytest.raises(ValueError, match=f"it needs {missing}, too"):
+            scale_by_muon(method)

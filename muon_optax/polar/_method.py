@@ -1,4 +1,4 @@
-"""What a polar method is: an object with `polar(x)`, and two optional methods for batching."""
+"""What a polar method is: an object with `polar(x)`, and three optional methods, to batch."""
 
 import dataclasses
 import math
@@ -20,9 +20,9 @@ class PolarMethod(Protocol):
     for a schedule. A frozen dataclass is best: equal methods then share a compiled program. A
     method must not change after its first use.
 
-    Two more methods are optional, see `BatchedMethod`: `plan` says what a matrix costs and
-    which stacks may go through one call, `polar_stacks` is that call. Without it each stack
-    goes through `polar`.
+    Three more methods are optional, see `BatchedMethod`: `plan` says what a matrix costs and
+    which stacks may go through one call, `prepare` what is read of each stack, and
+    `polar_stacks` is that call. Without it each stack goes through `polar`.
 
     Example:
       >>> from muon_optax import orthogonalize
@@ -38,7 +38,8 @@ class PolarMethod(Protocol):
     def polar(self, x: Array, /) -> Array:
         """The polar factor, exact or not, of every matrix of `x: [..., m, n]`.
 
-        `muon` passes wide matrices only, m ≤ n: it takes `polar(xᵀ)` to be `polar(x)ᵀ`.
+        Without `polar_stacks` `muon` passes wide matrices only, m ≤ n: it takes `polar(xᵀ)` to
+        be `polar(x)ᵀ`.
         """
         ...
 
@@ -50,7 +51,7 @@ class MethodPlan:
     Attributes:
       flops: Operations; a multiplication and an addition count as two.
       bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`, such
-        as `(m, n, dtype)`.
+        as `(m, n, dtype)`. A stack goes alone if it is None.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own.
       undivided_flops: Operations that every device repeats when the long side is divided among
@@ -74,27 +75,39 @@ class MethodPlan:
 
 
 class BatchedMethod(PolarMethod, Protocol):
-    """A polar method with both optional methods, `plan` and `polar_stacks`."""
+    """A polar method with the optional methods: `plan`, `prepare` and `polar_stacks`."""
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform, /) -> MethodPlan:
         """What one m × n matrix costs, m ≤ n, and which stacks may go through one call."""
         ...
 
+    def prepare(self, x: Array, platform: Platform, /) -> Any:
+        """What `polar_stacks` needs of matrices `[..., m, n]`, wide or tall: a tree of arrays.
+
+        The pass over memory that makes a gradient's momentum makes it, too. It should be small
+        and in the dtype of the products; x itself is always right.
+        """
+        ...
+
     def polar_stacks(
-        self, stacks: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
+        self, operands: Sequence[Any], platform: Platform, axes: tuple[str, ...] = ()
     ) -> list[Array]:
-        """The polar factors of stacks `[batch, m, n]`, m ≤ n, whose plans have equal buckets.
+        """The polar factors of what `prepare` returned for stacks of one bucket.
 
         `axes` are mesh axes, under `jax.shard_map`, along which devices have parts of the long
-        sides; a method whose plan has infinite `undivided_flops` never gets any.
+        sides; all matrices are wide then. A method whose plan has infinite `undivided_flops`
+        never gets any.
         """
         ...
 
 
+_OPTIONAL = ("plan", "prepare", "polar_stacks")
+
+
 def batched(method: PolarMethod) -> BatchedMethod:
-    """The method itself if it has both optional methods, or one that adds what is missing."""
-    if hasattr(method, "plan") and hasattr(method, "polar_stacks"):
-        return method  # pyright: ignore[reportReturnType] (it has both)
+    """The method itself if it has all optional methods, or one that adds what is missing."""
+    if all(hasattr(method, name) for name in _OPTIONAL):
+        return method  # pyright: ignore[reportReturnType] (it has all)
     return _OneByOne(method)
 
 
@@ -146,8 +159,9 @@ def check_method(method: Any) -> None:
             f"method={method!r:.80}; use NewtonSchulz(), NewtonSchulz('polar_express', 8), "
             "SVD(), one of METHODS, such as METHODS['fast'], or an object with .polar"
         )
-    if hasattr(method, "polar_stacks") and not hasattr(method, "plan"):
+    missing = [name for name in _OPTIONAL if not hasattr(method, name)]
+    if missing and hasattr(method, "polar_stacks"):
         raise ValueError(
-            f"method={method!r:.80} has polar_stacks; it needs plan, too, which says what may "
-            "share a call"
+            f"method={method!r:.80} has polar_stacks; it needs {' and '.join(missing)}, too: "
+            "plan says which stacks share a call, prepare what it gets of each"
         )
