@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from muon_optax import DualNorm, MethodPlan, NewtonSchulz, muon, orthogonalize, scale_by_muon
 from muon_optax._platform import by_platform
+from muon_optax.compat import RoundedNewtonSchulz
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,21 @@ def test_a_repr_is_short_and_names_what_differs():
 def test_the_polar_factor_of_zero_is_zero_in_every_method():
     for method in (*METHODS, NewtonSchulz(), DualNorm()):
         assert not orthogonalize(jnp.zeros((2, 3, 4)), method).any()
+
+
+@pytest.mark.parametrize(
+    "method", [NewtonSchulz(normalize="aol"), RoundedNewtonSchulz("keller")]
+)
+def test_a_square_reaches_a_method_as_fan_in_by_fan_out_whatever_its_layout(method):
+    """Rows scaled apart, or roundings, tell a square from its transpose."""
+    x = jax.random.normal(jax.random.key(0), (16, 16))
+
+    def update(x, dims):
+        tx = scale_by_muon(method, dims=dims)
+        return tx.update(x, tx.init(x))[0]
+
+    eps = float(jnp.finfo(x.dtype).eps)
+    np.testing.assert_allclose(update(x.T, "out in").T, update(x, "in out"), atol=8 * eps)
 
 
 def test_a_method_that_returns_other_shapes_is_refused():

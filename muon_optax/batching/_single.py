@@ -28,8 +28,16 @@ class SingleDeviceMap:
         momenta: Sequence[Array | None],
     ) -> tuple[list[Array], list[Array | None]]:
         """The polar factors of all matrices, in the leaves' shapes and dtypes; the momenta."""
-        in_place = tuple(view.in_place() for view in views)
+        in_place = tuple(self._in_place(view, x) for view, x in zip(views, leaves))
         return _polar_leaves(StaticMethod(self.method), in_place, list(leaves), list(momenta))
+
+    def _in_place(self, view: MatrixView, x: Array) -> MatrixView:
+        """The view, or that of the transposes if they are what the array has."""
+        squares = [m for _, m, n in view.sides if m == n]
+        plan = batched(self.method).plan
+        if any(plan(m, m, x.dtype, "cpu").by_rows for m in squares):
+            return view
+        return view.in_place()
 
 
 # An eager step finds its program again: by the method's value, not by a function's identity.

@@ -190,9 +190,9 @@ class NewtonSchulz:
         check_integer("m", m, 0)
         check_integer("n", n, 0)
         operands = self._operand_dtype(dtype, platform)
-        return make_plan(
-            self.schedule, min(m, n), max(m, n), operands, self.form, dtype, platform
-        )
+        m, n = min(m, n), max(m, n)
+        plan = make_plan(self.schedule, m, n, operands, self.form, dtype, platform)
+        return dataclasses.replace(plan, by_rows=self.normalize == "aol")
 
     def _check_stability(self) -> None:
         named = self.compute_dtype not in (None, "input")
