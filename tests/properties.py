@@ -173,7 +173,6 @@ MOMENTUM = {
     "heavy_ball": st.booleans(),
     "mu_dtype": st.sampled_from([None, "bfloat16", "float32"]),
     "beta": st.sampled_from([0.0, 0.9, 0.99, lambda step: 0.9 - 0.1 / (step + 1)]),
-    "max_stack_bytes": st.sampled_from([None, 200]),
 }
 OPTIONS = {
     "learning_rate": st.sampled_from([0.1, lambda step: 0.1 / (step + 1)]),

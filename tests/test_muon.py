@@ -107,7 +107,7 @@ def test_parameters_are_not_needed_where_nothing_decays():
 
 def test_inject_hyperparams_keeps_what_static_args_name():
     mask = lambda params: jax.tree.map(lambda p: p.ndim == 2, params)
-    static = {"weight_decay_mask": mask, "dims": lambda params: FLAX, "max_stack_bytes": 64}
+    static = {"weight_decay_mask": mask, "dims": lambda params: FLAX}
     injected = optax.inject_hyperparams(muon, static_args=tuple(static))
     found = updates_of(injected(learning_rate=0.1, weight_decay=0.5, **static))
     expected = updates_of(muon(0.1, weight_decay=0.5))
@@ -173,7 +173,6 @@ def test_a_shared_argument_has_the_default_of_optax():
         ),
         (lambda: muon(0.1, fallback="sgd"), "fallback='sgd'; use a transformation"),
         (lambda: muon(0.1, weight_decay_mask=jnp.ones(())), "name it in static_args"),
-        (lambda: muon(0.1, max_stack_bytes=jnp.ones((), int)), "max_stack_bytes=.*use None"),
         (lambda: muon(0.1, beta=2.0), "beta=2.0"),
         (lambda: muon(0.1, shape_scaling="spectral"), "shape_scaling='spectral'; use one of"),
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),

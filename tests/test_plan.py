@@ -22,8 +22,8 @@ SCHEDULES = {name: family.schedule(5) for name, family in FAMILIES.items()} | {
 EPS = {d: float(jnp.finfo(d).eps) for d in ("bfloat16", "float16", "float32", "float64")}
 DTYPES = {eps: dtype for dtype, eps in EPS.items()}
 # Frobenius error over the result's norm, on `matrices`. Measured: 6.4e-4 in float32, in half
-# precision 2.3 times the direct form's own, which is the measure there.
-FLOAT32, HALF = 9e-4, 2.5
+# precision 1.6 times the direct form's own, which is the measure there.
+FLOAT32, HALF = 9e-4, 2.0
 TRAINED = ("jordan", "polar_express", "fast", "near_exact", "taylor2")
 
 
@@ -78,7 +78,7 @@ def check_segments(schedule, eps, name):
             amplification(schedule[a:b], eps, first=a == 0) for a, b in itertools.pairwise(ends)
         )
 
-    found = make_plan(schedule, 1, 9, DTYPES[eps], "gram", "float32").segments
+    found = make_plan(schedule, 1, 9, DTYPES[eps], "gram", "float32", "cpu").segments
     cuts = tuple(itertools.accumulate(found))[:-1]
     assert worst(cuts) <= 1, name
     inner = range(1, len(schedule))
@@ -121,12 +121,13 @@ def matrices(shape):
 
 
 def coherent(shape):
-    """Where rounding errors do not average out: all entries alike, rows of two values."""
+    """Where rounding errors do not average out: entries, or singular values, all alike."""
     rng, (m, n) = np.random.default_rng(0), shape
     rows = np.where(np.arange(n) < n // 2, 1.0, 0.5) * np.ones((m, 1))
     noise = rng.standard_normal(shape)
     made = {f"constant + {t:g}": 1 + t * noise for t in (1e-4, 1e-3, 1e-2)}
     made["two values + 0.001"] = rows + 1e-3 * noise
+    made["flat"] = matrix_with_spectrum(rng, m, n, np.ones(m))
     return made | {"log5": matrix_with_spectrum(rng, m, n, np.geomspace(1, 1e-5, m))}
 
 

@@ -56,7 +56,7 @@ SOME |= {"eps": NewtonSchulz(eps=1e-7), "dual": DualNorm()}
 def check_finite(grads, options):
     for name, method in SOME.items():
         updates, state = run(scale_by_muon(method, dims="batch in out", **options), grads)
-        assert all(jnp.isfinite(x).all() for x in (*updates, state[0].mu)), name
+        assert all(jnp.isfinite(x).all() for x in (*updates, state.mu)), name
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
@@ -131,7 +131,7 @@ def test_a_broken_gradient_touches_no_other_matrix(policy, places, options, seed
                 assert one.any() == (step == 2) and np.isfinite(one).all()
     _, kept = run(tx, given[:2])
     _, before = run(tx, given[:1])
-    for matrix, pair in enumerate(zip(matrices_of(kept[0].mu), matrices_of(before[0].mu))):
+    for matrix, pair in enumerate(zip(matrices_of(kept.mu), matrices_of(before.mu))):
         assert same_bits(*pair) == (policy == "skip" and matrix in places)
-    skipped = state[0].skipped
+    skipped = state.skipped
     assert skipped is None if policy == "propagate" else skipped == len(places)

@@ -98,11 +98,11 @@ def test_names_nesting_and_neighbours_of_a_leaf_change_no_bit_of_it(tree, option
     tx = scale_by_muon(METHODS[method], dims=specs(tree), **options)
     updates, state = run(tx, grads)
     drawn = jax.tree.leaves(tree)
-    together = zip(*map(jax.tree.leaves, (updates[-1], state[0].mu)))
+    together = zip(*map(jax.tree.leaves, (updates[-1], state.mu)))
     for leaf, found, *g in zip(drawn, together, *map(jax.tree.leaves, grads), strict=True):
         tx = scale_by_muon(METHODS[method], dims=leaf.spec, **options)
         alone, state = run(tx, g)
-        for one, other in zip(found, (alone[-1], state[0].mu), strict=True):
+        for one, other in zip(found, (alone[-1], state.mu), strict=True):
             assert same_bits(one, other), leaf
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import product_dtypes
+from reference import product_dtypes, singular_values
 
 from muon_optax import METHODS, NewtonSchulz
 from muon_optax.coefficients import CANS, FAMILIES, POLAR_EXPRESS, Coefficients, minimax
@@ -62,17 +62,16 @@ THIN = [CANS, POLAR_EXPRESS, minimax(4, 3e-3, cushion=0.02), minimax(6, 1e-3, ka
 @pytest.mark.slow
 @pytest.mark.parametrize("family", THIN[:2], ids=lambda family: family.name)
 def test_a_refused_schedule_does_go_wrong(family, monkeypatch):
-    """CANS turns a sign; Polar Express' roundings conspire in some diagonal matrices."""
+    """Of matrices of nearly equal entries CANS turns every other, Polar Express breaks 7 %."""
     monkeypatch.setattr(NewtonSchulz, "_check_stability", lambda self: None)
+    rng = np.random.default_rng(0)
+    noise = 10 ** rng.uniform(-4, 0, (4000, 1, 1)) * rng.standard_normal((4000, 16, 40))
+    x = np.float32(1 + noise)
     half = NewtonSchulz(family, 12, "schatten4", compute_dtype="bfloat16")
-    sizes = 10 ** np.random.default_rng(0).uniform(-4, 0, (20000, 4))
-    diagonal = jnp.asarray(sizes[:, :, None] * np.eye(4), "float32")
-    found = jnp.diagonal(half.polar(diagonal), axis1=1, axis2=2)
-    assert (found < -0.5).any() or not jnp.isfinite(found).all()
-    exact = jnp.diagonal(
-        replace(half, compute_dtype="float32").polar(diagonal), axis1=1, axis2=2
-    )
-    assert exact.min() > 0 and exact.max() < 1.01
+    found = along(half, x)
+    assert (found < -0.5).any() or not np.isfinite(found).all()
+    exact = replace(half, compute_dtype="float32")
+    assert along(exact, x).min() > 0 and singular_values(exact.polar(x)).max() < 1.01
 
 
 @pytest.mark.parametrize(
@@ -117,10 +116,10 @@ def test_published_families_are_accepted_in_float32_at_every_length(family):
 @pytest.mark.parametrize("form", ["direct", "gram"])
 def test_the_check_is_not_a_proof(form):
     """A margin that is barely enough for a number, and too little for a matrix."""
-    barely = NewtonSchulz(replace(minimax(4, 3e-3), safety=1.2322), 6, form=form)
-    assert along(barely, np.ones((1, 96, 200), np.float32)) > 0.5
-    half = replace(barely, compute_dtype="bfloat16")
-    assert along(half, np.ones((1, 96, 200), np.float32)) < -0.5
+    barely = NewtonSchulz(replace(minimax(4, 3e-3), safety=1.233), 6, form=form)
+    x = np.full((1, 48, 80), 1.6, np.float32)
+    assert along(barely, x) > 0.5
+    assert along(replace(barely, compute_dtype="bfloat16"), x) < -0.5
 
 
 def test_without_x64_float64_is_judged_as_float32():
@@ -142,7 +141,7 @@ def test_an_accelerator_takes_float32_where_bfloat16_would_reverse_a_sign(platfo
     for coefficients, operand in (("cans", "f32"), (replace(CANS, safety=1.03), half)):
         method = NewtonSchulz(coefficients, 12)
         found = product_dtypes(method.polar, platform, (4, 9), "float32")
-        assert found == {(operand, operand, "f32")}
+        assert {dtype for *factors, _ in found for dtype in factors} == {operand}
 
 
 @pytest.mark.parametrize(
