@@ -156,6 +156,12 @@ def test_a_whole_muon_stays_finite_at_a_rate_of_one(dtype):
     np.testing.assert_array_equal(wide(found), float(largest(dtype)))
 
 
+def test_a_factor_above_one_takes_infinity_for_an_overflow_and_keeps_nan():
+    x, tx = jnp.array([[jnp.inf, -jnp.inf, jnp.nan, 1.0]], "float32"), scale_by_shape()
+    found, _ = tx.update(x, tx.init(x))
+    np.testing.assert_array_equal(found, [[largest("float32"), -largest("float32"), np.nan, 2]])
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_momentum_beyond_its_dtype_is_kept_as_the_largest(dtype):
     g = jnp.full((2, 3), -3.4e38, "float32").at[0, 0].set(1.0)
