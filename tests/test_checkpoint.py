@@ -18,7 +18,7 @@ def test_a_state_is_saved_with_a_version_and_read_without_a_template(tmp_path):
     tx = muon(0.02)
     params, state = begun(tx)
     saved = restored(tmp_path, compat.to_checkpoint(state), None)
-    assert int(saved["version"]) == 2
+    assert int(saved["version"]) == 3
     found = compat.from_checkpoint(saved, like=jax.eval_shape(tx.init, params))
     assert jax.tree.structure(found) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, found, state)
@@ -44,8 +44,8 @@ def test_a_template_of_shapes_serves_orbax(tmp_path):
             r"found \['a'\] in place of 'leaves' and 'version'.*Use transfer\(saved, like=",
         ),
         (
-            lambda: compat.from_checkpoint({**SAVED, "version": 3}, TX.init(PARAMS)),
-            r"saved as version 3, but version 2 is read. Use transfer\(saved, like=",
+            lambda: compat.from_checkpoint({**SAVED, "version": 4}, TX.init(PARAMS)),
+            r"saved as version 4, but version 3 is read. Use transfer\(saved, like=",
         ),
         (
             lambda: compat.from_checkpoint(

@@ -15,7 +15,7 @@ import numpy as np
 from muon_optax._leaves import LeafError, leaves_by_path
 from muon_optax.batching._resharding import place_like
 
-VERSION = 2
+VERSION = 3
 
 
 def to_checkpoint(state: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def to_checkpoint(state: Any) -> dict[str, Any]:
       >>> import optax
       >>> saved = to_checkpoint(optax.trace(0.9).init({"w": jnp.ones((2, 3))}))
       >>> int(saved["version"]), list(saved["leaves"])
-      (2, ['trace.w'])
+      (3, ['trace.w'])
     """
     version = np.asarray(VERSION, np.int32)
     return {"version": version, "leaves": leaves_by_path(state, separator=".")}

@@ -76,25 +76,9 @@ def scale_by_muon(
     Source: `optax.contrib.scale_by_muon`, optax 0.2.8.
     """
     method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
-    tx = scale_by_any_muon(
+    return scale_by_any_muon(
         method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=weight_dimension_numbers
     )
-
-    def init(params: optax.Params) -> Any:
-        states: Any = tx.init(params)
-        return states[0]  # that of the polar step is empty
-
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, Any]:
-        states: Any = (state, optax.EmptyState())
-        updates, states = tx.update(updates, states, params, **extra_args)
-        return updates, states[0]
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_shape(

@@ -43,7 +43,8 @@ def scale_by_shape(
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
 
     Returns:
-      A stateless transformation. A number beyond the largest of its dtype becomes the largest.
+      A stateless transformation. Where the factor is above 1, a number beyond the largest of
+      its dtype becomes the largest, infinity too; NaN stays.
 
     Raises:
       ValueError: If the rule is unknown; at `init` and `update`, if a leaf is not a matrix
