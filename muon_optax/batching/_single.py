@@ -35,9 +35,9 @@ class SingleDeviceMap:
         """The view, or that of the transposes if they are what the array has."""
         squares = [m for _, m, n in view.sides if m == n]
         plan = batched(self.method).plan
-        if any(plan(m, m, x.dtype, "cpu").by_rows for m in squares):
-            return view
-        return view.in_place()
+        if all(plan(m, m, x.dtype, "cpu").commutes_with_transpose for m in squares):
+            return view.in_place()
+        return view
 
 
 # An eager step finds its program again: by the method's value, not by a function's identity.
@@ -62,7 +62,9 @@ def _polar(
     stacks = [_to_stacks(view, x) for view, x in zip(views, leaves)]
     beside = [_to_stacks_beside(view, momentum) for view, momentum in zip(views, momenta)]
     flat, treedef = jax.tree.flatten(stacks)
-    polars, written = polar_on_device(method, platform, flat, [m for of in beside for m in of])
+    polars, written = polar_on_device(
+        method, platform, flat, [m for stacks_of_leaf in beside for m in stacks_of_leaf]
+    )
     polars = treedef.unflatten(polars)
     firsts = np.cumsum([0, *map(len, stacks)])
     results = [v.from_matrices(ys, x.shape) for v, ys, x in zip(views, polars, leaves)]

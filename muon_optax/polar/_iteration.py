@@ -30,7 +30,7 @@ class Operand(NamedTuple):
 
     Attributes:
       x: The matrices, in bfloat16 already if the products will have it so.
-      largest: `[..., m]`, the largest number of each row.
+      largest: `[..., m]`, the largest absolute value of each row.
     """
 
     x: Array
@@ -133,7 +133,7 @@ def _normalize(
     if not divides:
         return ys, grams, [norms]
     rows = [norm.mT if t else norm for norm, t in zip(norms, tall)]
-    ys = [(x / row).astype(dtype) for x, row in zip(scaled, rows)]
+    ys = [(x / row.astype(x.dtype)).astype(dtype) for x, row in zip(scaled, rows)]
     return ys, [gram / norm / norm.mT for gram, norm in zip(grams, norms)], []
 
 

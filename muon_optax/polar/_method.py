@@ -58,8 +58,8 @@ class MethodPlan:
         devices; infinite for a method that needs the matrix whole.
       divided_flops: Operations that those devices share.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
-      by_rows: Whether the polar factor of a square's transpose may be another matrix than its
-        transposed polar factor; squares are passed as `[fan_in, fan_out]` then.
+      commutes_with_transpose: Whether `polar(xᵀ)` of a square matrix is `polar(x)ᵀ`. Otherwise
+        squares are passed as `[fan_in, fan_out]`, even if that transposes an array.
     """
 
     flops: float
@@ -68,7 +68,7 @@ class MethodPlan:
     undivided_flops: float = math.inf
     divided_flops: float = 0.0
     is_guess: bool = False
-    by_rows: bool = True
+    commutes_with_transpose: bool = False
 
     def flops_per_device(self, devices: int) -> float:
         """Operations of one device when so many divide the long side."""

@@ -192,7 +192,7 @@ class NewtonSchulz:
         operands = self._operand_dtype(dtype, platform)
         m, n = min(m, n), max(m, n)
         plan = make_plan(self.schedule, m, n, operands, self.form, dtype, platform)
-        return dataclasses.replace(plan, by_rows=self.normalize == "aol")
+        return dataclasses.replace(plan, commutes_with_transpose=self.normalize != "aol")
 
     def _check_stability(self) -> None:
         named = self.compute_dtype not in (None, "input")

@@ -34,6 +34,7 @@ class NormBound:
         `gram` is `[..., m, m]` in float32 or wider. Returns `[..., m, 1]` of the rows, else
         `[..., 1, 1]`; 1 where y is zero.
         """
+        scale = scale.astype(jnp.finfo(gram.dtype).dtype)
         return self._bound(gram, scale).astype(gram.dtype)
 
     def _bound(self, gram: Array, scale: Array) -> Array:

@@ -77,10 +77,7 @@ def make_plan(
     """The plan for an m × n matrix of a dtype, m ≤ n, whose products have `operands`."""
     eps = float(jnp.finfo(operands).eps)
     is_joined = m <= _JOINED_SIDE[platform]
-    # On a GPU square matrices have the Gram form, too, to share products with the others. Below
-    # 64 there is little to gain, and errors of half precision do not average out.
-    is_cheaper = 2 * n > 3 * m or (platform == "gpu" and is_joined and m >= 64)
-    direct = form == "direct" or (form == "auto" and not is_cheaper)
+    direct = form == "direct" or (form == "auto" and 2 * n <= 3 * m)
     carried = _fewest_segments(schedule, eps)
     segments = (1,) * len(schedule) if direct else carried
     divided, undivided = count_flops(schedule, m, n, carried)

@@ -93,8 +93,13 @@ def accumulate_momentum(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_policy(state: MuonState, on_nonfinite: OnNonfinite) -> None:
-    """Refuse a state that another policy has made."""
+def _check_policy(state: Any, on_nonfinite: OnNonfinite) -> None:
+    """Refuse a state that another policy or an older version has made."""
+    if not isinstance(state, MuonState):
+        raise ValueError(
+            f"the state of the momentum is a {type(state).__name__}, not a MuonState; carry it "
+            "over once: compat.transfer(state, like=tx.init(params))"
+        )
     made_with = "propagate" if state.skipped is None else "skip"
     if made_with != on_nonfinite:
         raise ValueError(
