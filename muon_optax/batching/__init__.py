@@ -2,7 +2,7 @@
 
     choose_map(method, tree, shardings).map(leaves, views, momenta)
 
-Equal matrices go through the method together. On a mesh, every device computes the polar
+Small equal matrices share the products of the method. On a mesh, every device computes the polar
 factors of the matrices that it owns: blocks travel to the owners and polar factors travel back,
 and the method itself moves nothing.
 """

@@ -44,7 +44,7 @@ def find_largest(x: Array) -> Array:
 def find_scale(largest: Array, axes: Sequence[str] = (), halvings: int = 0) -> Array:
     """The power of two that brings the largest of `[..., m, n]` into [2, 4): `[..., 1, 1]`.
 
-    Or into an interval that is halved so often, as long as the power is a normal number.
+    With `halvings` into that interval over a power of two, if the result is a normal number.
     """
     largest = largest.max(axis=(-2, -1), keepdims=True)
     if axes:

@@ -33,7 +33,7 @@ def scale_by_muon(
     """Replace a gradient by the polar factor of its momentum, matrix by matrix.
 
     `μ ← β·μ + (1-β)·g`, then `polar(μ)`, or `polar(β·μ + (1-β)·g)` with Nesterov's step.
-    Equal matrices of the whole tree go through the method as one batch.
+    Each matrix stays where it is; small equal ones share the products of the method.
 
     Args:
       method: How to orthogonalize: one of `METHODS`, a `NewtonSchulz(...)`, `SVD()`, or any

@@ -48,8 +48,8 @@ def test_parameters_and_state_are_updated_in_place(row):
     assert row["aliased_bytes"] >= row["parameter_bytes"] + row["state_bytes"]
 
 
-def test_an_estimate_is_no_less_than_the_products_at_the_peak(row, target):
-    """And what is named an estimate is of the products that the program has."""
+def test_cycles_of_products_are_no_less_than_at_the_peak(row, target):
+    """On a GPU they are no less by the model's own definition."""
     products = row["by_kind"]["products"]
     unit = target.clock if target.kind == "tpu" else 1.0
     assert products[target.unit] >= products["flops"] / target.peak["bf16"] * unit > 0
