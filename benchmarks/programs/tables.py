@@ -9,7 +9,11 @@ from benchmarks.programs.targets import TARGETS
 from benchmarks.record import load
 from benchmarks.text import made_by, markdown, short, written
 
-SHOWN_MODELS = ("768x2", "2048x2", "llama7b-layer")  # in the README
+SHOWN_MODELS = {  # in the README
+    "768x2": "2 layers of width 768",
+    "2048x2": "2 of 2048",
+    "llama7b-layer": "1 of Llama 7B",
+}
 
 
 def number(value: float | None) -> str:
@@ -89,7 +93,9 @@ def short_table(machine: str) -> str:
                 cells.append(number(estimate(value, target)))
             label = "floor" if name == "floor" else f"`{name}`"
             rows.append([f"{target}, {unit(target)}: {label}", *cells])
-    return written(record, ["one update, estimated, not measured", *SHOWN_MODELS], rows)
+    return written(
+        record, ["one update, estimated, not measured", *SHOWN_MODELS.values()], rows
+    )
 
 
 def polar_table(machine: str) -> str:
