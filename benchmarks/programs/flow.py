@@ -13,7 +13,7 @@ _MOVES |= {"optimization-barrier"}
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arrays of each in `step(params, state, grads)`; it returns new ones of the first two."""
+    """How many arrays each argument of `step(params, state, grads)` has."""
 
     params: int
     state: int

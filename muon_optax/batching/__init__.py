@@ -2,9 +2,9 @@
 
     choose_map(method, tree, shardings).map(leaves, views, momenta)
 
-Small equal matrices share the products of the method. On a mesh, every device computes the polar
-factors of the matrices that it owns: blocks travel to the owners and polar factors travel back,
-and the method itself moves nothing.
+Small equal matrices share the products of the method. On a mesh, every device computes the
+polar factors of the matrices that it owns: blocks travel to the owners and polar factors travel
+back, and the method itself moves nothing.
 """
 
 from collections.abc import Sequence

@@ -129,7 +129,11 @@ def _normalize(
     # Powers of the norm would leave the range of float16.
     divides = bound.is_of_rows or dtype == "float16"
     grams = gram_matrices(ys, None if divides else dtype)
-    norms = [bound(g.astype(wide_dtype(g.dtype)), s) for g, s in zip(grams, scales)]
+    norms = [
+        # In the scale's dtype: of float64 it may be beyond float32.
+        bound(g.astype(wide_dtype(g.dtype, s.dtype)), s).astype(wide_dtype(g.dtype))
+        for g, s in zip(grams, scales)
+    ]
     if not divides:
         return ys, grams, [norms]
     rows = [norm.mT if t else norm for norm, t in zip(norms, tall)]
