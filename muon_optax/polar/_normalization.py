@@ -31,8 +31,8 @@ class NormBound:
     def __call__(self, gram: Array, scale: Array) -> Array:
         """The divisor of the rows of y, from `gram = y·yᴴ` for `y = scale·x`.
 
-        `gram` is `[..., m, m]` in a dtype that holds that of `scale`. Returns `[..., m, 1]` of the rows, else
-        `[..., 1, 1]`; 1 where y is zero.
+        `gram` is `[..., m, m]` in a dtype that holds that of `scale`. Returns `[..., m, 1]` of
+        the rows, else `[..., 1, 1]`; 1 where y is zero.
         """
         scale = scale.astype(jnp.finfo(gram.dtype).dtype)
         return self._bound(gram, scale).astype(gram.dtype)
