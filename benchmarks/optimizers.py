@@ -40,3 +40,11 @@ def optimizers(params: Any) -> dict[str, optax.GradientTransformation]:
         "muon, fast, bfloat16": muon(RATE, replace(METHODS["fast"], compute_dtype="bfloat16")),
         "muon, SVD": muon(RATE, SVD()),
     }
+
+
+def apply(
+    tx: optax.GradientTransformation, params: Any, state: Any, grads: Any
+) -> tuple[Any, Any]:
+    """What is compiled: the parameters after an update, and the state."""
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state

@@ -16,7 +16,7 @@ import optax
 from rich.progress import track
 
 from benchmarks.compiled import compiled, size_in_bytes
-from benchmarks.optimizers import optimizers
+from benchmarks.optimizers import apply, optimizers
 from benchmarks.polar.studies import MOST, TOGETHER
 from benchmarks.record import provenance, save
 from benchmarks.shapes import TREES, distinct, stack, transformer
@@ -50,12 +50,6 @@ class Running:
     def __call__(self):
         self.params, self.state = self.step(self.params, self.state, self.data)
         return self.params
-
-
-def apply(tx: optax.GradientTransformation, params, state, grads):
-    """What is compiled: the update, and the parameters after it."""
-    updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
 
 
 def measure(shapes: dict, names: tuple[str, ...]) -> dict[str, dict]:

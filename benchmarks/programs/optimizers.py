@@ -10,7 +10,7 @@ import optax
 from jax import Array, lax
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.optimizers import RATE, of_optax
+from benchmarks.optimizers import RATE, apply, of_optax
 from benchmarks.programs.models import Model
 from muon_optax import METHODS, SVD, NewtonSchulz, muon
 
@@ -37,16 +37,10 @@ POLARS: dict[str, Callable[[Array], Array]] = {
 POLAR_SIDES = ((512, 512), (768, 768), (768, 3072))
 
 
-def step(tx: optax.GradientTransformation, params: Any, state: Any, grads: Any) -> tuple:
-    """What is compiled, with the first two donated."""
-    updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
-
-
 def update_program(tx: optax.GradientTransformation, params: Any, device: jax.Device) -> tuple:
     """The function and the shapes of its three arguments, all on a device."""
     state = jax.eval_shape(tx.init, params)
-    return partial(step, tx), _placed((params, state, params), device)
+    return partial(apply, tx), _placed((params, state, params), device)
 
 
 def polar_program(name: str, m: int, n: int, device: jax.Device) -> tuple:
