@@ -60,7 +60,7 @@ class OnTheWire(Frozen):
     def prepare(self, x, platform):
         return x
 
-    def polar_stacks(self, operands, platform, axes=()):
+    def polar_stacks(self, operands, platform, team=None):
         return [self.polar(x) for x in operands]
 
 

@@ -39,7 +39,7 @@ class BatchedCubic(Cubic):
     def prepare(self, x, platform):
         return {"matrices": x}
 
-    def polar_stacks(self, operands, platform, axes=()):
+    def polar_stacks(self, operands, platform, team=None):
         self.calls.append(platform)
         return [self.polar(operand["matrices"]) for operand in operands]
 

@@ -9,19 +9,14 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from hypothesis import given as given_by
-from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.hlo import collectives, count, flops
 from muon_optax import FLAX, METHODS, NewtonSchulz, Rule, muon, scale_by_muon, scale_by_shape
-from muon_optax.batching import infer_shardings, replicate_unsharded
-from muon_optax.batching._blocks import BlockLayout, num_devices
-from muon_optax.batching._ownership import Group, assign_owners, owner_devices
+from muon_optax.batching import _ownership, infer_shardings, replicate_unsharded
 from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_updates
-from muon_optax.polar._method import MethodPlan
 from muon_optax.transforms._normuon import scale_by_neuron_rms
 
 
@@ -195,96 +190,61 @@ def test_whole_matrices_stay_where_they_are():
     close(found, on_one(stack, NewtonSchulz(), dims=dims), within=1e-6)
 
 
-MESH = {"data": 2, "fsdp": 4, "tp": 2}
-CUTS = [  # batch, short, long
-    ((), (), ()),
-    ((), ("fsdp",), ()),
-    ((), ("tp",), ("fsdp",)),
-    (("fsdp",), (), ("tp",)),
-    (("data", "fsdp", "tp"), (), ()),
+@pytest.fixture
+def divides_small_matrices(monkeypatch):
+    """Matrices of a test are small, and would be left whole."""
+    jax.clear_caches()
+    monkeypatch.setitem(_ownership._SMALLEST_PART, "cpu", 0.0)
+    yield
+    jax.clear_caches()
+
+
+# Of a matrix too large for one device: its shape, how it lies, the other moves.
+LARGE = {
+    "wide, long side cut": ((32, 512), P(None, ("fsdp", "tp")), {}),
+    "tall, long side cut": ((512, 32), P(("fsdp", "tp"), None), {}),
+    "short side cut": ((32, 512), P(("fsdp", "tp"), None), {"all-to-all": 2}),
+    "both cut": ((512, 32), P("fsdp", "tp"), {"all-to-all": 2}),
+    "replicated": ((32, 512), P(), {"all-gather": 1}),
+    "a short side that no team divides": ((36, 512), P(None, ("fsdp", "tp")), {}),
+}
+TEAMS = [(name, NewtonSchulz()) for name in LARGE]
+TEAMS += [
+    ("both cut", METHODS["polar_express"]),
+    ("both cut", NewtonSchulz(form="direct")),
+    ("short side cut", NewtonSchulz(METHODS["taylor3"].coefficients, normalize="schatten4")),
 ]
 
 
-def group(sides, cuts, count, in_team=None):
-    """Matrices whose cost is their size; with `in_team` they can be divided among devices."""
-    flops = float(math.prod(sides))
-    team = {} if in_team is None else in_team(flops)
-    return Group(BlockLayout(sides, "float32", *cuts), count, MethodPlan(flops, sides, **team))
-
-
-def groups():
-    sides = st.sampled_from([(8, 8), (8, 32), (16, 64)])
-    cuts, counts = st.sampled_from(CUTS), st.integers(1, 40)
-    return st.lists(st.builds(group, sides, cuts, counts), min_size=1, max_size=5)
-
-
-@given_by(groups())
-def test_every_matrix_has_one_owner_and_all_devices_about_the_same_to_do(found):
-    """No device has more than two of the largest matrices more than another.
-
-    Without replicas it would be one: to share out evenly among these comes first.
-    """
-    load = np.zeros(16)
-    for group, ownership in zip(found, assign_owners(found, MESH)):
-        remainder = np.array(ownership.remainder)
-        num_even = ownership.num_owners * ownership.num_per_owner
-        assert sorted(remainder[remainder >= 0]) == list(range(group.count - num_even))
-        num_replicas = num_devices(MESH, ownership.replicas)
-        of_replica = (remainder >= 0).reshape(num_replicas, -1).sum(1)
-        assert of_replica.max() - of_replica.min() <= 1
-        devices = owner_devices(ownership.replicas + ownership.shards, MESH)
-        assert sorted(devices.ravel()) == list(range(16))
-        counts = ownership.num_per_owner + (remainder >= 0)
-        load[devices] += group.plan.flops * counts[:, None]
-    total = sum(g.count * g.plan.flops * num_devices(MESH, g.layout.batch) for g in found)
-    assert load.sum() == total
-    if not any(g.layout.batch for g in found):
-        assert load.max() - load.min() <= 2 * max(g.plan.flops for g in found)
-
-
-def test_what_is_left_goes_to_who_has_least():
-    """Three expensive matrices and thirteen cheap ones: no device gets one of each."""
-    cuts = (), ("fsdp",), ()
-    owners = assign_owners([group((8, 8), cuts, 13), group((16, 64), cuts, 3)], MESH)
-    cheap, expensive = (np.flatnonzero(np.array(o.remainder) >= 0) for o in owners)
-    assert not set(cheap) & set(expensive)
-
-
-def test_the_most_expensive_are_assigned_first():
-    """Else two of the cheaper would go to two devices, and the third on top of one."""
-    found = [group(sides, ((), ("fsdp",), ()), 1) for sides in ((8, 16), (4, 32), (8, 24))]
-    owners = [o.remainder.index(0) for o in assign_owners(found, {"fsdp": 2})]
-    assert owners[0] == owners[1] != owners[2]
-
-
-# Of a matrix too large for one device: its shape, how it lies, its all-to-alls.
-LARGE = {
-    "wide, long side cut": ((32, 512), P(None, ("fsdp", "tp")), 0),
-    "tall, long side cut": ((512, 32), P(("fsdp", "tp"), None), 0),
-    "short side cut": ((32, 512), P(("fsdp", "tp"), None), 2),
-    "short side cut, long side cut by four at most": ((32, 508), P(("fsdp", "tp"), None), 4),
-    "both cut": ((512, 32), P("fsdp", "tp"), 2),
-    "replicated twice": ((32, 512), P(None, "fsdp"), 0),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "method"),
-    [(name, NewtonSchulz()) for name in LARGE] + [("both cut", METHODS["polar_express"])],
-)
-def test_of_a_large_matrix_only_gram_matrices_are_summed(name, method):
-    """One sum of m² for each Gram matrix, besides one number: the largest entry."""
-    shape, spec, moves = LARGE[name]
+@pytest.mark.parametrize(("name", "method"), TEAMS)
+def test_a_team_divides_every_product(name, method, divides_small_matrices):
+    """It exchanges one number, and of each stage one or two matrices of the short side."""
+    shape, spec, others = LARGE[name]
     x = jax.random.normal(jax.random.key(0), shape)
     text, updates, _ = on_eight(x, spec, method)
-    found = collectives(text)
+    found, plan = collectives(text), method.plan(*shape)
+    m, rows = plan.m, math.ceil(plan.m / 8)
     sums = sorted(one.bytes for one in found if one.kind == "all-reduce")
-    segments = len(method.plan(*shape).segments)
-    assert sums == [4, *[4 * 32 * 32] * segments]
-    assert [one.kind for one in found].count("all-to-all") == moves
-    assert len(found) == len(sums) + moves
+    assert sums == [4, *[4 * m * m] * len(plan.segments)]
+    expected = dict(others) | {"all-reduce": len(sums)}
+    gathers = sum(2 * stages if stages > 1 else 1 for stages in plan.segments)
+    gathers += sum(len(stage) > 3 for stage in method.schedule)  # the highest power of two
+    expected["all-gather"] = expected.get("all-gather", 0) + gathers
+    assert count(found) == expected
+    work = flops(run(scale_by_muon(method), x)[0])
+    assert flops(text) / work <= 8 * rows / m / 8 * 1.01
     close(updates, on_one(x, method), within=1e-5)
+
+
+def test_twelve_matrices_are_divided_among_eight_devices(divides_small_matrices):
+    """Eight of them whole and four by teams of two, by two all-to-alls each."""
+    grads = list(jax.random.normal(jax.random.key(0), (12, 32, 64)))
+    text, updates, _ = on_eight(grads, P("fsdp", "tp"))
+    assert count(collectives(text))["all-to-all"] == 4
+    work = flops(run(scale_by_muon(METHOD), grads)[0])
+    assert flops(text) / work == pytest.approx(1 / 8, rel=0.01)
+    close(updates, on_one(grads), within=1e-6)
 
 
 # Views of every kind, how they are cut, and their all-gathers: where that leaves no blocks, one
@@ -502,20 +462,12 @@ PARTICULAR = {  # methods that are not a polynomial of a matrix or its transpose
 
 
 @pytest.mark.parametrize("name", PARTICULAR)
-def test_a_method_gets_the_matrices_that_it_gets_on_one_device(name):
+def test_a_method_gets_the_matrices_that_it_gets_on_one_device(name, divides_small_matrices):
     """Not transposed where a square is cut, nor in parts unless its plan says how."""
     method, shape = PARTICULAR[name]
     x = jax.random.normal(jax.random.key(0), shape)
     _, found, _ = on_eight(x, P(None, ("fsdp", "tp")), method)
     close(found, on_one(x, method), within=1e-6)
-
-
-def test_the_direct_form_makes_no_team():
-    x = jax.random.normal(jax.random.key(0), (16, 512))
-    direct = NewtonSchulz(METHOD.coefficients, form="direct")
-    text, found, _ = on_eight(x, P(None, ("fsdp", "tp")), direct)
-    assert count(collectives(text)) == {"all-to-all": 2}
-    close(found, on_one(x, direct), within=1e-6)
 
 
 def test_momentum_stays_as_its_parameters_lie_whatever_gradients_do():
@@ -563,24 +515,6 @@ def test_a_state_of_keys_and_numbers_passes():
     tx = muon(0.1, METHOD, fallback=fallback, shardings=sharding)
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     assert np.isfinite(updates["bias"]).all()
-
-
-def test_a_matrix_above_a_devices_share_gets_a_team_if_that_is_sooner():
-    """Four devices: one matrix alone, as one of five, and as one of four."""
-
-    def matrices(sides, count, cuts=((), (), ("fsdp",))):
-        divided = lambda flops: {"undivided_flops": 0.1 * flops, "divided_flops": 0.9 * flops}
-        return group(sides, cuts, count, divided)
-
-    def teams(*groups):
-        return [o.team for o in assign_owners(groups, {"fsdp": 4})]
-
-    large = matrices((8, 64), 1)
-    assert teams(large) == [("fsdp",)]
-    assert teams(large, matrices((8, 16), 4)) == [("fsdp",), ()]
-    assert teams(matrices((8, 64), 4)) == [()]
-    # With as much work in other matrices, shared by their batch, it is no more than its part.
-    assert teams(large, matrices((8, 64), 2, (("fsdp",), (), ()))) == [(), ()]
 
 
 def test_a_flax_model_gives_its_own_shardings():

@@ -1,6 +1,6 @@
 """What a sharded polar step moves and computes, by formula from the library's assignment."""
 
-import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,9 +10,13 @@ import numpy as np
 from benchmarks.hlo import RECEIVED
 from benchmarks.sharding.layouts import Layout
 from muon_optax import NewtonSchulz
-from muon_optax.batching._blocks import BlockLayout, Names, layout_of, num_devices, place
-from muon_optax.batching._ownership import Group, Ownership, assign_owners, owner_devices
+from muon_optax.batching._blocks import BlockLayout, layout_of, place
+from muon_optax.batching._collectives import Exchange
+from muon_optax.batching._grid import Names, Peers, grid_of
+from muon_optax.batching._ownership import Group, assign_owners
+from muon_optax.batching._stages import make_stages
 from muon_optax.dims import matrix_views
+from muon_optax.polar._segments import NewtonSchulzPlan
 
 
 @dataclass(frozen=True)
@@ -54,28 +58,28 @@ class Step:
 
 def ours(layout: Layout, method: NewtonSchulz) -> Step:
     """The polar step of a tree that lies so, on CPUs."""
-    groups, mesh = _groups(layout, method), layout.mesh
-    load, branches, moves = np.zeros(num_devices(mesh, mesh)), 0.0, []
-    for group, ownership in zip(groups, assign_owners(groups, mesh)):
-        moves += _moves(group, ownership, mesh, method)
-        counts = ownership.num_per_owner + (np.array(ownership.remainder) >= 0)
-        if ownership.team:  # which computes its fillers, too
-            counts = np.full_like(counts, ownership.padded_count)
-        flops = group.plan.flops_per_device(num_devices(mesh, ownership.team))
-        devices = owner_devices(ownership.replicas + ownership.shards, mesh)
-        load[devices] += flops * counts[:, None]
-        branches += flops * ownership.padded_count
-    return Step(moves, float(load.max()), float(branches))
+    grid, groups = grid_of(layout.mesh), _groups(layout, method)
+    load, branches, moves = np.zeros(grid.num_devices), 0.0, []
+    stages = make_stages(groups, assign_owners(groups, grid, "cpu"), grid, "cpu")
+    for part in (part for stage in stages for part in stage):
+        plan, exchange = groups[part.group].plan, part.exchange
+        flops = plan.flops * exchange.ownership.per_owner / exchange.team.size
+        owners = grid.numbers(exchange.owners.names)
+        chosen = exchange.ownership.chosen
+        load[owners if chosen is None else owners[list(chosen)]] += flops
+        branches += flops
+        moves += _moves(exchange, plan)
+    return Step(moves, float(load.max()), branches)
 
 
 def _groups(layout: Layout, method: NewtonSchulz) -> list[Group]:
     """Equal matrices of all leaves, as every device finds them among its blocks."""
-    leaves = jax.tree.leaves(layout.shapes)
+    leaves, grid = jax.tree.leaves(layout.shapes), grid_of(layout.mesh)
     counts: dict[BlockLayout, int] = {}
     for leaf, view in zip(leaves, matrix_views(layout.dims, layout.shapes)):
         placement = place(view, leaf.shape, layout.sharding)
         for sides in placement.view.sides:
-            key, _ = layout_of(placement, sides, leaf.dtype)
+            key, _ = layout_of(placement, grid, sides, leaf.dtype)
             counts[key] = counts.get(key, 0) + sides[0]
     return [
         Group(key, count, method.plan(*key.sides, key.dtype, "cpu"))
@@ -83,29 +87,27 @@ def _groups(layout: Layout, method: NewtonSchulz) -> list[Group]:
     ]
 
 
-def _moves(
-    group: Group, ownership: Ownership, mesh: dict, method: NewtonSchulz
-) -> Iterator[Move]:
-    """There: blocks to their owners; the sums of a team; back: to all who have a block."""
+def _moves(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Move]:
+    """There; what a team exchanges meanwhile; back, to all who have a block."""
 
-    def move(kind: str, bytes: float, axes: Names) -> Iterator[Move]:
-        if num_devices(mesh, axes) > 1:
-            yield Move(kind, bytes, axes, num_devices(mesh, axes))
+    def move(kind: str, bytes: float, peers: Peers) -> Iterator[Move]:
+        axes = tuple(dict.fromkeys(name.rpartition("/")[0] for name in peers.names))
+        if peers.size > 1:
+            yield Move(kind, bytes, axes, peers.size)
 
-    layout, replicas, shards = group.layout, ownership.replicas, ownership.shards
-    m, n = layout.sides
-    cut = num_devices(mesh, layout.short + layout.long)
-    block = m * n / cut * np.dtype(group.plan.wire_dtype or layout.dtype).itemsize
-    sent = num_devices(mesh, shards) * ownership.padded_count * block
+    layout, ownership, team = exchange.layout, exchange.ownership, exchange.team
+    part = math.prod(layout.sides) / team.size
+    part *= np.dtype(plan.wire_dtype or layout.dtype).itemsize
     for _ in ("there", "back"):
-        on_short = tuple(name for name in layout.short if name in ownership.team)
-        yield from move("all-to-all", group.count * block, on_short)
-        yield from move("all-to-all", sent, shards)
-    table = np.array(ownership.remainder).reshape(num_devices(mesh, replicas), -1)
-    extras = (table >= 0).sum(1)
-    # No fillers go to other replicas.
-    kept = num_devices(mesh, shards) * ownership.num_per_owner + extras.max()
-    yield from move("all-gather", num_devices(mesh, replicas) * kept * block, replicas)
-    gram_form = dataclasses.replace(method, form="gram")
-    for _ in gram_form.plan(m, n, layout.dtype, "cpu").segments:
-        yield from move("all-reduce", 4 * ownership.padded_count * m * m, ownership.team)
+        yield from move("all-to-all", ownership.per_owner * part, exchange.sources)
+    # To equal blocks no fillers go, but as many as the replica with the most matrices has.
+    kept = len(exchange.is_owner) * exchange.is_owner.sum(1).max()
+    cut = exchange.grid.count(layout.short + layout.long)
+    block = part * team.size / cut
+    yield from move("all-gather", kept * ownership.per_owner * block, exchange.equal)
+    m, size = layout.sides[0], np.dtype(plan.dtype).itemsize
+    rows = math.ceil(m / team.size) * team.size
+    for stages in plan.segments:
+        yield from move("all-reduce", ownership.per_owner * 4 * m * m, team)
+        for _ in range(2 * stages if stages > 1 else 1):
+            yield from move("all-gather", ownership.per_owner * rows * m * size, team)

@@ -7,16 +7,15 @@ A kernel `[in, heads, out]` of shape [16, 8, 4], cut by PartitionSpec("fsdp", "t
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from muon_optax.batching._grid import DeviceGrid, Names
 from muon_optax.dims import MatrixView
-
-Names = tuple[str, ...]  # of mesh axes, the slowest first
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class BlockLayout:
     Attributes:
       sides: `(m, n)` of the whole matrix, m ≤ n.
       dtype: Its name.
-      batch: Mesh axes along which devices have different matrices.
-      short: Mesh axes that cut the short side.
-      long: Mesh axes that cut the long side.
+      batch: Factors of mesh axes along which devices have different matrices.
+      short: Those that cut the short side.
+      long: Those that cut the long side.
     """
 
     sides: tuple[int, int]
@@ -59,26 +58,20 @@ class BlockLayout:
     long: Names
 
 
-def num_devices(mesh: Mapping[str, int], names: Iterable[str]) -> int:
-    """How many devices there are along some axes of a mesh of these sizes."""
-    return math.prod(mesh[name] for name in names)
-
-
 def layout_of(
-    placement: Placement, shape: Sequence[int], dtype: DTypeLike
+    placement: Placement, grid: DeviceGrid, shape: Sequence[int], dtype: DTypeLike
 ) -> tuple[BlockLayout, bool]:
     """The layout of a stack whose blocks are `[batch, p, q]`, and whether it is tall.
 
     The layout of tall matrices is that of their transposes.
     """
-    mesh = placement.sharding.mesh.shape
-    rows, columns = placement.rows, placement.columns
-    fan_in = shape[1] * num_devices(mesh, rows)
-    fan_out = shape[2] * num_devices(mesh, columns)
+    cuts = placement.batch, placement.rows, placement.columns
+    batch, rows, columns = map(grid.factors, cuts)
+    fan_in, fan_out = shape[1] * grid.count(rows), shape[2] * grid.count(columns)
     name = jnp.dtype(dtype).name
     if fan_in > fan_out:
-        return BlockLayout((fan_out, fan_in), name, placement.batch, columns, rows), True
-    return BlockLayout((fan_in, fan_out), name, placement.batch, rows, columns), False
+        return BlockLayout((fan_out, fan_in), name, batch, columns, rows), True
+    return BlockLayout((fan_in, fan_out), name, batch, rows, columns), False
 
 
 def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Placement:

@@ -5,120 +5,166 @@ Four devices along "fsdp", eight matrices of which each device has a block of ro
     blocks_to_owners   [8, m/4, n] → all-to-all → [2, m, n]: two whole matrices
     owners_to_blocks   [2, m, n] → all-to-all → [8, m/4, n]
 
+With two matrices there are two teams of two devices: [2, m/4, n] → all-to-all → [1, m, n/2].
+
 These functions run on every device of a mesh, under `jax.shard_map`.
 """
+
+import math
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from muon_optax.batching._blocks import BlockLayout, Names
+from muon_optax.batching._blocks import BlockLayout
+from muon_optax.batching._grid import DeviceGrid, Names, Peers
 from muon_optax.batching._ownership import Ownership
 
 
-def blocks_to_owners(blocks: Array, layout: BlockLayout, ownership: Ownership) -> Array:
-    """The matrices of this owner, `[padded_count, m, n]`, from all devices' `[count, p, q]`.
+@dataclass(frozen=True)
+class Exchange:
+    """The ways of some matrices to their owners and back.
 
-    A member of a team gets `[padded_count, m, n/members]`. One all-to-all, or none where
-    matrices are not cut; one more where a team's matrices are cut along the short side.
+    The rows of a matrix come from the devices along the cuts of its short side. Its columns
+    come from those along the cuts of its long side, except cuts in the team, whose members keep
+    their own. Members that have equal columns take a piece of them each.
+
+    Attributes:
+      layout: How the matrices lie.
+      ownership: Who gets them.
+      grid: All devices.
     """
-    if names := _short_axes_of_team(layout, ownership):  # a team divides the long side
-        blocks = lax.all_to_all(blocks, names, 2, 1, tiled=True)
-    blocks = _select_for_owners(blocks, ownership)
-    num_shards, length, p, q = blocks.shape
-    if num_shards > 1:
-        blocks = lax.all_to_all(blocks, ownership.shards, 0, 0)
-    rows, columns = _grid(layout, ownership)
-    grid = blocks.reshape(rows, columns, length, p, q)
-    return grid.transpose(2, 0, 3, 1, 4).reshape(length, rows * p, columns * q)
+
+    layout: BlockLayout
+    ownership: Ownership
+    grid: DeviceGrid
+
+    @property
+    def team(self) -> Peers:
+        """The devices that have a part of this device's matrices each."""
+        return Peers(self.grid, self.ownership.team)
+
+    @property
+    def owners(self) -> Peers:
+        """One device of every owner."""
+        return Peers(self.grid, self.ownership.replicas + self.ownership.shards)
+
+    @property
+    def is_owner(self) -> np.ndarray:
+        """`[replica, shard]`: which owners have matrices."""
+        number, chosen = np.arange(self.owners.size), self.ownership.chosen
+        found = np.isin(number, number if chosen is None else chosen)
+        return found.reshape(self._replicas.size, -1)
+
+    @property
+    def sources(self) -> Peers:
+        """The devices that have the blocks of an owner's matrix: by rows, then by columns."""
+        shards = self.ownership.shards
+        columns = (name for name in self.layout.long if name in shards)
+        return Peers(self.grid, (*self.layout.short, *columns))
+
+    @property
+    def equal(self) -> Peers:
+        """The devices that have equal blocks: of all replicas, and of members of the team."""
+        return Peers(self.grid, self.ownership.replicas + self._alike.names)
+
+    def blocks_to_owners(self, blocks: Array) -> Array:
+        """The matrices of this owner, `[per_owner, m, n]`, from all devices' `[count, p, q]`.
+
+        A member of a team gets `[per_owner, m, n/members]`. One all-to-all, or none where
+        matrices are not cut.
+        """
+        x = self._select(blocks)  # [shard, length, p, q]
+        length, p = x.shape[1:3]
+        shards, pieces = map(self._sizes, (self.ownership.shards, self._cut_by_team))
+        x = x.reshape(*shards, length, p, *pieces, self._alike.size, -1)
+        x = _index(x, self._alike, axis=-2)
+        x = self._reorder(x, self._by_owner, self._by_source)
+        x = self.sources.exchange(x.reshape(-1, length, p, x.shape[-1]))
+        x = x.reshape(self.grid.count(self.layout.short), -1, *x.shape[1:])
+        return x.transpose(2, 0, 3, 1, 4).reshape(length, self.layout.sides[0], -1)
+
+    def owners_to_blocks(self, matrices: Array) -> Array:
+        """The inverse of `blocks_to_owners`: `[count, p, q]` from the matrices of all owners.
+
+        One all-to-all where matrices are cut, and one all-gather where devices have equal
+        blocks.
+        """
+        length, m, n = matrices.shape
+        rows = self.grid.count(self.layout.short)
+        columns = self.sources.size // rows
+        x = matrices.reshape(length, rows, m // rows, columns, n // columns)
+        x = x.transpose(1, 3, 0, 2, 4).reshape(-1, length, m // rows, n // columns)
+        x = self.sources.exchange(x)
+        x = x.reshape(*self._sizes(self.sources.names), *x.shape[1:])
+        x = self._reorder(x, self._by_source, self._by_owner)
+        pieces = self.grid.count(self._cut_by_team)
+        return self._merge(x.reshape(-1, length, m // rows, pieces, n // columns))
+
+    @property
+    def _replicas(self) -> Peers:
+        return Peers(self.grid, self.ownership.replicas)
+
+    @property
+    def _cut_by_team(self) -> Names:
+        """The team's factors that cut the short side: an all-to-all divides the long side."""
+        return tuple(name for name in self.layout.short if name in self.ownership.team)
+
+    @property
+    def _alike(self) -> Peers:
+        """The members of the team that have equal blocks."""
+        cuts = self.layout.short + self.layout.long
+        return Peers(self.grid, tuple(n for n in self.ownership.team if n not in cuts))
+
+    @property
+    def _by_owner(self) -> Names:
+        """The axes of blocks by the owner and the member of its team."""
+        return (*self.ownership.shards, "length", "p", *self._cut_by_team, "q")
+
+    @property
+    def _by_source(self) -> Names:
+        """The same axes by the device that has the blocks."""
+        return (*self.sources.names, "length", "p", "q")
+
+    def _reorder(self, x: Array, now: Names, then: Names) -> Array:
+        return x.transpose([now.index(name) for name in then])
+
+    def _sizes(self, names: Names) -> list[int]:
+        return [self.grid.sizes[name] for name in names]
+
+    def _select(self, blocks: Array) -> Array:
+        """`[shard, length, p, q]`: the blocks to send, of the matrices of this replica."""
+        owners, length = self.is_owner.shape, self.ownership.per_owner
+        if self.ownership.chosen is not None:
+            table = np.zeros(owners, int)  # a filler is the first matrix
+            table[self.is_owner] = np.arange(self.ownership.count)
+            return blocks[_index(jnp.asarray(table), self._replicas)][:, None]
+        if fillers := self.is_owner.size * length - len(blocks):
+            blocks = jnp.pad(blocks, [(0, fillers), (0, 0), (0, 0)])
+        return _index(blocks.reshape(*owners, length, *blocks.shape[1:]), self._replicas)
+
+    def _merge(self, x: Array) -> Array:
+        """`[count, p, q]`: this device's blocks of all matrices, from all equal blocks.
+
+        `x` is `[shard, length, p, piece, q]`, what the owners of this replica have computed.
+        """
+        has_matrix = self.is_owner
+        if not has_matrix.all():  # as many blocks travel as the replica with the most has
+            most = has_matrix.sum(1).max()
+            order = np.argsort(~has_matrix, axis=1, kind="stable")[:, :most]
+            x = x[_index(jnp.asarray(order), self._replicas)]
+            has_matrix = np.take_along_axis(has_matrix, order, axis=1)
+        x = self.equal.gather(x[None]).reshape(self._replicas.size, self._alike.size, *x.shape)
+        x = x.transpose(0, 2, 3, 4, 5, 1, 6)  # [replica, shard, length, p, piece, alike, q]
+        x = x.reshape(-1, x.shape[3], math.prod(x.shape[4:]))
+        if not has_matrix.all():
+            return x[np.flatnonzero(has_matrix)]
+        return x[: self.ownership.count]
 
 
-def owners_to_blocks(matrices: Array, layout: BlockLayout, ownership: Ownership) -> Array:
-    """The inverse of `blocks_to_owners`: `[count, p, q]` from the matrices of all owners.
-
-    One all-to-all where matrices are cut, and one all-gather where devices have equal blocks.
-    """
-    length, height, width = matrices.shape
-    rows, columns = _grid(layout, ownership)
-    p, q = height // rows, width // columns
-    grid = matrices.reshape(length, rows, p, columns, q)
-    blocks = grid.transpose(1, 3, 0, 2, 4).reshape(rows * columns, length, p, q)
-    if rows * columns > 1:
-        blocks = lax.all_to_all(blocks, ownership.shards, 0, 0)
-    blocks = _gather_from_owners(blocks, ownership)
-    if names := _short_axes_of_team(layout, ownership):
-        blocks = lax.all_to_all(blocks, names, 1, 2, tiled=True)
-    return blocks
-
-
-def owner_index(ownership: Ownership) -> Array:
-    """The number of the owner that this device is, or is a member of."""
-    names = ownership.replicas + ownership.shards
-    return lax.axis_index(names) if names else jnp.zeros([], jnp.int32)
-
-
-def _select_for_owners(blocks: Array, ownership: Ownership) -> Array:
-    """`[shard, padded_count, p, q]`: the blocks to send, of the matrices of this replica."""
-    num_shards, length = _axis_size(ownership.shards), ownership.num_per_owner
-    num_replicas = ownership.num_owners // num_shards
-    num_even = ownership.num_owners * length
-    even = blocks[:num_even].reshape(num_replicas, num_shards, length, *blocks.shape[1:])
-    even = _of_this_replica(even, ownership)
-    if not ownership.has_remainder:
-        return even
-    table = np.array(ownership.remainder).reshape(num_replicas, num_shards)
-    index = _of_this_replica(jnp.asarray(np.maximum(table, 0)), ownership)  # -1 is a filler
-    remainder = blocks[num_even:][index]
-    return jnp.concatenate([even, remainder[:, None]], axis=1)
-
-
-def _gather_from_owners(blocks: Array, ownership: Ownership) -> Array:
-    """`[count, p, q]`: this device's blocks of all matrices, from all replicas.
-
-    `blocks` is `[shard, padded_count, p, q]`, what the owners of this replica have computed.
-    """
-    num_shards, _, p, q = blocks.shape
-    length = ownership.num_per_owner
-    even = blocks[:, :length].reshape(num_shards * length, p, q)
-    if not ownership.has_remainder:
-        return _all_gather(even, ownership).reshape(-1, p, q)
-    table = np.array(ownership.remainder).reshape(-1, num_shards)
-    shards = [np.flatnonzero(row >= 0) for row in table]  # with a remainder, by replica
-    most = max(len(found) for found in shards)
-    # Fillers do not travel, except that a replica with one matrix less repeats its first.
-    index = np.array([np.pad(found, (0, most - len(found))) for found in shards])
-    remainder = blocks[_of_this_replica(jnp.asarray(index), ownership), length]
-    sent = _all_gather(jnp.concatenate([even, remainder]), ownership)
-    even, remainder = jnp.split(sent, [len(even)], axis=1)
-    is_real = np.arange(most) < np.array([len(found) for found in shards])[:, None]
-    return jnp.concatenate(
-        [even.reshape(-1, p, q), remainder.reshape(-1, p, q)[np.flatnonzero(is_real)]]
-    )
-
-
-def _all_gather(x: Array, ownership: Ownership) -> Array:
-    """`[replica, ...]`: the arrays of all replicas."""
-    return lax.all_gather(x, ownership.replicas) if ownership.replicas else x[None]
-
-
-def _of_this_replica(x: Array, ownership: Ownership) -> Array:
-    """The row of `x: [replica, ...]` that is this device's."""
-    if len(x) == 1:
-        return x[0]
-    index = lax.axis_index(ownership.replicas)
-    return lax.dynamic_index_in_dim(x, index, keepdims=False)
-
-
-def _grid(layout: BlockLayout, ownership: Ownership) -> tuple[int, int]:
-    """By how many rows and columns of blocks an owner's matrix is put together."""
-    rows = _axis_size(tuple(name for name in layout.short if name in ownership.shards))
-    return rows, _axis_size(ownership.shards) // rows
-
-
-def _short_axes_of_team(layout: BlockLayout, ownership: Ownership) -> Names:
-    return tuple(name for name in layout.short if name in ownership.team)
-
-
-def _axis_size(names: Names) -> int:
-    """The number of devices along mesh axes."""
-    return lax.axis_size(names) if names else 1
+def _index(x: Array, peers: Peers, axis: int = 0) -> Array:
+    """The part of `x`, along an axis as long as there are peers, that is this device's."""
+    if peers.size == 1:
+        return x.squeeze(axis)
+    return lax.dynamic_index_in_dim(x, peers.index(), axis % x.ndim, keepdims=False)

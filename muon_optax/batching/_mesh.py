@@ -1,20 +1,20 @@
 """The polar step on a mesh: every device computes the polar factors of the matrices it owns.
 
-    blocks of all leaves → groups of equal layout
+    blocks of all leaves → groups of equal layout → parts, each with its owners → stages
     → blocks_to_owners → polar factors → owners_to_blocks
     → blocks of all leaves
 
+A stage depends on no other, so that its matrices can travel while others are multiplied.
 Owners see blocks in the order of devices, not of the array. That permutes rows and columns of
 a matrix, and the polar factor of a permuted matrix is the permuted polar factor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.sharding import NamedSharding
 
@@ -22,9 +22,10 @@ from muon_optax._casting import saturating_cast
 from muon_optax._platform import Platform, by_platform
 from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, place
 from muon_optax.batching._bucket import polar_on_device
-from muon_optax.batching._collectives import blocks_to_owners, owner_index, owners_to_blocks
-from muon_optax.batching._ownership import Group, Ownership, assign_owners
+from muon_optax.batching._grid import DeviceGrid, grid_of
+from muon_optax.batching._ownership import Group, assign_owners
 from muon_optax.batching._resharding import constrain
+from muon_optax.batching._stages import Part, make_stages
 from muon_optax.batching._static import StaticMethod
 from muon_optax.dims import MatrixView
 from muon_optax.polar._joining import group_indices, split
@@ -89,12 +90,11 @@ def _polar_blocks(
     nested = [p.view.to_matrices(x) for p, x in zip(placements, blocks)]
     stacks, treedef = jax.tree.flatten(nested)
     placed = [p for p, xs in zip(placements, nested) for _ in xs]
-    found = [layout_of(p, x.shape, x.dtype) for p, x in zip(placed, stacks)]
+    grid = grid_of(placements[0].sharding.mesh.shape)
+    found = [layout_of(p, grid, x.shape, x.dtype) for p, x in zip(placed, stacks)]
     layouts, are_tall = [layout for layout, _ in found], [is_tall for _, is_tall in found]
     wide = [x.mT if is_tall else x for x, is_tall in zip(stacks, are_tall)]
-    # An axis of one device has nothing to exchange.
-    mesh = {name: n for name, n in placements[0].sharding.mesh.shape.items() if n > 1}
-    polars = _polar_wide(method, platform, mesh, layouts, wide)
+    polars = _polar_wide(method, platform, grid, layouts, wide)
     nested = treedef.unflatten([y.mT if t else y for y, t in zip(polars, are_tall)])
     return [p.view.from_matrices(ys, x.shape) for p, ys, x in zip(placements, nested, blocks)]
 
@@ -102,56 +102,77 @@ def _polar_blocks(
 def _polar_wide(
     method: BatchedMethod,
     platform: Platform,
-    mesh: Mapping[str, int],
+    grid: DeviceGrid,
     layouts: Sequence[BlockLayout],
     stacks: Sequence[Array],
 ) -> list[Array]:
     """The blocks of the polar factors of wide matrices, from stacks of their blocks."""
     members = group_indices(layouts)
-    groups, joined = [], []
+    groups = []
     for indices in members:
-        layout = layouts[indices[0]]
+        layout, count = layouts[indices[0]], sum(len(stacks[i]) for i in indices)
         plan = method.plan(*layout.sides, layout.dtype, platform)
-        dtype = plan.wire_dtype or layout.dtype
-        x = jnp.concatenate([saturating_cast(stacks[i], dtype) for i in indices])
-        groups.append(Group(layout, len(x), plan))
-        joined.append(x)
-    ownerships = assign_owners(groups, mesh)
-    owned = [
-        blocks_to_owners(x, g.layout, o).astype(g.layout.dtype)
-        for x, g, o in zip(joined, groups, ownerships)
+        groups.append(Group(layout, count, plan))
+    blocks = [
+        [
+            saturating_cast(stacks[i], group.plan.wire_dtype or group.layout.dtype)
+            for i in indices
+        ]
+        for group, indices in zip(groups, members)
     ]
+    found = [[] for _ in groups]  # the polar factors of each group, part by part
+    for stage in make_stages(groups, assign_owners(groups, grid, platform), grid, platform):
+        sent = [_take(blocks[part.group], part.start, part.stop) for part in stage]
+        for part, ys in zip(stage, _polar_of_stage(method, platform, stage, sent)):
+            found[part.group].append(ys)
     polars = list(stacks)
-    owned_polars = _polar_owned(method, platform, ownerships, owned)
-    for indices, x, y, g, o in zip(members, joined, owned_polars, groups, ownerships):
-        blocks = owners_to_blocks(saturating_cast(y, x.dtype), g.layout, o)
-        for i, part in zip(indices, split(blocks, [stacks[i].shape for i in indices])):
-            polars[i] = part.astype(stacks[i].dtype)
+    for indices, parts in zip(members, found):
+        shapes = [stacks[i].shape for i in indices]
+        for i, y in zip(indices, split(jnp.concatenate(parts), shapes)):
+            polars[i] = y.astype(stacks[i].dtype)
     return polars
 
 
+def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
+    """The matrices from `start` to `stop` of all stacks, counted through."""
+    taken = []
+    for x in stacks:
+        if start < len(x) and stop > 0:
+            taken.append(x[max(start, 0) : stop])
+        start, stop = start - len(x), stop - len(x)
+    return jnp.concatenate(taken)
+
+
+def _polar_of_stage(
+    method: BatchedMethod, platform: Platform, stage: Sequence[Part], blocks: Sequence[Array]
+) -> list[Array]:
+    """The polar factors' blocks, from the blocks of a stage's matrices."""
+    # So that what is sent is written once, and no stage waits for another.
+    blocks = lax.optimization_barrier(list(blocks))
+    owned = [part.exchange.blocks_to_owners(x) for part, x in zip(stage, blocks)]
+    return [
+        part.exchange.owners_to_blocks(y)
+        for part, y in zip(stage, _polar_owned(method, platform, stage, owned))
+    ]
+
+
 def _polar_owned(
-    method: BatchedMethod,
-    platform: Platform,
-    ownerships: Sequence[Ownership],
-    stacks: Sequence[Array],
+    method: BatchedMethod, platform: Platform, stage: Sequence[Part], stacks: Sequence[Array]
 ) -> list[Array]:
     """The polar factors of the matrices that this device owns."""
 
     def polar(stacks: Sequence[Array]) -> list[Array]:
         return polar_on_device(method, platform, stacks, [None] * len(stacks))[0]
 
-    # Every device has these, so matrices of several groups may share a call.
-    even = [x[: 0 if o.team else o.num_per_owner] for x, o in zip(stacks, ownerships)]
-    polars = polar(even)
-    for i, (o, x) in enumerate(zip(ownerships, stacks)):
-        if o.team:
-            # Its members sum Gram matrices at the same time, so fillers are computed, too.
-            parts = [method.prepare(x, platform)]
-            polars[i] = method.polar_stacks(parts, platform, o.team)[0].astype(x.dtype)
-        elif o.has_remainder:
-            has_one = jnp.asarray(np.array(o.remainder) >= 0)[owner_index(o)]
-            last = x[o.num_per_owner :]
-            y = lax.cond(has_one, lambda x: polar([x])[0], jnp.zeros_like, last)
-            polars[i] = jnp.concatenate([polars[i], y])
+    # Every device has these, so matrices of several parts may share a call.
+    is_even = [not p.exchange.ownership.team and not p.exchange.ownership.chosen for p in stage]
+    polars = polar([x[: len(x) if even else 0] for x, even in zip(stacks, is_even)])
+    for i, (part, x) in enumerate(zip(stage, stacks)):
+        team = part.exchange.team
+        if team.size > 1:  # which compute fillers, too, because all exchange at the same time
+            prepared = [method.prepare(x, platform)]
+            polars[i] = method.polar_stacks(prepared, platform, team)[0].astype(x.dtype)
+        elif not is_even[i]:
+            has_one = jnp.asarray(part.exchange.is_owner.ravel())[part.exchange.owners.index()]
+            polars[i] = lax.cond(has_one, lambda x: polar([x])[0], jnp.zeros_like, x)
     return polars

@@ -1,24 +1,30 @@
-"""Which device orthogonalizes which matrix, so that all devices have about the same work.
+"""Which devices orthogonalize which matrices, so that all have about the same work.
 
-Ten equal matrices and four owners, the first and third of which have the most other work:
+Twelve equal matrices and eight devices: eight matrices have a device each, and four a team of
+two devices each. A matrix is divided only where that balances the work of all groups. What does
+not balance any better goes to the devices with the least work:
 
-    owner                    0      1      2      3
-    num_per_owner = 2       0 1    2 3    4 5    6 7
-    remainder                       8             9
-    padded_count = 3        0 1 -  2 3 8  4 5 -  6 7 9
-
-A matrix that costs more than a device's part of all the work may be divided among a team.
+    owner               0    1    2    3    4    5    6    7
+    8 matrices          0    1    2    3    4    5    6    7
+    4, in teams of 2    8    8    9    9    10   10   11   11
+    1 cheap one              12
 """
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from muon_optax.batching._blocks import BlockLayout, Names, num_devices
+from muon_optax._platform import Platform
+from muon_optax.batching._blocks import BlockLayout
+from muon_optax.batching._grid import DeviceGrid, Names
 from muon_optax.polar._method import MethodPlan
+
+_LARGEST_LOAD = 1.08  # of a device, over the mean, above which matrices are divided
+# Operations of a team's member below which a matrix is not divided: in less time than these
+# take, its devices could not exchange anything.
+_SMALLEST_PART: dict[Platform, float] = {"cpu": 2.0**25, "gpu": 2.0**31, "tpu": 2.0**31}
 
 
 @dataclass(frozen=True)
@@ -38,115 +44,133 @@ class Group:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Which owner has which matrices of a group.
+    """The owners of consecutive matrices of a group.
 
     An owner is a device, or a team of devices with a part of the long side each. Owners are
-    numbered along the mesh axes `replicas`, then along `shards`.
+    numbered along `replicas`, then along `shards`. All names are factors of mesh axes.
 
     Attributes:
-      replicas: Mesh axes along which devices have equal blocks.
-      shards: Mesh axes along which an owner collects the blocks of its matrices.
-      team: Mesh axes along which a matrix stays divided.
-      num_per_owner: The number of matrices that every owner has; owner i has those from
-        `i * num_per_owner` on.
-      remainder: For each owner, which of the matrices left over it has, in the order of owners,
-        or -1 for none. The owners of two replicas differ by one such matrix at most.
+      count: The number of matrices.
+      replicas: Along which devices of different owners have equal blocks.
+      shards: Along which an owner collects the blocks of its matrices.
+      team: Along which a matrix is divided.
+      per_owner: The number of matrices of each owner. Owner i has those from `i·per_owner` on;
+        the last owners have fillers if there are not as many.
+      chosen: The owners that have a matrix, in the order of the matrices; None if all have.
     """
 
+    count: int
     replicas: Names
     shards: Names
     team: Names
-    num_per_owner: int
-    remainder: tuple[int, ...]
-
-    @property
-    def num_owners(self) -> int:
-        """The number of owners."""
-        return len(self.remainder)
-
-    @property
-    def has_remainder(self) -> bool:
-        """Whether some owners have a matrix more than others."""
-        return max(self.remainder) >= 0
-
-    @property
-    def padded_count(self) -> int:
-        """The length of each owner's stack; an owner without a remainder has a filler there."""
-        return self.num_per_owner + self.has_remainder
+    per_owner: int
+    chosen: tuple[int, ...] | None = None
 
 
-def assign_owners(groups: Sequence[Group], mesh: Mapping[str, int]) -> list[Ownership]:
-    """An ownership for each group, on a mesh of these sizes.
+def assign_owners(
+    groups: Sequence[Group], grid: DeviceGrid, platform: Platform
+) -> list[list[Ownership]]:
+    """The ownerships of each group, in the order of its matrices.
 
-    Every owner gets equally many matrices of a group. Those left over, fewer than owners, go
-    one each to the owners with the least work so far; the most expensive groups come first.
+    Teams are made while the device with the most work has too much of it, one factor of the
+    grid at a time, in the group whose left over matrices cost a device the most. A group that
+    has teams gets larger ones while its last teams have fillers.
     """
-    teams = _choose_teams(groups, mesh)
-    work = [g.plan.flops_per_device(num_devices(mesh, t)) for g, t in zip(groups, teams)]
-    load = np.zeros(num_devices(mesh, mesh))  # of each device, from remainders alone
-    ownerships = {}
-    for index in sorted(range(len(groups)), key=lambda i: -work[i]):
-        group, team = groups[index], teams[index]
-        replicas, shards = _owner_axes(group, team, mesh)
-        devices = owner_devices(replicas + shards, mesh)
-        num_per_owner, num_left = divmod(group.count, len(devices))
-        owner_load = load[devices].max(axis=1).reshape(num_devices(mesh, replicas), -1)
-        chosen = _least_loaded(owner_load)[:num_left]
-        load[devices[chosen]] += work[index]
-        remainder = np.full(len(devices), -1)
-        remainder[sorted(chosen)] = np.arange(num_left)
-        ownerships[index] = Ownership(
-            replicas, shards, team, num_per_owner, tuple(remainder.tolist())
-        )
-    return [ownerships[index] for index in range(len(groups))]
+    depths = [0] * len(groups)  # the number of factors that the largest teams have
+    work = sum(g.plan.flops * g.count * grid.count(g.layout.batch) for g in groups)
+    while True:
+        found, load = _deal(groups, depths, grid)
+        is_balanced = load <= _LARGEST_LOAD * work / grid.num_devices
+        costs = {
+            i: _flops_per_device(group, found[i][-1], grid)
+            for i, group in enumerate(groups)
+            if _has_leftover(found[i][-1], grid)
+            and _divides(group, depths[i], grid, platform)
+            and (depths[i] or not is_balanced)
+        }
+        if not costs:
+            return found
+        depths[max(costs, key=costs.__getitem__)] += 1
 
 
-def owner_devices(names: Names, mesh: Mapping[str, int]) -> np.ndarray:
-    """`[owner, member]`: the numbers of the devices of each owner, counted along `names`."""
-    axes = list(mesh)
-    order = [axes.index(name) for name in [*names, *(a for a in axes if a not in names)]]
-    numbers = np.arange(num_devices(mesh, mesh)).reshape([*mesh.values()])
-    return numbers.transpose(order).reshape(num_devices(mesh, names), -1)
+def _deal(
+    groups: Sequence[Group], depths: Sequence[int], grid: DeviceGrid
+) -> tuple[list[list[Ownership]], float]:
+    """The ownerships, and the operations of the device with the most work."""
+    found = [_deal_evenly(group, depth, grid) for group, depth in zip(groups, depths)]
+    even = sum(
+        _flops_per_device(group, o, grid) for group, of in zip(groups, found) for o in of
+    )
+    load = np.zeros(grid.num_devices)  # from matrices that not every device has
+    for i in sorted(range(len(groups)), key=lambda i: -groups[i].plan.flops):
+        left = groups[i].count - sum(o.count for o in found[i])
+        if left:
+            replicas, shards, team = _axes(groups[i], 0, grid)
+            devices = grid.numbers(replicas + shards)
+            loads = load[devices].max(axis=1).reshape(grid.count(replicas), -1)
+            chosen = tuple(sorted(_least_loaded(loads)[:left]))
+            load[devices[list(chosen)]] += groups[i].plan.flops
+            found[i].append(Ownership(left, replicas, shards, team, 1, chosen))
+    return found, even + load.max()
 
 
-def _choose_teams(groups: Sequence[Group], mesh: Mapping[str, int]) -> list[Names]:
-    """The mesh axes along which the matrices of each group stay divided, mostly none."""
-    total = sum(g.plan.flops * g.count * num_devices(mesh, g.layout.batch) for g in groups)
-    fair = total / num_devices(mesh, mesh)
-    return [_fastest_team(g, mesh) if g.plan.flops > fair else () for g in groups]
+def _deal_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership]:
+    """As many matrices as go evenly to devices, then to teams, which take all that are left."""
+    found, left = [], group.count
+    for size in range(depth + 1):
+        replicas, shards, team = _axes(group, size, grid)
+        owners = grid.count(replicas + shards)
+        is_last = size == depth > 0
+        per_owner = math.ceil(left / owners) if is_last else left // owners
+        if per_owner:
+            count = min(left, per_owner * owners)
+            found.append(Ownership(count, replicas, shards, team, per_owner))
+            left -= count
+    return found
 
 
-def _fastest_team(group: Group, mesh: Mapping[str, int]) -> Names:
-    """The team with which a group is done soonest, the smallest of equals."""
+def _axes(group: Group, size: int, grid: DeviceGrid) -> tuple[Names, Names, Names]:
+    """`replicas`, `shards` and `team` with so many factors in the team."""
     layout = group.layout
     cuts = layout.short + layout.long
-    owners_and_members = num_devices(mesh, [a for a in mesh if a not in layout.batch])
-
-    def time(team: Names) -> float:
-        # Blocks cut along the short side have to be cut along the long side instead.
-        if layout.sides[1] % num_devices(mesh, {*team, *layout.long}):
-            return math.inf
-        members = num_devices(mesh, team)
-        matrices = math.ceil(group.count / (owners_and_members // members))
-        return matrices * group.plan.flops_per_device(members)
-
-    sizes = range(len(cuts) + 1)
-    return min((t for k in sizes for t in itertools.combinations(cuts, k)), key=time)
+    team = _candidates(group, grid)[:size]
+    replicas = [n for n in grid.sizes if n not in (*layout.batch, *cuts, *team)]
+    return tuple(replicas), tuple(n for n in cuts if n not in team), team
 
 
-def _owner_axes(group: Group, team: Names, mesh: Mapping[str, int]) -> tuple[Names, Names]:
-    """The mesh axes along which owners are numbered: `replicas` and `shards`."""
+def _candidates(group: Group, grid: DeviceGrid) -> Names:
+    """The factors in the order in which a team takes them: at first those of the long side.
+
+    A part of the long side is there already then. The last factors are of the nearest devices.
+    """
     layout = group.layout
-    cuts = layout.short + layout.long
-    shards = tuple(name for name in cuts if name not in team)
-    replicas = tuple(name for name in mesh if name not in layout.batch + cuts)
-    if team and group.count <= num_devices(mesh, shards):
-        replicas = ()  # every replica computes them all: as fast, and nothing to gather
-    return replicas, shards
+    others = [n for n in grid.sizes if n not in (*layout.batch, *layout.long)]
+    return (*reversed(layout.long), *reversed(others))
+
+
+def _divides(group: Group, depth: int, grid: DeviceGrid, platform: Platform) -> bool:
+    """Whether teams of one factor more can work on the matrices, and are worth it."""
+    candidates = _candidates(group, grid)
+    if not group.plan.is_divisible or depth == len(candidates):
+        return False
+    team = candidates[: depth + 1]
+    pieces = grid.count({*team, *group.layout.long})
+    part = group.plan.flops / grid.count(team)
+    return group.layout.sides[1] % pieces == 0 and part >= _SMALLEST_PART[platform]
+
+
+def _has_leftover(last: Ownership, grid: DeviceGrid) -> bool:
+    """Whether some devices have a matrix more than others, or a filler."""
+    return last.count < last.per_owner * grid.count(last.replicas + last.shards)
+
+
+def _flops_per_device(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
+    """Of each device that has matrices of it, fillers included."""
+    return group.plan.flops / grid.count(ownership.team) * ownership.per_owner
 
 
 def _least_loaded(load: np.ndarray) -> list[int]:
-    """The owners in the order in which they get a matrix of the remainder.
+    """The owners in the order in which they get a matrix that is left over.
 
     `load` is `[replica, shard]`. First comes the owner with the least work of each replica,
     then the second of each, so that replicas have equally many.

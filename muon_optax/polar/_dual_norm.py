@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
 from muon_optax._casting import clip_to_finite
@@ -13,6 +13,7 @@ from muon_optax._platform import Platform
 from muon_optax.polar._linalg import check_matrix, scale_to_range
 from muon_optax.polar._method import MethodPlan, PolarMethod, batched, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
+from muon_optax.polar._team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -74,22 +75,20 @@ class DualNorm:
         self,
         operands: Sequence[tuple[Array, Any]],
         platform: Platform,
-        axes: tuple[str, ...] = (),
+        team: Team = ALONE,
     ) -> list[Array]:
         """Scale the polar factors of stacks that share the inner method's products."""
         xs, inner = zip(*operands)
-        polars = batched(self.method).polar_stacks(inner, platform, axes)
-        return [_scale_by_inner(x, o, axes) for x, o in zip(xs, polars)]
+        polars = batched(self.method).polar_stacks(inner, platform, team)
+        return [_scale_by_inner(x, o, team) for x, o in zip(xs, polars)]
 
 
-def _scale_by_inner(x: Array, polar: Array, axes: tuple[str, ...] = ()) -> Array:
-    """`Re⟨x, o⟩·o`; `axes` are mesh axes along which devices have parts of the matrices."""
-    y, scale = scale_to_range(x, axes)
+def _scale_by_inner(x: Array, polar: Array, team: Team = ALONE) -> Array:
+    """`Re⟨x, o⟩·o` of matrices of which a team's devices have parts."""
+    y, scale = scale_to_range(x, team.max)
     o = polar.astype(y.dtype)
     inner = (y.conj() * o).real.sum((-2, -1), keepdims=True)
-    finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
-    if axes:
-        inner = lax.psum(inner, axes)
-        finite = lax.pmin(finite.astype(jnp.int32), axes) == 1
+    broken = (~jnp.isfinite(x)).any((-2, -1), keepdims=True)
+    inner, broken = team.sum((inner, broken.astype(jnp.int32)))
     update = inner.astype(y.dtype) * o / scale.astype(y.dtype)
-    return clip_to_finite(update, x.dtype, finite).astype(x.dtype)
+    return clip_to_finite(update, x.dtype, broken == 0).astype(x.dtype)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
 from muon_optax._casting import wide_dtype
@@ -20,9 +20,10 @@ from muon_optax._platform import Platform
 from muon_optax.coefficients import Schedule
 from muon_optax.polar._gram import gram_factor
 from muon_optax.polar._joining import group_indices, join, map_joined, split
-from muon_optax.polar._linalg import find_scale, gram_matrix, multiply_short_side, product
+from muon_optax.polar._linalg import find_scale, gram_matrix, multiply_short_side
 from muon_optax.polar._normalization import NormBound
 from muon_optax.polar._segments import NewtonSchulzPlan
+from muon_optax.polar._team import ALONE, RowProducts, Team
 
 
 class Operand(NamedTuple):
@@ -43,11 +44,11 @@ def iterate(
     bound: NormBound,
     operands: Sequence[Operand],
     platform: Platform,
-    axes: tuple[str, ...] = (),
+    team: Team = ALONE,
 ) -> list[Array]:
     """The schedule applied to matrices of one bucket; see `NewtonSchulz.polar_stacks`.
 
-    `plan` is that of any of them. With mesh axes all are wide.
+    `plan` is that of any of them.
     """
     xs, largest = zip(*operands)
     groups = group_indices([x.shape[-2:] for x in xs])
@@ -55,10 +56,10 @@ def iterate(
         (join([xs[i] for i in group]), join([largest[i][..., None] for i in group]))
         for group in groups
     ]
-    qs, ys = _iterate_joined(schedule, plan, bound, joined, platform, axes)
+    qs, ys = _iterate_joined(schedule, plan, bound, joined, platform, team)
     polars = list(xs)
     for group, q, y in zip(groups, qs, ys):
-        for i, polar in zip(group, _finish(q, y, [xs[i].shape for i in group], platform, axes)):
+        for i, polar in zip(group, _finish(q, y, [xs[i].shape for i in group], platform, team)):
             polars[i] = polar
     return polars
 
@@ -68,11 +69,11 @@ def _finish(
     y: Array,
     shapes: Sequence[tuple[int, ...]],
     platform: Platform,
-    axes: tuple[str, ...],
+    team: Team,
 ) -> list[Array]:
     """The last product, split into arrays of these shapes."""
     multiply = functools.partial(
-        multiply_short_side, tall=_is_tall(y, axes), dtype=None, platform=platform
+        multiply_short_side, tall=_is_tall(y, team), dtype=None, platform=platform
     )
     if platform == "cpu":
         return split(multiply(q, y), shapes)
@@ -86,20 +87,20 @@ def _iterate_joined(
     bound: NormBound,
     joined: Sequence[tuple[Array, Array]],
     platform: Platform,
-    axes: tuple[str, ...],
+    team: Team,
 ) -> tuple[list[Array], list[Array]]:
     """The operands q and y of the last product, for stacks of distinct shapes."""
-    multiply = functools.partial(product, platform=platform)
-    tall = [_is_tall(x, axes) for x, _ in joined]
+    products = RowProducts(platform, team)
+    tall = [_is_tall(x, team) for x, _ in joined]
 
     def gram_matrices(ys: Sequence[Array], dtype: DTypeLike | None) -> list[Array]:
-        dtype = None if axes else dtype
-        grams = [gram_matrix(y, t, dtype, platform) for y, t in zip(ys, tall)]
-        return lax.psum(grams, axes) if axes else grams
+        dtype = None if team.size > 1 else dtype
+        return team.sum([gram_matrix(y, t, dtype, platform) for y, t in zip(ys, tall)])
 
     # The norms are near 1 then, and so are the powers of them that the factor has.
     halvings = round(math.log2(plan.m * plan.n) / 4)
-    scales = [find_scale(largest, axes, halvings) for _, largest in joined]
+    largest = team.max([rows.max((-2, -1), keepdims=True) for _, rows in joined])
+    scales = [find_scale(of_stack, halvings) for of_stack in largest]
     scaled = [_scale(x, s) for (x, _), s in zip(joined, scales)]
     ys, grams, divisors = _normalize(scaled, scales, tall, plan.dtype, bound, gram_matrices)
     start, qs = 0, []
@@ -110,7 +111,7 @@ def _iterate_joined(
                 for q, y, t in zip(qs, ys, tall)
             ]
             grams, divisors = gram_matrices(ys, plan.dtype), []
-        factor = functools.partial(gram_factor, schedule[start : start + count], multiply)
+        factor = functools.partial(gram_factor, schedule[start : start + count], products)
         qs = map_joined(factor, [gram.astype(plan.dtype) for gram in grams], *divisors)
         start += count
     return qs, ys
@@ -141,9 +142,9 @@ def _normalize(
     return ys, [gram / norm / norm.mT for gram, norm in zip(grams, norms)], []
 
 
-def _is_tall(x: Array, axes: tuple[str, ...]) -> bool:
-    """Whether the columns are the short side; with axes the rows always are."""
-    return not axes and x.shape[-2] > x.shape[-1]
+def _is_tall(x: Array, team: Team) -> bool:
+    """Whether the columns are the short side; in a team the rows always are."""
+    return team.size == 1 and x.shape[-2] > x.shape[-1]
 
 
 def _scale(x: Array, scale: Array) -> Array:

@@ -1,7 +1,7 @@
 """Arithmetic that the polar methods share: the exact scale, the product, the SVD."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,15 @@ def check_matrix(x: Array) -> None:
         raise LeafError("", x, "a polar factor needs at least two axes, [..., m, n]")
 
 
-def scale_to_range(x: Array, axes: Sequence[str] = ()) -> tuple[Array, Array]:
+def scale_to_range(
+    x: Array, reduce: Callable[[Array], Array] = lambda largest: largest
+) -> tuple[Array, Array]:
     """`x·s` in float32 or wider, and the power of two s that brings max|x| into [2, 4).
 
-    `axes` are the mesh axes along which devices have parts of the same matrices.
+    `reduce` takes the maximum over the devices that have parts of the same matrices.
     """
     x = x.astype(wide_dtype(x.dtype))
-    scale = find_scale(find_largest(x)[..., None], axes)
+    scale = find_scale(reduce(find_largest(x).max(-1)[..., None, None]))
     return x * scale.astype(x.dtype), scale
 
 
@@ -41,14 +43,11 @@ def find_largest(x: Array) -> Array:
     return lax.stop_gradient(parts.max(axis=-1))
 
 
-def find_scale(largest: Array, axes: Sequence[str] = (), halvings: int = 0) -> Array:
-    """The power of two that brings the largest of `[..., m, n]` into [2, 4): `[..., 1, 1]`.
+def find_scale(largest: Array, halvings: int = 0) -> Array:
+    """The power of two that brings a number into [2, 4).
 
     With `halvings` into that interval over a power of two, if the result is a normal number.
     """
-    largest = largest.max(axis=(-2, -1), keepdims=True)
-    if axes:
-        largest = lax.pmax(largest, axes)
     _, exponent = jnp.frexp(largest)
     info = jnp.finfo(largest.dtype)
     exponent = jnp.clip(2 - halvings - exponent, info.minexp, 1 - info.minexp)

@@ -1,7 +1,6 @@
 """What a polar method is: an object with `polar(x)`, and three optional methods, to batch."""
 
 import dataclasses
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from muon_optax._platform import Platform
+from muon_optax.polar._team import ALONE, Team
 
 
 class PolarMethod(Protocol):
@@ -54,9 +54,8 @@ class MethodPlan:
         as `(m, n, dtype)`. A stack goes alone if it is None.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own.
-      undivided_flops: Operations that every device repeats when the long side is divided among
-        devices; infinite for a method that needs the matrix whole.
-      divided_flops: Operations that those devices share.
+      is_divisible: Whether `polar_stacks` can share the operations among a team of devices
+        that have a part of the long side each.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
       commutes_with_transpose: Whether `polar(xᵀ)` of a square matrix is `polar(x)ᵀ`. Otherwise
         squares are passed as `[fan_in, fan_out]`, even if that transposes an array.
@@ -65,16 +64,9 @@ class MethodPlan:
     flops: float
     bucket: Hashable
     wire_dtype: str | None = None
-    undivided_flops: float = math.inf
-    divided_flops: float = 0.0
+    is_divisible: bool = False
     is_guess: bool = False
     commutes_with_transpose: bool = False
-
-    def flops_per_device(self, devices: int) -> float:
-        """Operations of one device when so many divide the long side."""
-        if devices == 1:
-            return self.flops
-        return self.undivided_flops + self.divided_flops / devices
 
 
 class BatchedMethod(PolarMethod, Protocol):
@@ -93,13 +85,12 @@ class BatchedMethod(PolarMethod, Protocol):
         ...
 
     def polar_stacks(
-        self, operands: Sequence[Any], platform: Platform, axes: tuple[str, ...] = ()
+        self, operands: Sequence[Any], platform: Platform, team: Team = ALONE
     ) -> list[Array]:
         """The polar factors of what `prepare` returned for stacks of one bucket.
 
-        `axes` are mesh axes, under `jax.shard_map`, along which devices have parts of the long
-        sides; all matrices are wide then. A method whose plan has infinite `undivided_flops`
-        never gets any.
+        A device of a team of several has a part of the long side of wide matrices. A method
+        whose plan is not divisible never gets such a team.
         """
         ...
 
@@ -125,7 +116,7 @@ class _OneByOne:
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
         if plan := getattr(self.method, "plan", None):  # but it needs the matrix whole
-            return dataclasses.replace(plan(m, n, dtype, platform), undivided_flops=math.inf)
+            return dataclasses.replace(plan(m, n, dtype, platform), is_divisible=False)
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
 
@@ -134,9 +125,9 @@ class _OneByOne:
         return x
 
     def polar_stacks(
-        self, operands: Sequence[Array], platform: Platform, axes: tuple[str, ...] = ()
+        self, operands: Sequence[Array], platform: Platform, team: Team = ALONE
     ) -> list[Array]:
-        del platform, axes
+        del platform, team
         return [self._polar_wide(x) for x in operands]
 
     def _polar_wide(self, x: Array) -> Array:

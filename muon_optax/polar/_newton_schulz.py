@@ -9,7 +9,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
 from muon_optax._casting import saturating_cast, wide_dtype
@@ -21,6 +21,7 @@ from muon_optax.polar._linalg import check_matrix, find_largest
 from muon_optax.polar._normalization import Normalization, NormBound
 from muon_optax.polar._segments import Form, NewtonSchulzPlan, make_plan
 from muon_optax.polar._stability import find_instability, suggest_fix
+from muon_optax.polar._team import ALONE, Team
 
 _COMPUTE_DTYPES = ("input", "float16", "bfloat16", "float32", "float64")
 
@@ -144,7 +145,7 @@ class NewtonSchulz:
 
     @functools.partial(jax.jit, static_argnums=(0, 2, 3))
     def polar_stacks(
-        self, operands: Sequence[Operand], platform: Platform, axes: tuple[str, ...] = ()
+        self, operands: Sequence[Operand], platform: Platform, team: Team = ALONE
     ) -> list[Array]:
         """Apply the schedule to stacks that share every product they can.
 
@@ -152,19 +153,16 @@ class NewtonSchulz:
           operands: What `prepare` returned for matrices `[..., m, n]`, wide or tall, whose
             plans have equal buckets.
           platform: What the program is for, `"cpu"`, `"gpu"` or `"tpu"`.
-          axes: Mesh axes, under `jax.shard_map`, along which devices have parts of the long
-            sides; all are wide then. The only collectives are sums of Gram matrices.
+          team: The devices, under `jax.shard_map`, that have a part of the long side of these
+            matrices each; all are wide then. What moves are m × m matrices.
 
         Returns:
           The same shapes, in float32 or wider.
         """
         m, n = operands[0].x.shape[-2:]
-        form = self.form
-        if axes:
-            n, form = n * lax.axis_size(axes), "gram"
-        plan = dataclasses.replace(self, form=form).plan(m, n, operands[0].x.dtype, platform)
+        plan = self.plan(m, n * team.size, operands[0].x.dtype, platform)
         bound = NormBound(self.normalize, self.eps)
-        return iterate(self.schedule, plan, bound, operands, platform, axes)
+        return iterate(self.schedule, plan, bound, operands, platform, team)
 
     def plan(
         self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
@@ -192,7 +190,11 @@ class NewtonSchulz:
         operands = self._operand_dtype(dtype, platform)
         m, n = min(m, n), max(m, n)
         plan = make_plan(self.schedule, m, n, operands, self.form, dtype, platform)
-        return dataclasses.replace(plan, commutes_with_transpose=self.normalize != "aol")
+        return dataclasses.replace(
+            plan,
+            is_divisible=self.normalize != "spectral",  # an SVD, which all members would repeat
+            commutes_with_transpose=self.normalize != "aol",
+        )
 
     def _check_stability(self) -> None:
         named = self.compute_dtype not in (None, "input")

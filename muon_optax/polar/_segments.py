@@ -78,16 +78,12 @@ def make_plan(
     eps = float(jnp.finfo(operands).eps)
     is_joined = m <= _JOINED_SIDE[platform]
     direct = form == "direct" or (form == "auto" and 2 * n <= 3 * m)
-    carried = _fewest_segments(schedule, eps)
-    segments = (1,) * len(schedule) if direct else carried
-    divided, undivided = count_flops(schedule, m, n, carried)
+    segments = (1,) * len(schedule) if direct else _fewest_segments(schedule, eps)
     narrows = jnp.dtype(operands) == jnp.bfloat16 and jnp.dtype(dtype).itemsize <= 4
     return NewtonSchulzPlan(
         flops=sum(count_flops(schedule, m, n, segments)),
         bucket=(m, jnp.dtype(dtype).name, direct) if is_joined else None,
         wire_dtype="bfloat16" if narrows else None,
-        undivided_flops=math.inf if form == "direct" else undivided,
-        divided_flops=divided,
         m=m,
         n=n,
         dtype=jnp.dtype(operands).name,

@@ -1,0 +1,135 @@
+"""The devices of a mesh, each axis in prime factors, and collectives along some of these.
+
+Teams and owners are chosen by factors, so that eight devices along one axis may be four teams
+of two.
+
+>>> grid = DeviceGrid((("data", 2), ("fsdp", 4)))
+>>> dict(grid.sizes)
+{'data/0': 2, 'fsdp/0': 2, 'fsdp/1': 2}
+>>> grid.groups(("fsdp/0",))
+[[0, 2], [1, 3], [4, 6], [5, 7]]
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Names = tuple[str, ...]  # of axes, the slowest first
+
+
+@dataclass(frozen=True)
+class DeviceGrid:
+    """The devices of a mesh, numbered along its axes, the last axis the fastest.
+
+    Attributes:
+      axes: Name and size of each axis that has more than one device.
+    """
+
+    axes: tuple[tuple[str, int], ...]
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """The size of each factor, such as `fsdp/0`; the slowest of an axis is the largest."""
+        return {
+            f"{axis}/{index}": size
+            for axis, length in self.axes
+            for index, size in enumerate(_prime_factors(length))
+        }
+
+    @property
+    def num_devices(self) -> int:
+        """The number of devices."""
+        return math.prod(self.sizes.values())
+
+    def factors(self, axes: Iterable[str]) -> Names:
+        """The factors of some axes of the mesh."""
+        return tuple(n for axis in axes for n in self.sizes if n.rpartition("/")[0] == axis)
+
+    def count(self, names: Iterable[str]) -> int:
+        """The number of devices along some factors."""
+        return math.prod(self.sizes[name] for name in names)
+
+    def numbers(self, names: Names) -> np.ndarray:
+        """`[i, j]`: the device at position i along `names` and j along all other factors."""
+        factors = list(self.sizes)
+        order = [*names, *(name for name in factors if name not in names)]
+        numbers = np.arange(self.num_devices).reshape([*self.sizes.values()])
+        return numbers.transpose([*map(factors.index, order)]).reshape(self.count(names), -1)
+
+    def groups(self, names: Names) -> list[list[int]]:
+        """The devices that differ along `names` only, in that order."""
+        return self.numbers(names).T.tolist()
+
+
+def grid_of(mesh: Mapping[str, int]) -> DeviceGrid:
+    """The grid of a mesh of these sizes; an axis of one device has nothing to exchange."""
+    return DeviceGrid(tuple((name, size) for name, size in mesh.items() if size > 1))
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The devices that differ from this one along some factors only, under `jax.shard_map`.
+
+    Attributes:
+      grid: All devices.
+      names: The factors.
+    """
+
+    grid: DeviceGrid
+    names: Names
+
+    @property
+    def size(self) -> int:
+        """How many they are, this one included."""
+        return self.grid.count(self.names)
+
+    def index(self) -> Array:
+        """The position of this device among its peers."""
+        positions = np.empty(self.grid.num_devices, np.int32)
+        for position, devices in enumerate(self.grid.numbers(self.names)):
+            positions[devices] = position
+        return (
+            jnp.asarray(positions)[lax.axis_index(self._axes)] if self.names else jnp.int32(0)
+        )
+
+    def sum(self, x: Any) -> Any:
+        """The sum of the peers' arrays, or trees of arrays."""
+        return lax.psum(x, **self._group) if self.size > 1 else x
+
+    def max(self, x: Any) -> Any:
+        """The maximum of the peers' arrays, or trees of arrays."""
+        return lax.pmax(x, **self._group) if self.size > 1 else x
+
+    def gather(self, x: Array, axis: int = 0) -> Array:
+        """The peers' arrays, concatenated along an axis."""
+        if self.size == 1:
+            return x
+        return lax.all_gather(x, **self._group, axis=axis % x.ndim, tiled=True)
+
+    def exchange(self, x: Array) -> Array:
+        """`y: [peer, ...]`, what each peer has for this device, where `x[i]` is for peer i."""
+        if self.size == 1:
+            return x
+        return lax.all_to_all(x, **self._group, split_axis=0, concat_axis=0)
+
+    @property
+    def _group(self) -> dict[str, Any]:
+        return {"axis_name": self._axes, "axis_index_groups": self.grid.groups(self.names)}
+
+    @property
+    def _axes(self) -> Names:
+        return tuple(name for name, _ in self.grid.axes)
+
+
+def _prime_factors(number: int) -> list[int]:
+    """Of 12: 3, 2, 2."""
+    for prime in range(2, math.isqrt(number) + 1):
+        if number % prime == 0:
+            return [*_prime_factors(number // prime), prime]
+    return [number] if number > 1 else []

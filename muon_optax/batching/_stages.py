@@ -1,0 +1,78 @@
+"""A device's work in stages, so that one stage travels while another is multiplied.
+
+Six large matrices of each device are six stages. Small matrices of several layouts share a
+stage, and so they can share products.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from muon_optax._platform import Platform
+from muon_optax.batching._collectives import Exchange
+from muon_optax.batching._grid import DeviceGrid
+from muon_optax.batching._ownership import Group, Ownership
+
+# Numbers that a device has of a stage's matrices, at least: for less, collectives do not pay.
+_STAGE_SIZE: dict[Platform, int] = {"cpu": 2**21, "gpu": 2**23, "tpu": 2**21}
+_NUM_STAGES = 8  # of a large model, about: nothing hides the first and the last exchange
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive matrices of a group, from `start` on, with one exchange."""
+
+    group: int
+    start: int
+    exchange: Exchange
+
+    @property
+    def stop(self) -> int:
+        """The position after the last matrix."""
+        return self.start + self.exchange.ownership.count
+
+    @property
+    def size(self) -> int:
+        """The numbers that a device has of its matrices."""
+        m, n = self.exchange.layout.sides
+        return self.exchange.ownership.per_owner * m * n // self.exchange.team.size
+
+
+def make_stages(
+    groups: Sequence[Group],
+    found: Sequence[Sequence[Ownership]],
+    grid: DeviceGrid,
+    platform: Platform,
+) -> list[list[Part]]:
+    """The parts of all groups, given the ownerships of each, in stages of about equal size."""
+    parts = []
+    for index, (group, ownerships) in enumerate(zip(groups, found)):
+        start = 0
+        for ownership in ownerships:
+            parts.append(Part(index, start, Exchange(group.layout, ownership, grid)))
+            start = parts[-1].stop
+    limit = max(_STAGE_SIZE[platform], sum(part.size for part in parts) // _NUM_STAGES)
+    stages, used = [], limit
+    for part in [piece for whole in parts for piece in _split(whole, limit)]:
+        if used + part.size > limit:
+            stages.append([])
+            used = 0
+        stages[-1].append(part)
+        used += part.size
+    return stages
+
+
+def _split(part: Part, limit: int) -> list[Part]:
+    """Parts up to the limit or of one matrix for each owner, if all owners have as many."""
+    ownership = part.exchange.ownership
+    owners = part.exchange.owners.size
+    each = math.ceil(ownership.per_owner / math.ceil(part.size / limit))
+    if each == ownership.per_owner or ownership.count < owners * ownership.per_owner:
+        return [part]
+    pieces = []
+    for first in range(0, ownership.per_owner, each):
+        per_owner = min(each, ownership.per_owner - first)
+        own = replace(ownership, count=owners * per_owner, per_owner=per_owner)
+        exchange = replace(part.exchange, ownership=own)
+        pieces.append(Part(part.group, part.start + first * owners, exchange))
+    return pieces
