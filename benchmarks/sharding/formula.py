@@ -108,6 +108,6 @@ def _moves(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Move]:
     m, size = layout.sides[0], np.dtype(plan.dtype).itemsize
     rows = math.ceil(m / team.size) * team.size
     for stages in plan.segments:
-        yield from move("all-reduce", ownership.per_owner * 4 * m * m, team)
-        for _ in range(2 * stages if stages > 1 else 1):
+        yield from move("reduce-scatter", ownership.per_owner * rows * m * 4 / team.size, team)
+        for _ in range(1 + (2 * stages if stages > 1 else 1)):
             yield from move("all-gather", ownership.per_owner * rows * m * size, team)

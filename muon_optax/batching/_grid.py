@@ -106,6 +106,10 @@ class Peers:
         """The maximum of the peers' arrays, or trees of arrays."""
         return lax.pmax(x, **self._group) if self.size > 1 else x
 
+    def sum_own(self, x: Array) -> Array:
+        """The sum of the peers' `x[i]`, for the position i of this device."""
+        return lax.psum_scatter(x, **self._group) if self.size > 1 else x[0]
+
     def gather(self, x: Array, axis: int = 0) -> Array:
         """The peers' arrays, concatenated along an axis."""
         if self.size == 1:

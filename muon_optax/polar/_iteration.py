@@ -94,8 +94,9 @@ def _iterate_joined(
     tall = [_is_tall(x, team) for x, _ in joined]
 
     def gram_matrices(ys: Sequence[Array], dtype: DTypeLike | None) -> list[Array]:
-        dtype = None if team.size > 1 else dtype
-        return team.sum([gram_matrix(y, t, dtype, platform) for y, t in zip(ys, tall)])
+        rounded = None if team.size > 1 else dtype  # a part is not, but the sum
+        parts = [gram_matrix(y, t, rounded, platform) for y, t in zip(ys, tall)]
+        return [products.sum(part, dtype) for part in parts]
 
     # The norms are near 1 then, and so are the powers of them that the factor has.
     halvings = round(math.log2(plan.m * plan.n) / 4)

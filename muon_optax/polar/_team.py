@@ -37,6 +37,10 @@ class Team(Protocol):
         """The maximum of all members' arrays."""
         ...
 
+    def sum_own(self, x: Array) -> Array:
+        """The sum of all members' `x[i]`, for the position i of this device."""
+        ...
+
     def gather(self, x: Array, axis: int) -> Array:
         """All members' arrays, concatenated along an axis in the order of positions."""
         ...
@@ -55,6 +59,9 @@ class _Alone:
 
     def max(self, x: Any) -> Any:
         return x
+
+    def sum_own(self, x: Array) -> Array:
+        return x[0]
 
     def gather(self, x: Array, axis: int) -> Array:
         del axis
@@ -75,12 +82,17 @@ class RowProducts:
         """This member's rows; the last member's may end with zeros."""
         if self.team.size == 1:
             return whole
-        m = whole.shape[-2]
-        length = -(-m // self.team.size)
-        missing = length * self.team.size - m
-        padded = jnp.pad(whole, [(0, 0)] * (whole.ndim - 2) + [(0, missing), (0, 0)])
-        start = self.team.index() * length
-        return lax.dynamic_slice_in_dim(padded, start, length, axis=whole.ndim - 2)
+        return lax.dynamic_index_in_dim(
+            self._by_member(whole), self.team.index(), keepdims=False
+        )
+
+    def sum(self, whole: Array, dtype: DTypeLike | None) -> Array:
+        """The sum of all members' matrices, rounded to a dtype."""
+        if self.team.size == 1:
+            return whole
+        # An all-reduce would return all rows before they are rounded: twice the bytes.
+        rows = self.team.sum_own(self._by_member(whole))
+        return self.gather(rows.astype(dtype or whole.dtype))
 
     def gather(self, rows: Array) -> Array:
         """The whole of a square matrix."""
@@ -89,3 +101,11 @@ class RowProducts:
     def multiply(self, rows: Array, whole: Array, dtype: DTypeLike | None = None) -> Array:
         """The rows of a product, summed in float32 or wider and returned so or rounded."""
         return product(rows, whole, dtype, self.platform)
+
+    def _by_member(self, whole: Array) -> Array:
+        """`[member, ..., rows, m]`; zeros follow the last row."""
+        *batch, m, _ = whole.shape
+        rows = -(-m // self.team.size)
+        missing = rows * self.team.size - m
+        padded = jnp.pad(whole, [*[(0, 0)] * len(batch), (0, missing), (0, 0)])
+        return jnp.moveaxis(padded.reshape(*batch, self.team.size, rows, m), -3, 0)
