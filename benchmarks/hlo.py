@@ -21,6 +21,12 @@ RECEIVED: dict[str, Callable[[int], float]] = {
 }
 
 
+# What a TPU's compiler adds to fusions that start and finish an asynchronous collective. The
+# same collective is printed in both, and in every fusion between them that helps it on.
+ASYNC_START = 'custom_call_target="AsyncCollectiveStart"'
+ASYNC_DONE = 'custom_call_target="AsyncCollectiveDone"'
+
+
 @dataclass(frozen=True)
 class Collective:
     """One collective of a program, as one device sees it.
@@ -58,17 +64,52 @@ def collectives(text: str) -> list[Collective]:
     Raises:
       ValueError: If it is no HLO, or the trip count of a loop around one is not known.
     """
-    everyone = math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", text)))
+    program = Program(text)
+    everyone, continued = devices(text), _continued(program)
     found = []
-    for at in Program(text).executed():
-        line = at.instruction
-        kind = line.opcode.removesuffix("-start")
-        if kind in RECEIVED:
-            started, group = line.opcode != kind, _group(line.text, everyone)
-            size = _bytes(line.result, kind, started)
-            one = Collective(kind, size, group, _times(at), at.in_loop)
-            found += [one] if group > 1 else []
+    for at in program.executed():
+        if at.instruction.name not in continued and (one := collective(at, everyone)):
+            found.append(one)
     return found
+
+
+def collective(at: Executed, everyone: int) -> Collective | None:
+    """What an instruction exchanges among more than one device, if anything.
+
+    Args:
+      at: An instruction; of two that start and finish a collective, the first is it.
+      everyone: The number of devices of the program.
+    """
+    line = at.instruction
+    kind = line.opcode.removesuffix("-start")
+    if kind not in RECEIVED or (group := _group(line.text, everyone)) == 1:
+        return None
+    size = _bytes(line.result, kind, line.opcode != kind)
+    return Collective(kind, size, group, _times(at), at.in_loop)
+
+
+def devices(text: str) -> int:
+    """How many a program is for."""
+    return math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", text)))
+
+
+def _continued(program: Program) -> set[str]:
+    """Names of collectives that only go on: in a fusion of a TPU that does not start them."""
+    names = {
+        name
+        for lines in program.computations.values()
+        for line in lines
+        if line.opcode == "fusion"
+        for name in line.called
+    }
+    inside = [program.computations[name] for name in names if name in program.computations]
+    return {
+        line.name
+        for lines in inside
+        if not any(ASYNC_START in line.text for line in lines)
+        for line in lines
+        if line.opcode in RECEIVED
+    }
 
 
 def count(found: Iterable[Collective]) -> dict[str, int]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.hlo import RECEIVED
 from benchmarks.instructions import Executed, Instruction, Program
 from benchmarks.products import Product, product
 from benchmarks.programs.flow import Arguments, Flow
@@ -51,12 +52,17 @@ class Kernel:
 
 
 def kernels(program: Program, target: Target, arguments: Arguments | None) -> list[Kernel]:
-    """All that run, in their order; without `arguments` none is a pass in or out."""
+    """All that run, in their order, collectives apart.
+
+    Without `arguments` none is a pass in or out.
+    """
     flow = Flow(program, arguments) if arguments else None
     found = []
     for at in program.executed():
         line = at.instruction
         if at.fused or line.opcode in _FREE or line.opcode.endswith("-done"):
+            continue
+        if line.opcode.removesuffix("-start") in RECEIVED:
             continue
         found.append(_kernel(at, program, target, flow))
     return found
