@@ -4,10 +4,11 @@ polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step:
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
 presets: the same training with other polynomials. switch: from AdamW to Muon during training.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
-for large models on many, a simulation. programs: updates compiled for a TPU or GPU that is not
-there, what the programs are and what XLA or a roofline estimates. Results go to
-benchmarks/results/<machine>/. show: print this machine's results as tables. report: check all
-results and rewrite the tables and pictures of README and docs.
+for large models on many, a simulation, or with --target v5p h100 by the compilers of TPUs and
+GPUs. programs: updates compiled for a TPU or GPU that is not there, what the programs are and
+what XLA or a roofline estimates. Results go to benchmarks/results/<machine>/. show: print this
+machine's results as tables. report: check all results and rewrite the tables and pictures of
+README and docs.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def main() -> None:
         "models": parser.add_argument("--model", nargs="+", default=(), metavar="NAME"),
         "dearest": parser.add_argument("--dearest", type=int, default=0, metavar="COUNT"),
     }
-    of_programs["targets"].help = "with programs: v5e, v5p, v6e, h100, h200 or cpu"
+    of_programs[
+        "targets"
+    ].help = "with programs: v5e, v5p, v6e, h100, h200 or cpu; with scaling: v5p, h100"
     of_programs["models"].help = "with programs: 768x2 or another; keep no results"
     of_programs["dearest"].help = "with programs: print as many kernels of each"
     arguments = parser.parse_args()
@@ -43,8 +46,9 @@ def main() -> None:
     options = {"only": arguments.only} if arguments.only else {}
     for name, option in of_programs.items():
         if value := getattr(arguments, option.dest):
-            if arguments.name != "programs":
-                parser.error(f"--{option.dest} goes with programs")
+            takes = ("programs", "scaling") if name == "targets" else ("programs",)
+            if arguments.name not in takes:
+                parser.error(f"--{option.dest} goes with {' or '.join(takes)}")
             options[name] = value
     import_module(f"benchmarks.{arguments.name}").main(smoke=arguments.smoke, **options)
     if arguments.name in SHOWN and not (arguments.smoke or arguments.only):

@@ -34,14 +34,14 @@ def main(
     dearest: int = 0,
 ) -> None:
     """Compile and print; the results are kept where neither targets nor models are named."""
-    _check("target", targets, TARGETS)
-    _check("model", models, MODELS)
+    check_known("target", targets, TARGETS)
+    check_known("model", models, MODELS)
     try:
         for name in targets or (ALONE if smoke else KEPT):
             TARGETS[name].device()
     except MissingCompiler as error:
         raise SystemExit(f"{error}") from error
-    made_by, keep = provenance() | _versions(), not (smoke or targets or models)
+    made_by, keep = provenance() | versions(), not (smoke or targets or models)
     kept: dict[str, Any] = {"updates": {}, "polar": {}}
     for name in targets or (ALONE if smoke else KEPT):
         of_it = kept["updates"].setdefault(name, {})
@@ -58,7 +58,8 @@ def main(
                 save("programs", made_by, kept, FOLDER)
 
 
-def _check(what: str, names: Sequence[str], known: Collection[str]) -> None:
+def check_known(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    """SystemExit with what is known, if a name is not."""
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"--{what} {' '.join(unknown)}: use some of {', '.join(known)}")
 
@@ -104,7 +105,7 @@ def _lines(kernels: Sequence[Kernel], count: int) -> list[str]:
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Of the compilers that are installed."""
     packages = (name for of_kind in NEEDED.values() for name in of_kind)
     return {name: found for name in packages if (found := installed(name))}

@@ -35,7 +35,8 @@ class Target:
     Attributes:
       name: As on the command line.
       kind: `"tpu"`, `"gpu"` or `"cpu"`.
-      topology: The name by which the compiler knows the smallest set of such devices.
+      topology: The smallest set of such devices, as the compiler calls it: the sides of a
+        TPU's torus, or slices, nodes and the GPUs of a node.
       bandwidth: Bytes a second to and from the memory; None if unknown.
       peak: Operations a second of products, by the dtype of the operands.
       clock: Cycles a second; None if unknown.
@@ -59,24 +60,32 @@ class Target:
         Raises:
           MissingCompiler: With what to install.
         """
+        return self.devices(self.topology)[0]
+
+    def devices(self, topology: str) -> list[jax.Device]:
+        """The devices of a whole mesh: `"4x4x4"` of a TPU, `"1x8x8"` for 64 GPUs in 8 nodes.
+
+        Raises:
+          MissingCompiler: With what to install.
+        """
         os.environ.update({k: v for k, v in _ENVIRONMENT.items() if k not in os.environ})
         jax.config.update("jax_platforms", "cpu")  # this process computes on the CPU
         if self.kind == "cpu":
-            return jax.devices("cpu")[0]
+            return jax.devices("cpu")
         if missing := [name for name in NEEDED[self.kind] if not installed(name)]:
             raise MissingCompiler(self._advice(f"{', '.join(missing)} not installed"))
         try:
-            return self._describe().devices[0]
+            return self._describe(topology).devices
         except Exception as error:  # whatever a compiler that does not fit the machine raises
             raise MissingCompiler(self._advice(str(error))) from error
 
-    def _describe(self) -> topologies.TopologyDescription:
+    def _describe(self, topology: str) -> topologies.TopologyDescription:
         if self.kind == "tpu":
-            return topologies.get_topology_desc(self.topology, "tpu")
+            return topologies.get_topology_desc(f"{self.name}:{topology}", "tpu")
         jax.devices()  # registers the plug-in
         config = Path(__file__).with_name(f"{self.name}.pbtxt").read_text()
         return topologies.get_topology_desc(
-            self.name, "cuda", target_config=config, topology=self.topology
+            self.name, "cuda", target_config=config, topology=topology
         )
 
     def _advice(self, reason: str) -> str:
@@ -104,9 +113,9 @@ _HOPPER = {"bf16": 800e12, "f16": 800e12, "f32": 400e12, "f32, highest precision
 TARGETS = {
     target.name: target
     for target in (
-        Target("v5e", "tpu", "v5e:2x2", 819e9, {"bf16": 197e12}, 197e12 / (4 * 2 * 128**2)),
-        Target("v5p", "tpu", "v5p:2x2x1", 2765e9, {"bf16": 459e12}, 459e12 / (8 * 2 * 128**2)),
-        Target("v6e", "tpu", "v6e:2x2", 1640e9, {"bf16": 918e12}),
+        Target("v5e", "tpu", "2x2", 819e9, {"bf16": 197e12}, 197e12 / (4 * 2 * 128**2)),
+        Target("v5p", "tpu", "2x2x1", 2765e9, {"bf16": 459e12}, 459e12 / (8 * 2 * 128**2)),
+        Target("v6e", "tpu", "2x2", 1640e9, {"bf16": 918e12}),
         Target("h100", "gpu", "1x1x1", 3.0e12, _HOPPER),
         Target("h200", "gpu", "1x1x1", 4.3e12, _HOPPER),
         Target("cpu", "cpu"),

@@ -61,13 +61,12 @@ class Torus:
 
     flops: float = 367e12  # assumed: 0.8 of the peak of 459
     link: float = 90e9
+    around: int = 4  # the shortest side whose ends are linked
 
     def seconds(self, move: Move, torus: Mapping[str, tuple[int, ...]]) -> float:
         """All-to-all waits for the middle of the longest side, others for their own links."""
         sides = [side for name in move.axes for side in torus[name] if side > 1]
-        links = {
-            side: 2 if side >= 4 else 1 for side in sides
-        }  # only from 4 on it wraps around
+        links = {side: 2 if side >= self.around else 1 for side in sides}
         local = move.received / (self.link * sum(links[side] for side in sides))
         if move.kind != "all-to-all":
             return local
@@ -76,3 +75,9 @@ class Torus:
 
 
 MACHINES: dict[str, Machine] = {"H200": Nodes(), "TPU v5p": Torus()}
+# Of the targets that programs are compiled for; a v5e is linked around from 16 on.
+WIRES: dict[str, Machine] = {
+    "v5e": Torus(flops=158e12, link=45e9, around=16),
+    "v5p": MACHINES["TPU v5p"],
+    "h100": MACHINES["H200"],  # their links are the same
+}

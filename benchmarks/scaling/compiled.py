@@ -1,0 +1,156 @@
+"""Updates of large models, compiled for meshes that are not there: what they move, and when.
+
+What is sent and how much memory a device needs are facts of the program. Times are models: the
+kernels' is XLA's estimate on a TPU and a roofline on a GPU, the wire's is that of `machines`.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.stages import Compiled, Lowered
+
+from benchmarks.hlo import Collective, count, flops
+from benchmarks.optimizers import apply
+from benchmarks.programs.targets import Target
+from benchmarks.scaling.machines import WIRES
+from benchmarks.scaling.models import Case
+from benchmarks.scaling.schemes import METHOD, ours
+from benchmarks.schedule import Schedule, schedule
+from benchmarks.sharding.formula import Move
+from benchmarks.sharding.layouts import OPTAX, OURS, RATE, optimizers
+from muon_optax import muon
+
+CASES = (
+    Case("GPT-2 XL", {"fsdp": (2, 2, 2)}),
+    Case("Llama 7B", {"fsdp": (4, 4, 4)}),
+    Case("Llama 70B", {"fsdp": (8, 8, 4)}),
+)
+KNOWN = ("v5p", "h100")  # targets that have such meshes
+# What makes an all-to-all asynchronous; a GPU's compiler needs nothing.
+OPTIONS: dict[str, dict[str, Any]] = {"tpu": {"xla_tpu_enable_async_all_to_all": True}}
+
+
+def mesh_of(target: Target, torus: dict[str, tuple[int, ...]]) -> Mesh:
+    """A mesh whose axes have these parts of a torus, or as many GPUs in nodes of eight."""
+    sizes = [math.prod(sides) for sides in torus.values()]
+    sides = [side for sides in torus.values() for side in sides]
+    if target.kind == "gpu":
+        total = math.prod(sizes)
+        sides = [1, max(1, total // 8), min(total, 8)]
+    devices = np.array(target.devices("x".join(map(str, sides)))).reshape(sizes)
+    return Mesh(devices, [*torus], axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def lower(
+    tx: optax.GradientTransformation,
+    params: Any,
+    shardings: Any,
+    gradient: Callable[[Any, Any], Any] | None = None,
+    batch: Any = None,
+) -> Lowered:
+    """A whole update in place, or a training step.
+
+    Args:
+      tx: An optimizer whose state has arrays as large as parameters, and counters.
+      params: Shapes are enough, so that models of any size can be compiled.
+      shardings: Of all parameters, on one mesh.
+      gradient: Of parameters and batch. Without it the gradients are an argument.
+      batch: Shapes with shardings.
+    """
+    leaves = jax.tree.leaves(shardings)
+    cuts = {x.shape: cut for x, cut in zip(jax.tree.leaves(params), leaves, strict=True)}
+    everywhere = NamedSharding(leaves[0].mesh, PartitionSpec())
+
+    def place(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        sharding = cuts.get(x.shape, everywhere)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    def step(params: Any, state: Any, given: Any) -> tuple[Any, Any]:
+        return apply(tx, params, state, gradient(params, given) if gradient else given)
+
+    state = jax.eval_shape(tx.init, params)
+    params, state = jax.tree.map(place, (params, state))
+    out = jax.tree.map(lambda x: x.sharding, (params, state))
+    compiled = jax.jit(step, donate_argnums=(0, 1), out_shardings=out)
+    return compiled.lower(params, state, batch if gradient else params)
+
+
+def schedule_of(text: str, target: Target, torus: dict[str, tuple[int, ...]]) -> Schedule:
+    """A program's schedule, its collectives along the axes with as many devices."""
+    sizes = {name: math.prod(sides) for name, sides in torus.items()}
+    axes = {size: (name,) for name, size in sizes.items()}
+    axes[math.prod(sizes.values())] = tuple(sizes)
+
+    def seconds(moved: Collective) -> float:
+        move = Move(moved.kind, moved.bytes, axes[moved.group], moved.group)
+        return WIRES[target.name].seconds(move, torus)
+
+    return schedule(text, target, seconds)
+
+
+def measured(case: Case, name: str, target: Target) -> dict[str, Any]:
+    """A row of the table, or what the compiler says of a program that no device can hold."""
+    try:
+        return measure(case, name, target)
+    except jax.errors.JaxRuntimeError as error:
+        return {"failed": f"{error}".partition(". ")[0]}
+
+
+def measure(case: Case, name: str, target: Target) -> dict[str, Any]:
+    """Compile an optimizer's update of a model; a row of the table."""
+    sharding = NamedSharding(mesh_of(target, case.torus), case.layout.spec)
+    start = time.perf_counter()
+    lowered = lower(
+        _optimizer(name, case, sharding),
+        case.layout.shapes,
+        jax.tree.map(lambda _: sharding, case.layout.shapes),
+    )
+    traced = time.perf_counter()
+    program = lowered.compile(OPTIONS.get(target.kind))
+    done = time.perf_counter()
+    row = {"trace_s": round(traced - start, 2), "compile_s": round(done - traced, 2)}
+    row |= _memory(program) | _described(program.as_text(), target, case)
+    if name == OURS:
+        step = ours(case)
+        formula = {
+            "received": sum(move.received for move in step.moves),
+            "flops": step.branches,
+        }
+        row["by_formula"] = formula
+    return row
+
+
+def _optimizer(name: str, case: Case, sharding: NamedSharding) -> optax.GradientTransformation:
+    if name == OURS:
+        return muon(RATE, METHOD, dims=case.layout.dims, shardings=sharding)
+    return optimizers(case.layout, METHOD, spread=False)[OPTAX]
+
+
+def _memory(program: Compiled) -> dict[str, int]:
+    """Of each device, in bytes."""
+    memory = program.memory_analysis()
+    return {
+        "argument_bytes": memory.argument_size_in_bytes,
+        "temp_bytes": memory.temp_size_in_bytes,
+    }
+
+
+def _described(text: str, target: Target, case: Case) -> dict[str, Any]:
+    found = schedule_of(text, target, case.torus)
+    moved = [transfer.moved for transfer in found.transfers]
+    return {
+        "collectives": count(moved),
+        "received": sum(one.received for one in moved),
+        "flops": flops(text),
+        "asynchronous": sum(transfer.is_async for transfer in found.transfers),
+        "hidden": [round(transfer.hidden, 3) for transfer in found.transfers],
+        "computing_s": found.computing,
+        "wire_s": found.wire,
+        "waiting_s": found.waiting,
+    }
