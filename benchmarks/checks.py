@@ -77,6 +77,17 @@ def check_scaling(path: Path, record: dict) -> None:
     _check_quoted(path, {n: c for n, c in record["cases"].items() if "DDP" not in n})
 
 
+def check_scaling_compiled(path: Path, record: dict) -> None:
+    """What the compilers of TPUs and GPUs send is what the formula says."""
+    for target, cases in record["targets"].items():
+        for name, programs in cases.items():
+            ours, where = programs[OURS], f"{name} on {target}"
+            _check_equal(path, where, ours["received"], ours["by_formula"]["received"], 1e-3)
+            _require(
+                ours["compile_s"] <= 60, path, f"{where}: {ours['compile_s']} s to compile"
+            )
+
+
 def _check_quoted(path: Path, cases: dict) -> None:
     """docs/scaling.md says how many times more optax.contrib's Muon moves."""
     found = [case[OPTAX]["received"] / case[OURS]["received"] for case in cases.values()]
@@ -122,6 +133,7 @@ CHECKS: dict[str, Callable[[Path, dict], None]] = {
     "polar": check_polar,
     "sharding": check_sharding,
     "scaling": check_scaling,
+    "scaling_compiled": check_scaling_compiled,
     "programs": check_programs,
     "catalogue": check_catalogue,
     "soak": check_soak,

@@ -36,14 +36,19 @@ KNOWN = ("v5p", "h100")  # targets that have such meshes
 OPTIONS: dict[str, dict[str, Any]] = {"tpu": {"xla_tpu_enable_async_all_to_all": True}}
 
 
-def mesh_of(target: Target, torus: dict[str, tuple[int, ...]]) -> Mesh:
-    """A mesh whose axes have these parts of a torus, or as many GPUs in nodes of eight."""
-    sizes = [math.prod(sides) for sides in torus.values()]
+def topology(target: Target, torus: dict[str, tuple[int, ...]]) -> str:
+    """What the compiler calls the devices of such a mesh; GPUs are in nodes of eight."""
     sides = [side for sides in torus.values() for side in sides]
     if target.kind == "gpu":
-        total = math.prod(sizes)
-        sides = [1, max(1, total // 8), min(total, 8)]
-    devices = np.array(target.devices("x".join(map(str, sides)))).reshape(sizes)
+        size = math.prod(sides)
+        sides = [1, max(1, size // 8), min(size, 8)]
+    return "x".join(map(str, sides))
+
+
+def mesh_of(target: Target, torus: dict[str, tuple[int, ...]]) -> Mesh:
+    """A mesh whose axes have these parts of a torus, or as many GPUs."""
+    sizes = [math.prod(sides) for sides in torus.values()]
+    devices = np.array(target.devices(topology(target, torus))).reshape(sizes)
     return Mesh(devices, [*torus], axis_types=(AxisType.Auto,) * len(sizes))
 
 
