@@ -74,7 +74,7 @@ def test_a_device_computes_little_more_than_an_eighth(schedule, target, model):
 
 
 def test_a_training_step_sends_for_the_optimizer_what_the_update_alone_sends(optimized):
-    """Of the example's GPT: two all-to-alls a bucket alone, and as many beside model and loss."""
+    """The example's GPT: what two all-to-alls a bucket are alone, they are in the step."""
     devices = np.array(TARGETS["v5e"].devices("2x4")).reshape(1, 8, 1)
     mesh = Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
     config = Config(width=128, layers=2, heads=8, context=64)
