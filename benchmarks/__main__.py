@@ -51,7 +51,7 @@ def main() -> None:
                 parser.error(f"--{option.dest} goes with {' or '.join(takes)}")
             options[name] = value
     import_module(f"benchmarks.{arguments.name}").main(smoke=arguments.smoke, **options)
-    if arguments.name in SHOWN and not (arguments.smoke or arguments.only):
+    if arguments.name in SHOWN and not (arguments.smoke or options):
         import_module("benchmarks.report").show(arguments.name)
 
 
