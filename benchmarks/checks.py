@@ -83,9 +83,6 @@ def check_scaling_compiled(path: Path, record: dict) -> None:
         for name, programs in cases.items():
             ours, where = programs[OURS], f"{name} on {target}"
             _check_equal(path, where, ours["received"], ours["by_formula"]["received"], 1e-3)
-            _require(
-                ours["compile_s"] <= 60, path, f"{where}: {ours['compile_s']} s to compile"
-            )
 
 
 def _check_quoted(path: Path, cases: dict) -> None:
