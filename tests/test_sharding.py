@@ -245,6 +245,25 @@ def test_twelve_matrices_are_divided_among_eight_devices(divides_small_matrices)
     close(updates, on_one(grads), within=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [8, 12])
+def test_seeds_are_batched_and_differentiated_on_a_mesh(number, divides_small_matrices):
+    """Whole matrices travel along an axis of the mesh, those of a team among a part of it."""
+    sharding = NamedSharding(mesh_of(shape=(8,), names=("fsdp",)), P("fsdp"))
+    seeds = list(jax.random.normal(jax.random.key(0), (number, 2, 16, 32)))
+
+    def derivative(tx):
+        def loss(grads):
+            updates, _ = tx.update(grads, tx.init(grads))
+            return sum(jnp.sum(jnp.cos(x)) for x in updates)
+
+        return jax.jit(jax.vmap(jax.grad(loss)))(seeds)
+
+    expected = derivative(scale_by_muon(METHOD))
+    # A derivative has the differences that roundings leave of nearly equal numbers.
+    close(derivative(scale_by_muon(METHOD, shardings=sharding)), expected, within=1e-4)
+
+
 # Views of every kind, how they are cut, and their all-gathers: where that leaves no blocks, one
 # to take the axis whole, and one back for each bucket.
 FUSED = "in out[q=8 k=4 v=4]"

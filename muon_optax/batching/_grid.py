@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -118,17 +119,41 @@ class Peers:
 
     def exchange(self, x: Array) -> Array:
         """`y: [peer, ...]`, what each peer has for this device, where `x[i]` is for peer i."""
-        if self.size == 1:
-            return x
-        return lax.all_to_all(x, **self._group, split_axis=0, concat_axis=0)
+        return _all_to_all(x, **self._group) if self.size > 1 else x
 
     @property
     def _group(self) -> dict[str, Any]:
-        return {"axis_name": self._axes, "axis_index_groups": self.grid.groups(self.names)}
+        """Whole axes of the mesh by their names, or groups of devices along all axes."""
+        axes = tuple(dict.fromkeys(name.rpartition("/")[0] for name in self.names))
+        if self.grid.factors(axes) == self.names:
+            return {"axis_name": axes}
+        groups = tuple(map(tuple, self.grid.groups(self.names)))
+        return {"axis_name": self._axes, "axis_index_groups": groups}
 
     @property
     def _axes(self) -> Names:
         return tuple(name for name, _ in self.grid.axes)
+
+
+def _all_to_all(x: Array, **group: Any) -> Array:
+    """An all-to-all along the first axis; JAX itself cannot batch one among groups."""
+
+    def move(x: Array) -> Array:
+        return lax.all_to_all(x, **group, split_axis=0, concat_axis=0)
+
+    if "axis_index_groups" not in group:
+        return move(x)
+    exchange = jax.custom_batching.custom_vmap(move)
+
+    @exchange.def_vmap
+    def _(size: int, is_batched: Any, x: Array) -> tuple[Array, bool]:
+        del size, is_batched
+        return jnp.moveaxis(exchange(jnp.moveaxis(x, 0, -1)), -1, 0), True
+
+    # Its own transpose. JAX cannot transpose what has a rule to batch, either.
+    linear = jax.custom_vjp(exchange)
+    linear.defvjp(lambda x: (exchange(x), None), lambda _, y: (exchange(y),))
+    return linear(x)
 
 
 def _prime_factors(number: int) -> list[int]:

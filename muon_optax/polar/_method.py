@@ -53,7 +53,7 @@ class MethodPlan:
       bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`, such
         as `(m, n, dtype)`. A stack goes alone if it is None.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
-        their own; None for their own.
+        their own; None for their own. The method gets them as they arrive.
       is_divisible: Whether `polar_stacks` can share the operations among a team of devices
         that have a part of the long side each.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
