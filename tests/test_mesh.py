@@ -1,6 +1,5 @@
 """A map of a method over many matrices: on one device and on a mesh, whatever the method."""
 
-import warnings
 from dataclasses import dataclass, field
 
 import jax
@@ -11,8 +10,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers
 
-from muon_optax import SVD, NewtonSchulz, muon
-from muon_optax.batching import MeshMap, SingleDeviceMap, choose_map, infer_shardings
+from muon_optax import SVD, NewtonSchulz
+from muon_optax.batching import MeshMap, SingleDeviceMap, choose_map
 from muon_optax.dims._view import view_of
 from muon_optax.polar._method import MethodPlan
 
@@ -180,37 +179,3 @@ def test_what_travels_depends_on_method_and_platform(platform, method, moved, ki
     moves = [line for line in text.splitlines() if "all_to_all" in line]
     kinds = [line.split("x")[-1].rstrip(">") for line in moves]
     assert kinds == [moved, moved]
-
-
-def test_automatic_axes_that_cannot_be_read_are_warned_of_once_at_the_users_line():
-    x, _ = tree("mesh")
-    tx = muon(0.1, SVD(), dims={n: "layers in out" if n == "stack" else "in out" for n in x})
-    state, update = tx.init(x), jax.jit(tx.update)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        jax.jit(tx.init)(x)  # has no polar step to share
-        assert caught == []
-        update(x, state, x)
-    assert [w.filename for w in caught] == [__file__]
-    text = str(caught[0].message)
-    assert "mesh {'fsdp': 4, 'tp': 2}" in text
-    assert "shardings=jax.tree.map(lambda p: p.sharding, params)" in text
-
-
-ONE_DEVICE = r"SingleDeviceSharding{}, .*jax.device_put\(params, NamedSharding\(mesh, .*or drop"
-
-
-@pytest.mark.parametrize(("prefix", "where"), [(False, " at 'a'"), (True, "")])
-def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
-    x = {"a": jnp.ones((8, 8))}
-    given = x["a"].sharding if prefix else {"a": x["a"].sharding}
-    with pytest.raises(ValueError, match=ONE_DEVICE.format(where)):
-        choose_map(SVD(), x, given)
-    with pytest.raises(ValueError, match=ONE_DEVICE.format(where)):
-        muon(0.1, dims={"a": "in out"}, shardings=given).init(x)
-
-
-def test_shardings_of_the_only_device_are_accepted(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda backend=None: 1)
-    x = {"a": jnp.ones((8, 8))}
-    assert infer_shardings({"a": x["a"].sharding}, x) is None

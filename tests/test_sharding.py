@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.hlo import collectives, count, flops
 from muon_optax import FLAX, METHODS, NewtonSchulz, Rule, muon, scale_by_muon, scale_by_shape
-from muon_optax.batching import _ownership, infer_shardings, replicate_unsharded
+from muon_optax.batching import _ownership
 from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_updates
 from muon_optax.transforms._normuon import scale_by_neuron_rms
@@ -411,58 +410,6 @@ def test_what_has_bfloat16_products_may_be_as_small_as_its_own_dtype_allows(dtyp
     assert np.linalg.norm(large) > 1
 
 
-WRONG = {
-    "no sharding": (lambda s: {"a": "fsdp"}, r"has 'fsdp' at 'a'; use one NamedSharding"),
-    "a leaf without one": (lambda s: {"b": s}, r"leaf 'a' .*has none .* 1 others, such as 'b'"),
-    "too many axes": (
-        lambda s: NamedSharding(s.mesh, P(None, None, "tp")),
-        r"leaf 'a' \(shape \(8, 6\), float32\): .*does not fit its axes",
-    ),
-    "no divisor": (lambda s: NamedSharding(s.mesh, P(None, "fsdp")), r"leaf 'a' .*not fit"),
-    "axes of two kinds": (
-        lambda s: NamedSharding(mesh_of(*KINDS), P("fsdp")),
-        r"axes of several types, .*; use AxisType.Auto for all",
-    ),
-    "two meshes": (
-        lambda s: {"a": s, "b": NamedSharding(mesh_of(shape=(8,), names=("fsdp",)), P("fsdp"))},
-        r"leaf 'b' .*on the mesh .*'fsdp': 8.*others are on",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_shardings_are_told_by_leaf(name):
-    wrong, message = WRONG[name]
-    tx = scale_by_muon(shardings=wrong(NamedSharding(mesh_of(), P("fsdp", "tp"))))
-    params = {"a": jnp.ones((8, 6))}
-    if name == "two meshes":
-        params["b"] = jnp.ones((8, 6))
-    with pytest.raises(ValueError, match=message):
-        jax.jit(tx.init)(params)
-
-
-def test_shardings_that_arrays_contradict_are_an_error():
-    mesh = mesh_of()
-    x = {"a": jax.device_put(jnp.ones((8, 8)), NamedSharding(mesh, P("fsdp")))}
-    message = r"leaf 'a' .*sharded as P.*'fsdp'.* on .*shardings has P.*'tp'"
-    with pytest.raises(ValueError, match=message):
-        scale_by_muon(shardings=NamedSharding(mesh, P("tp"))).init(x)
-    same = NamedSharding(mesh, P("fsdp", None))  # in other words
-    abstract = NamedSharding(mesh.abstract_mesh, P("fsdp"))  # as types have it
-    for shardings in (same, abstract):
-        mu = scale_by_muon(shardings=shardings).init(x).mu["a"]
-        assert mu.sharding.is_equivalent_to(same, 2)
-
-
-def test_blocks_under_shard_map_are_not_taken_for_matrices_of_a_mesh():
-    sharding = NamedSharding(mesh_of(), P("fsdp"))
-    tx = scale_by_muon(shardings=sharding)
-    specs = {"in_specs": P("fsdp"), "out_specs": P("fsdp")}
-    step = jax.shard_map(lambda x: tx.update(x, tx.init(x))[0], mesh=sharding.mesh, **specs)
-    with pytest.raises(ValueError, match=r"a block, .* inside jax.shard_map; call the opti"):
-        step(jax.device_put(jnp.ones((8, 8)), sharding))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_axis_of_one_device_moves_nothing(kind):
     mesh = mesh_of(kind, shape=(1, 8, 1), names=("data", "fsdp", "tp"))
@@ -516,14 +463,6 @@ def test_an_empty_leaf_stays_empty(shape, dims):
     assert found[0].shape == shape and np.isfinite(found[1]).all()
 
 
-def test_a_prefix_of_shardings_is_found_by_path():
-    mesh = mesh_of()
-    cuts = {"blocks": NamedSharding(mesh, P("fsdp")), "last": NamedSharding(mesh, P("tp"))}
-    x = {"blocks": {"a": jnp.ones((8, 8)), "b": [jnp.ones((8, 8))]}, "last": jnp.ones((8, 8))}
-    found = infer_shardings(cuts, jax.eval_shape(lambda: x))
-    assert found == (cuts["blocks"], cuts["blocks"], cuts["last"])
-
-
 def test_a_state_of_keys_and_numbers_passes():
     """A fallback may keep what is no array of numbers."""
     sharding = NamedSharding(mesh_of(), P())
@@ -532,23 +471,3 @@ def test_a_state_of_keys_and_numbers_passes():
     tx = muon(0.1, METHOD, fallback=fallback, shardings=sharding)
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     assert np.isfinite(updates["bias"]).all()
-
-
-def test_a_flax_model_gives_its_own_shardings():
-    on_mesh = NamedSharding(mesh_of(), P("fsdp"))
-    model = nnx.Linear(8, 16, rngs=nnx.Rngs(0))
-    params = jax.device_put(nnx.state(model, nnx.Param), on_mesh)
-    tx = muon(0.1, METHOD, shardings=jax.tree.map(lambda p: p.sharding, params))
-    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
-    for x in jax.tree.leaves(updates):
-        assert x.sharding.is_equivalent_to(on_mesh, x.ndim)
-
-
-def test_counters_around_muon_are_placed_on_request():
-    on_mesh = NamedSharding(mesh_of(), P("fsdp"))
-    params = jax.device_put({"kernel": jnp.ones((8, 16))}, on_mesh)
-    tx = optax.inject_hyperparams(muon)(0.1, METHOD, shardings=on_mesh)
-    state, update = replicate_unsharded(params, tx.init(params)), jax.jit(tx.update)
-    for _ in range(2):
-        _, state = update(params, state, params)
-    assert update._cache_size() == 1

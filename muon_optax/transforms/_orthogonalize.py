@@ -52,9 +52,18 @@ def scale_by_muon(
         is stored as the largest.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
         leaf is `[fan_in, fan_out]`.
-      shardings: How the parameters are sharded over devices: a tree of `NamedSharding`s such
-        as `jax.tree.map(lambda p: p.sharding, params)`, a prefix of one, or one for all. Needed
-        under `jax.jit` if the mesh's axes are automatic; otherwise read from the arrays.
+      shardings: How the parameters are sharded over devices. Needed under `jax.jit` on a mesh
+        with automatic axes (`AxisType.Auto`); elsewhere None, because it is read from the
+        arrays. One of
+        `NamedSharding(mesh, PartitionSpec())`, for all parameters alike, here all on every
+        device;
+        `jax.tree.map(lambda p: p.sharding, params)`, a tree of them, or abstract parameters
+        (`jax.ShapeDtypeStruct`s) that have them;
+        `(mesh, specs)`, a mesh and a tree of `PartitionSpec`s such as
+        `nnx.get_partition_spec(state)`, where None is `PartitionSpec()`;
+        a function from a tree of parameters or gradients, perhaps without some of the leaves,
+        to one of these.
+        A tree may also be a prefix of the parameters'.
       on_nonfinite: What happens to a matrix whose gradient or momentum has a NaN or an
         infinity. `"propagate"`: its update and momentum are broken from then on, those of
         other matrices are not. `"skip"`: its update is zero, its momentum keeps its value, and
@@ -92,10 +101,9 @@ def scale_by_muon(
             dims=dims,
             on_nonfinite=on_nonfinite,
         )
-        momentum = place_state(momentum, shardings)
         return orthogonalize_momentum(momentum, method, dims, shardings)
 
-    return resolve_dims_once(momentum_and_polar_step, dims)
+    return place_state(resolve_dims_once(momentum_and_polar_step, dims), shardings)
 
 
 def orthogonalize_momentum(

@@ -1,0 +1,179 @@
+"""The argument `shardings`, in each of its forms, as one `NamedSharding` for every leaf.
+
+>>> mesh = AbstractMesh((4,), ("fsdp",))
+>>> tree = {"kernel": jax.ShapeDtypeStruct((8, 3), "float32")}
+>>> given = (mesh, {"kernel": PartitionSpec("fsdp")})
+>>> [tuple(sharding.spec) for sharding in given_shardings(given, tree).values()]
+[('fsdp',)]
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax import Array
+from jax.core import Tracer
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+)
+
+from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
+
+# None; a NamedSharding, a tree of them like the parameters, or a prefix of one; a tree of
+# ShapeDtypeStructs that have one; a mesh and PartitionSpecs; a function from a tree to these.
+Shardings = Any
+
+_FORMS = (
+    "use NamedSharding(mesh, PartitionSpec(...)) for all leaves alike, (mesh, specs) with a "
+    "tree of PartitionSpecs, or jax.tree.map(lambda p: p.sharding, params)"
+)
+
+
+def given_shardings(given: Shardings, tree: Any) -> dict[str, NamedSharding]:
+    """The sharding of every leaf of the tree by path; empty if the argument has none.
+
+    A process with one device may have the shardings of its only device: they are none.
+    """
+    by_path = _read(given, tree)
+    if by_path is None:
+        return {}
+    leaves = leaves_by_path(tree)
+    return {name: _find(by_path, name, leaf) for name, leaf in leaves.items()}
+
+
+def is_traced(leaf: Any) -> bool:
+    """Whether only the type of a leaf is known."""
+    return isinstance(leaf, Tracer)
+
+
+def axis_types(leaf: Array) -> set[AxisType]:
+    """The types of the axes, of several devices each, of a traced array's mesh."""
+    mesh = jax.typeof(leaf).sharding.mesh
+    return {kind for kind, size in zip(mesh.axis_types, mesh.axis_sizes) if size > 1}
+
+
+def _read(given: Shardings, tree: Any) -> dict[str, NamedSharding] | None:
+    """The argument's own leaves by path, as shardings."""
+    if given is None:
+        return None
+    mesh, shardings = _split_mesh(_called(given, tree))
+    by_path = leaves_by_path(shardings, is_leaf=lambda x: x is None)
+    for name, x in by_path.items():
+        # Arrays would stay in memory as long as the optimizer.
+        by_path[name] = x.sharding or x if isinstance(x, jax.ShapeDtypeStruct) else x
+    if _on_the_only_device(by_path):
+        return None
+    return {name: _as_sharding(name, x, mesh) for name, x in by_path.items()}
+
+
+def _called(given: Any, tree: Any) -> Any:
+    """What the argument is if it is no function, else what it returns for a tree."""
+    # A mesh is callable, and so may a tree be, like the model whose structure it has.
+    is_leaf = jax.tree_util.all_leaves([given]) and not isinstance(given, Mesh)
+    if not callable(given) or not is_leaf:
+        return given
+    returned = given(tree)
+    if returned is None:
+        raise ValueError(f"shardings is a function that returned None; {_FORMS}")
+    return returned
+
+
+def _split_mesh(given: Any) -> tuple[Mesh | AbstractMesh | None, Any]:
+    """`(mesh, specs)`, or None and the argument itself."""
+    if isinstance(given, tuple) and len(given) == 2:
+        mesh, specs = given
+        if isinstance(mesh, Mesh | AbstractMesh):
+            return mesh, specs
+    return None, given
+
+
+def _on_the_only_device(by_path: dict[str, Any]) -> bool:
+    """Whether there are shardings of one device, and there is no other device."""
+    single = [name for name, x in by_path.items() if isinstance(x, SingleDeviceSharding)]
+    if not single:
+        return False
+    (device,) = by_path[single[0]].device_set
+    if jax.device_count(device.platform) == 1:
+        return True
+    raise ValueError(
+        f"shardings has a SingleDeviceSharding{_at(single[0])}, so its leaf is on one device. "
+        "If every device should have it, write params = jax.device_put(params, "
+        "NamedSharding(mesh, PartitionSpec())) first; to use one device, drop `shardings`"
+    )
+
+
+def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSharding:
+    """One leaf of the argument; None stands for an empty PartitionSpec."""
+    if isinstance(x, NamedSharding):
+        return x
+    if isinstance(x, PartitionSpec) and mesh is None:
+        raise ValueError(
+            f"shardings has {x}{_at(name)} without a mesh; use shardings=(mesh, specs)"
+        )
+    if mesh is None or not (x is None or isinstance(x, PartitionSpec)):
+        what = " ".join(repr(x).split())[:80]
+        raise ValueError(f"shardings has {what}{_at(name)}; {_FORMS}")
+    try:
+        return NamedSharding(mesh, x or PartitionSpec())
+    except Exception:  # JAX raises several types
+        axes = ", ".join(map(repr, mesh.axis_names))
+        raise ValueError(
+            f"shardings has {x}{_at(name)}; use each axis of its mesh ({axes}) at most once, "
+            "and no other name"
+        ) from None
+
+
+def _find(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding:
+    """The sharding at a leaf's path or at a prefix of it."""
+    if is_traced(leaf) and AxisType.Manual in axis_types(leaf):
+        problem = "a block, because this is inside jax.shard_map; call the optimizer outside, "
+        problem += "or drop `shardings` if every device has whole matrices"
+        raise LeafError(name, leaf, problem)
+    found = [by_path[prefix] for prefix in path_prefixes(name) if prefix in by_path]
+    problem = _mismatch(found[0], leaf) if found else _missing(by_path, name)
+    if problem:
+        raise LeafError(name, leaf, problem)
+    return found[0]
+
+
+def _missing(by_path: dict[str, NamedSharding], name: str) -> str:
+    """What to do about a leaf without a sharding."""
+    deeper = [path.removesuffix(f"/{name}") for path in by_path if path.endswith(f"/{name}")]
+    if deeper:
+        keys = "".join(f"[{key!r}]" for key in deeper[0].split("/"))
+        return f"shardings has it under {deeper[0]!r}; pass the tree at {keys}"
+    problem = "shardings has none for it"
+    if by_path:
+        problem += f", but {len(by_path)} others, such as {next(iter(by_path))!r}"
+    return f"{problem}; add its own sharding"
+
+
+def _mismatch(sharding: NamedSharding, leaf: Array) -> str | None:
+    """Why a sharding cannot be a leaf's."""
+    sizes = dict(sharding.mesh.shape)
+    own = dict(jax.typeof(leaf).sharding.mesh.shape) if isinstance(leaf, Array) else {}
+    if own and own != sizes:
+        return f"on the mesh {own}, but shardings is on {sizes}; use the arrays' mesh"
+    said = f"shardings has {sharding.spec} on {sizes}, which does not fit its axes"
+    if len(sharding.spec) > leaf.ndim:
+        return f"{said}; give at most {leaf.ndim} entries"
+    for axis, entry in enumerate(sharding.spec):
+        if entry is not None and not isinstance(entry, str | tuple):
+            return f"{said}; use names of axes or None in place of {entry!r}"
+        names = (entry,) if isinstance(entry, str) else entry or ()
+        parts = math.prod(sizes[name] for name in names)
+        if leaf.shape[axis] % parts:
+            return (
+                f"{said}: {leaf.shape[axis]} cannot be cut into {parts} equal parts; use None "
+                f"for axis {axis}, or fewer devices"
+            )
+    return None
+
+
+def _at(name: str) -> str:
+    return f" at {name!r}" if name else ""
