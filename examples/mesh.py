@@ -1,4 +1,4 @@
-"""The shardings of a training run on a mesh: of parameters, of a batch, of a state.
+"""The shardings of a training run on a mesh: of parameters and of a batch.
 
 Parameters are cut along `fsdp`, and attention heads and hidden units along `tensor`; along
 `data` all devices have the same. A batch is cut along data and fsdp. One device is a mesh, too.
@@ -64,16 +64,6 @@ def distribute(x: Any, sharding: NamedSharding) -> jax.Array:
     """An array that every process has, each device with its part."""
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-
-def replicate_counters(mesh: Mesh, state: Any) -> Any:
-    """A new optimizer state with its counters, made on one device, on every device."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def place(x: jax.Array) -> jax.Array:
-        return x if isinstance(x.sharding, NamedSharding) else distribute(x, everywhere)
-
-    return jax.tree.map(place, state)
 
 
 def _check(axes: str, parts: int, size: int, what: str) -> None:

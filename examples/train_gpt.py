@@ -23,10 +23,10 @@ from corpus import corpus, windows
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
 from launch import join
-from mesh import batch_sharding, distribute, make_mesh, parameter_shardings, replicate_counters
+from mesh import batch_sharding, distribute, make_mesh, parameter_shardings
 from rich.progress import Progress
 
-from muon_optax import FLAX, METHODS, dims, muon
+from muon_optax import FLAX, METHODS, dims, muon, place_state
 
 SWEEP = {
     "adamw": (1e-3, 2e-3, 3e-3, 6e-3, 1e-2),
@@ -141,14 +141,15 @@ def make_optimizer(
     peak = schedule(config, rate, begin)
     matrices = optax.adamw(peak, b2=0.95, weight_decay=0.05)
     rest = optax.adam(schedule(config, config.rest_lr, begin), b2=0.95)
+    shardings = layout(config)[1]
     if name == "adamw":
         optimizer = matrices
     elif name == "adamw_two":
         optimizer = optax.partition({True: matrices, False: rest}, is_matrix)
     else:
-        options = {"weight_decay": 0.05, "fallback": rest, "shardings": layout(config)[1]}
+        options = {"weight_decay": 0.05, "fallback": rest, "shardings": shardings}
         optimizer = muon(peak, METHODS[config.method], **options)
-    return optax.chain(optax.clip_by_global_norm(1.0), optimizer)
+    return place_state(optax.chain(optax.clip_by_global_norm(1.0), optimizer), shardings)
 
 
 def is_matrix(params):
@@ -183,7 +184,7 @@ class Run:
 
         # Under jit no device has more than its part at any time.
         self.params = jax.jit(init, out_shardings=shardings)()
-        self.state = replicate_counters(self.mesh, optimizer.init(self.params))
+        self.state = optimizer.init(self.params)
         self.loss = jax.jit(partial(cross_entropy, graph))
 
         def step(carry, tokens):

@@ -39,6 +39,7 @@ from muon_optax.transforms._momentum import MuonState as MuonState
 from muon_optax.transforms._normuon import scale_by_neuron_rms as scale_by_neuron_rms
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_muon
 from muon_optax.transforms._partition import partition_matrices as partition_matrices
+from muon_optax.transforms._place_state import place_state as place_state
 from muon_optax.transforms._qk_clip import qk_clip as qk_clip
 from muon_optax.transforms._shape import scale_by_shape as scale_by_shape
 from muon_optax.transforms._weight_decay import (

@@ -20,7 +20,6 @@ from muon_optax.transforms._orthogonalize import (
     orthogonalize_updates,
 )
 from muon_optax.transforms._partition import partition_matrices
-from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._record import record_updates
 from muon_optax.transforms._shape import scale_by_shape
 from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
@@ -79,8 +78,8 @@ def muon(
       mu_dtype: The momentum's dtype; None for the parameter's.
       record_every: Measure every matrix's update each so many steps, for
         `diagnostics.latest(state)`; None for never. The updates are the same.
-      shardings: How the parameters are sharded over devices, at least the matrices, where
-        that cannot be read from the arrays; see `scale_by_muon`.
+      shardings: How the parameters are sharded over devices, where that cannot be read from
+        the arrays; see `scale_by_muon`.
       on_nonfinite: `"propagate"`, or `"skip"` to leave out matrices that are not finite. Then
         a fallback leaf moves only if all the fallback's gradients are finite. Matrices decay
         in either case.
@@ -91,7 +90,8 @@ def muon(
         and `adam_learning_rate` is an error.
 
     Returns:
-      `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. Under
+      `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. Its state
+      is on the parameters' mesh; see `place_state` for what wraps it. Under
       `optax.inject_hyperparams`, name in `static_args` every integer, dtype, and function that
       is not a schedule.
 
@@ -133,7 +133,6 @@ def muon(
             dims=dims,
             on_nonfinite=on_nonfinite,
         )
-        momentum = place_state(momentum, shardings)
         if record_every is None:
             orthogonalize = orthogonalize_momentum(momentum, method, dims, shardings)
         else:
@@ -149,7 +148,7 @@ def muon(
         )
 
     matrices(dims)  # so that an argument out of its range raises here and not at init
-    return partition_matrices(matrices, cast_like_params(fallback), dims)
+    return partition_matrices(matrices, cast_like_params(fallback), dims, shardings=shardings)
 
 
 def _adamw(

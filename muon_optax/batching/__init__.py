@@ -12,13 +12,15 @@ from typing import Any, Protocol
 
 from jax import Array
 
+from muon_optax.batching._given import Shardings as Shardings
+from muon_optax.batching._given import is_traced as is_traced
 from muon_optax.batching._mesh import MeshMap as MeshMap
+from muon_optax.batching._resharding import constrain as constrain
+from muon_optax.batching._resharding import everywhere as everywhere
 from muon_optax.batching._resharding import gather_explicit as gather_explicit
-from muon_optax.batching._resharding import place_on_mesh as place_on_mesh
+from muon_optax.batching._resharding import put as put
 from muon_optax.batching._resharding import replicate as replicate
-from muon_optax.batching._resharding import replicate_unsharded as replicate_unsharded
 from muon_optax.batching._resharding import scatter_like as scatter_like
-from muon_optax.batching._shardings import Shardings as Shardings
 from muon_optax.batching._shardings import check_shardings as check_shardings
 from muon_optax.batching._shardings import infer_shardings as infer_shardings
 from muon_optax.batching._shardings import warn_if_unreadable

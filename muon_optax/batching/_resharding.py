@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from muon_optax.batching._shardings import Shardings, infer_shardings, is_traced, own_sharding
+from muon_optax.batching._shardings import is_traced, own_sharding
 
 
 def constrain(x: Array, sharding: NamedSharding) -> Array:
@@ -18,18 +18,9 @@ def constrain(x: Array, sharding: NamedSharding) -> Array:
     return lax.with_sharding_constraint(x, sharding)
 
 
-def place_on_mesh(given: Shardings, tree: Any) -> Any:
-    """A tree with the shardings of `infer_shardings(given, tree)`, if there are any."""
-    shardings = infer_shardings(given, tree)
-    if shardings is None:
-        return tree
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef.unflatten([constrain(x, s) for x, s in zip(leaves, shardings)])
-
-
 def replicate(x: Array, sharding: NamedSharding | None) -> Array:
     """`x` on every device of a sharding's mesh; unchanged if the sharding is None."""
-    return x if sharding is None else constrain(x, _replicated(sharding, x))
+    return x if sharding is None else constrain(x, everywhere(sharding, x))
 
 
 def gather_explicit(x: Array) -> Array:
@@ -46,29 +37,16 @@ def scatter_like(x: Array, like: Array) -> Array:
     return x if sharding is None else constrain(x, sharding)
 
 
-def replicate_unsharded(params: Any, state: Any) -> Any:
-    """An optimizer's state whose arrays on one device are on every device of params' mesh.
+def put(x: Array, sharding: NamedSharding) -> Array:
+    """An array outside of `jax.jit`, on the devices of a sharding.
 
-    A counter that `init` makes is on one device, and a step returns it on all of them: without
-    this, the second step would compile again. Traced arrays and leaves that are not numeric
-    arrays are unchanged.
+    All processes call it alike, and with equal arrays where these are on one device.
     """
-    own = [own_sharding(leaf) for leaf in jax.tree.leaves(params) if not is_traced(leaf)]
-    shardings = [sharding for sharding in own if sharding is not None]
-    if not shardings:
-        return state
-
-    def place(x: Any) -> Any:
-        is_array = isinstance(x, Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
-        if not is_array or is_traced(x) or own_sharding(x) is not None:
-            return x
-        copy = np.asarray(x)
-        # jax.device_put would ask all processes whether their arrays are equal.
-        return jax.make_array_from_callback(
-            x.shape, _replicated(shardings[0], x), lambda index: copy[index]
-        )
-
-    return jax.tree.map(place, state)
+    if own_sharding(x) is not None:
+        return constrain(x, sharding)
+    copy = np.asarray(x)
+    # jax.device_put would ask all processes whether their arrays are equal.
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: copy[index])
 
 
 def place_like(x: Any, leaf: Any) -> Array:
@@ -88,7 +66,7 @@ def place_like(x: Any, leaf: Any) -> Array:
     return jnp.array(np.asarray(x)) if x.committed else x
 
 
-def _replicated(sharding: NamedSharding, x: Array) -> NamedSharding:
+def everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
     """On every device, spelled as JAX returns it: another spelling compiles again."""
     is_explicit = AxisType.Explicit in sharding.mesh.axis_types
     return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * is_explicit))

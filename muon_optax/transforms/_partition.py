@@ -9,19 +9,22 @@ import jax
 import optax
 
 from muon_optax._casting import saturating_cast
-from muon_optax.batching import replicate_unsharded
+from muon_optax.batching import Shardings
 from muon_optax.dims import FLAX, Dims, check_any_matrix, resolve_once
 from muon_optax.transforms._gradients import (
     check_gradients,
     freeze_missing,
     zeros_for_missing,
 )
+from muon_optax.transforms._place_state import place_state
 
 
 def partition_matrices(
     matrices: Callable[[Dims], optax.GradientTransformation],
     fallback: optax.GradientTransformation,
     dims: Dims = FLAX,
+    *,
+    shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`optax.partition` into the matrices and the rest, by what `dims` says of a whole tree.
 
@@ -33,6 +36,7 @@ def partition_matrices(
         reads every leaf as `[fan_in, fan_out]`.
       fallback: The transformation of all other leaves.
       dims: See `muon_optax.dims`.
+      shardings: For `place_state` of both states, as in `scale_by_muon`.
 
     Returns:
       `optax.partition` of the two, labelled `"muon"` and `"fallback"`. Updates have the
@@ -58,7 +62,7 @@ def partition_matrices(
 
     Source: `optax.partition`, by roles in place of labels.
     """
-    return partition_as("fallback", matrices, fallback, dims)
+    return partition_as("fallback", matrices, fallback, dims, shardings)
 
 
 def partition_as(
@@ -66,6 +70,7 @@ def partition_as(
     matrices: Callable[[Dims], optax.GradientTransformation],
     fallback: optax.GradientTransformation,
     dims: Dims,
+    shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
     """`partition_matrices` with another label for the rest."""
 
@@ -79,7 +84,7 @@ def partition_as(
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
 
     def init(params: optax.Params) -> Any:
-        return replicate_unsharded(params, partition(params).init(params))
+        return partition(params).init(params)
 
     def update(
         updates: optax.Updates,
@@ -95,4 +100,4 @@ def partition_as(
         found = jax.tree.map(lambda u, p: saturating_cast(u, p.dtype), found, like)
         return freeze_missing(inner, found, new_state, state, missing)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return place_state(optax.GradientTransformationExtraArgs(init, update), shardings)

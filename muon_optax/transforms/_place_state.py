@@ -1,34 +1,94 @@
-"""A wrapper that keeps a state on the parameters' mesh."""
+"""A wrapper that keeps the state of an optimizer on the parameters' mesh."""
 
-from functools import partial
+from __future__ import annotations  # so that help() shows short types
+
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.tree_util import KeyPath
 
+from muon_optax._leaves import leaves_by_path, path_name, path_prefixes
 from muon_optax.batching import (
     Shardings,
     check_shardings,
-    place_on_mesh,
-    replicate_unsharded,
+    constrain,
+    everywhere,
+    infer_shardings,
+    is_traced,
+    put,
 )
+
+Place = Callable[[Array, NamedSharding], Array]
 
 
 def place_state(
-    inner: optax.GradientTransformationExtraArgs, shardings: Shardings = None
+    inner: optax.GradientTransformation, shardings: Shardings = None
 ) -> optax.GradientTransformationExtraArgs:
-    """`inner`, with every moment sharded like its parameter and the rest on every device.
+    """The same optimizer, with its state on the parameters' mesh from `init` on.
 
-    `shardings` supplies what cannot be read from the arrays, as in `scale_by_muon`. Without the
-    constraint after a step, XLA would give a moment its gradient's layout.
+    A moment is sharded as its parameter. One with a number for each column, such as NorMuon's,
+    is cut as the columns are. All else (counters, rates, records) is on every device; random
+    keys stay where they are. Without this a counter made by `init` would be on one device and
+    the second step would compile again, and XLA would give a moment its gradient's layout.
+
+    `muon`, `scale_by_muon` and `partition_matrices` do it themselves. Use it around what wraps
+    them: `optax.inject_hyperparams`, `optax.MultiSteps`, `optax.chain`.
+
+    Args:
+      inner: Any optimizer. Its moments are those that `optax.tree_map_params` finds.
+      shardings: As in `scale_by_muon`.
+
+    Returns:
+      A transformation with the same updates and the same state. On one device it does nothing.
+
+    Raises:
+      ValueError: At `init` and `update`, if `shardings` does not fit the parameters; at `init`,
+        if it contradicts the arrays'. The error names the leaf's path.
+
+    Example:
+      >>> from muon_optax import muon
+      >>> mesh = jax.make_mesh((jax.device_count(),), ("data",), (AxisType.Auto,))
+      >>> on_mesh = NamedSharding(mesh, PartitionSpec())
+      >>> params = jax.device_put({"kernel": jnp.ones((4, 4))}, on_mesh)
+      >>> tx = optax.MultiSteps(muon(0.02, shardings=on_mesh), 4)
+      >>> tx = place_state(tx.gradient_transformation(), on_mesh)
+      >>> tx.init(params).mini_step.sharding.is_fully_replicated
+      True
     """
+    inner = optax.with_extra_args_support(inner)
 
-    def place_moments(state: Any) -> Any:
-        place = partial(place_on_mesh, shardings)  # of a whole tree of moments
-        return optax.tree_map_params(inner, place, state, is_leaf=lambda _: True)
+    def place(place_one: Place, state: Any, params: Any) -> Any:
+        found = infer_shardings(shardings, params)
+        if found is None:
+            return state
+        leaves = leaves_by_path(params)
+        by_path = {name: (leaves[name].shape, s) for name, s in zip(leaves, found)}
+
+        def place_moment(path: KeyPath, x: Any) -> Any:
+            prefixes = path_prefixes(path_name(path))
+            own = next((by_path[prefix] for prefix in prefixes if prefix in by_path), None)
+            return place_one(x, _of_moment(x, *own)) if own and _is_array(x) else x
+
+        def place_other(x: Any) -> Any:
+            return place_one(x, everywhere(found[0], x)) if _is_array(x) else x
+
+        return optax.tree_map_params(
+            inner,
+            lambda moments: jax.tree.map_with_path(place_moment, moments),
+            state,
+            transform_non_params=lambda others: jax.tree.map(place_other, others),
+            is_leaf=lambda _: True,
+        )
 
     def init(params: optax.Params) -> Any:
         check_shardings(shardings, params)
-        return replicate_unsharded(params, place_moments(inner.init(params)))
+        traced = any(map(is_traced, jax.tree.leaves(params)))
+        return place(constrain if traced else put, inner.init(params), params)
 
     def update(
         updates: optax.Updates,
@@ -36,7 +96,31 @@ def place_state(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
-        updates, state = inner.update(updates, state, params, **extra_args)
-        return updates, place_moments(state)
+        found, state = inner.update(updates, state, params, **extra_args)
+        return found, place(constrain, state, updates if params is None else params)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _of_moment(x: Array, shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
+    """The sharding of a moment of a parameter: cut along every axis that both have.
+
+    Axes are compared from the last one on, as in broadcasting. On explicit axes a moment of
+    another shape is on every device, as `scale_by_neuron_rms` returns it there.
+    """
+    if x.shape == shape:
+        return sharding
+    if AxisType.Explicit in sharding.mesh.axis_types:
+        return everywhere(sharding, x)
+    spec = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
+    pairs = zip(x.shape[::-1], shape[::-1], spec[::-1])
+    entries = [entry if size == whole else None for size, whole, entry in pairs]
+    entries += [None] * (x.ndim - len(entries))
+    while entries and entries[0] is None:  # spelled as JAX returns it
+        entries.pop(0)
+    return NamedSharding(sharding.mesh, PartitionSpec(*entries[::-1]))
+
+
+def _is_array(x: Any) -> bool:
+    """Whether a leaf is an array of numbers; random keys stay where they are."""
+    return isinstance(x, Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
