@@ -14,7 +14,7 @@ from benchmarks.record import RESULTS, ROOT
 from benchmarks.sharding.layouts import OPTAX, OURS
 from benchmarks.text import short
 
-PAGE = ROOT / "docs" / "scaling.md"
+PAGE = ROOT / "docs" / "scaling_numbers.md"
 
 
 class Unbelievable(ValueError):
@@ -86,10 +86,10 @@ def check_scaling_compiled(path: Path, record: dict) -> None:
 
 
 def _check_quoted(path: Path, cases: dict) -> None:
-    """docs/scaling.md says how many times more optax.contrib's Muon moves."""
+    """docs/scaling_numbers.md says how many times more optax.contrib's Muon moves."""
     found = [case[OPTAX]["received"] / case[OURS]["received"] for case in cases.values()]
     text = f"{min(found):.0f} to {float(short(max(found))):.0f}"
-    _require(text in PAGE.read_text(), path, f"docs/scaling.md must say {text!r}")
+    _require(text in PAGE.read_text(), path, f"docs/scaling_numbers.md must say {text!r}")
 
 
 def _check_equal(path: Path, name: str, found: float, expected: float, rtol: float) -> None:

@@ -23,7 +23,13 @@ from corpus import corpus, windows
 from curves import LABELS, Curve, crossings, print_table, save_picture
 from flax import nnx
 from launch import join
-from mesh import batch_sharding, distribute, make_mesh, parameter_shardings
+from mesh import (
+    batch_sharding,
+    compiler_options,
+    distribute,
+    make_mesh,
+    parameter_shardings,
+)
 from rich.progress import Progress
 
 from muon_optax import FLAX, METHODS, dims, muon, place_state
@@ -202,7 +208,7 @@ class Run:
         shape = (config.eval_every, config.batch, config.context + 1)
         cut = batch_sharding(self.mesh, shape)
         tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=cut)
-        self.train = train.lower(carry, tokens).compile()
+        self.train = train.lower(carry, tokens).compile(compiler_options())
 
     def advance(self, held_out: np.ndarray) -> None:
         """Train `eval_every` steps, timed; then evaluate, not timed."""

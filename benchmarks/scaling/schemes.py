@@ -1,6 +1,7 @@
 """What other schemes to share a polar step move, and what each device computes.
 
-Each is as its source has it; docs/scaling.md links them. Their products are the direct form's.
+Each is as its source has it, which docs/scaling_numbers.md links. Their products are those of
+the direct form.
 """
 
 import heapq
