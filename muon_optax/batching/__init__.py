@@ -21,6 +21,7 @@ from muon_optax.batching._resharding import gather_explicit as gather_explicit
 from muon_optax.batching._resharding import put as put
 from muon_optax.batching._resharding import replicate as replicate
 from muon_optax.batching._resharding import scatter_like as scatter_like
+from muon_optax.batching._resharding import sharding_of_moment as sharding_of_moment
 from muon_optax.batching._shardings import check_shardings as check_shardings
 from muon_optax.batching._shardings import infer_shardings as infer_shardings
 from muon_optax.batching._shardings import warn_if_unreadable

@@ -72,6 +72,27 @@ def everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * is_explicit))
 
 
+def sharding_of_moment(
+    x: Array, shape: tuple[int, ...], sharding: NamedSharding
+) -> NamedSharding:
+    """The sharding of a moment of a parameter: cut along every axis that both have.
+
+    Axes are compared from the last one on, as in broadcasting. On explicit axes a moment of
+    another shape is on every device, as `scale_by_neuron_rms` returns it there.
+    """
+    if x.shape == shape:
+        return sharding
+    if AxisType.Explicit in sharding.mesh.axis_types:
+        return everywhere(sharding, x)
+    spec = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
+    pairs = zip(x.shape[::-1], shape[::-1], spec[::-1])
+    entries = [entry if size == whole else None for size, whole, entry in pairs]
+    entries += [None] * (x.ndim - len(entries))
+    while entries and entries[0] is None:  # spelled as JAX returns it
+        entries.pop(0)
+    return NamedSharding(sharding.mesh, PartitionSpec(*entries[::-1]))
+
+
 def _explicit_sharding(x: Array) -> NamedSharding | None:
     """The sharding of an array on explicit axes, else None."""
     own = own_sharding(x)

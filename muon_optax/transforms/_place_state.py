@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.tree_util import KeyPath
 
 from muon_optax._leaves import leaves_by_path, path_name, path_prefixes
@@ -21,9 +20,10 @@ from muon_optax.batching import (
     infer_shardings,
     is_traced,
     put,
+    sharding_of_moment,
 )
 
-Place = Callable[[Array, NamedSharding], Array]
+Place = Callable[[Array, Any], Array]  # an array, with a sharding
 
 
 def place_state(
@@ -51,6 +51,7 @@ def place_state(
         if it contradicts the arrays'. The error names the leaf's path.
 
     Example:
+      >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec
       >>> from muon_optax import muon
       >>> mesh = jax.make_mesh((jax.device_count(),), ("data",), (AxisType.Auto,))
       >>> on_mesh = NamedSharding(mesh, PartitionSpec())
@@ -72,7 +73,7 @@ def place_state(
         def place_moment(path: KeyPath, x: Any) -> Any:
             prefixes = path_prefixes(path_name(path))
             own = next((by_path[prefix] for prefix in prefixes if prefix in by_path), None)
-            return place_one(x, _of_moment(x, *own)) if own and _is_array(x) else x
+            return place_one(x, sharding_of_moment(x, *own)) if own and _is_array(x) else x
 
         def place_other(x: Any) -> Any:
             return place_one(x, everywhere(found[0], x)) if _is_array(x) else x
@@ -100,25 +101,6 @@ def place_state(
         return found, place(constrain, state, updates if params is None else params)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _of_moment(x: Array, shape: tuple[int, ...], sharding: NamedSharding) -> NamedSharding:
-    """The sharding of a moment of a parameter: cut along every axis that both have.
-
-    Axes are compared from the last one on, as in broadcasting. On explicit axes a moment of
-    another shape is on every device, as `scale_by_neuron_rms` returns it there.
-    """
-    if x.shape == shape:
-        return sharding
-    if AxisType.Explicit in sharding.mesh.axis_types:
-        return everywhere(sharding, x)
-    spec = (*sharding.spec, *[None] * (len(shape) - len(sharding.spec)))
-    pairs = zip(x.shape[::-1], shape[::-1], spec[::-1])
-    entries = [entry if size == whole else None for size, whole, entry in pairs]
-    entries += [None] * (x.ndim - len(entries))
-    while entries and entries[0] is None:  # spelled as JAX returns it
-        entries.pop(0)
-    return NamedSharding(sharding.mesh, PartitionSpec(*entries[::-1]))
 
 
 def _is_array(x: Any) -> bool:
