@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections import Counter
 
 import jax
@@ -242,6 +243,22 @@ def test_twelve_matrices_are_divided_among_eight_devices(divides_small_matrices)
     work = flops(run(scale_by_muon(METHOD), grads)[0])
     assert flops(text) / work == pytest.approx(1 / 8, rel=0.01)
     close(updates, on_one(grads), within=1e-6)
+
+
+def test_tall_matrices_travel_tall_unless_there_are_wide_ones_alike():
+    """Blocks of eight rows of each; as columns, in one exchange, beside wide matrices."""
+    mesh = mesh_of(shape=(8,), names=("tp",))
+    tall, wide = (NamedSharding(mesh, spec) for spec in (P("tp"), P(None, "tp")))
+    down = list(jax.random.normal(jax.random.key(0), (8, 64, 32)))
+    up = list(jax.random.normal(jax.random.key(1), (8, 32, 64)))
+    for x, shardings, block in (
+        (down, [tall] * 8, "1,8,32"),
+        (down + up, [tall] * 8 + [wide] * 8, "2,32,8"),
+    ):
+        text, updates, _ = on_eight(x, shardings)
+        sent = re.findall(r"f32\[\d+,([\d,]+)\]\S* all-to-all\(", text)
+        assert sent == [block] * 2
+        close(updates, on_one(x), within=1e-6)
 
 
 @pytest.mark.slow

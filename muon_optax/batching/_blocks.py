@@ -41,14 +41,15 @@ class Placement:
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """Sides, dtype and cuts of a wide matrix; equal for matrices that travel together.
+    """Sides, dtype and cuts of a matrix; equal for matrices that travel together.
 
     Attributes:
-      sides: `(m, n)` of the whole matrix, m ≤ n.
+      sides: `(m, n)` of the whole matrix, or of its transpose if it is tall: m ≤ n.
       dtype: Its name.
       batch: Factors of mesh axes along which devices have different matrices.
       short: Those that cut the short side.
       long: Those that cut the long side.
+      is_tall: Whether the rows are the long side, in memory and as they travel.
     """
 
     sides: tuple[int, int]
@@ -56,6 +57,7 @@ class BlockLayout:
     batch: Names
     short: Names
     long: Names
+    is_tall: bool = False
 
 
 def layout_of(
@@ -72,6 +74,20 @@ def layout_of(
     if fan_in > fan_out:
         return BlockLayout((fan_out, fan_in), name, batch, columns, rows), True
     return BlockLayout((fan_in, fan_out), name, batch, rows, columns), False
+
+
+def orient(found: Sequence[tuple[BlockLayout, bool]]) -> list[tuple[BlockLayout, bool]]:
+    """The layouts of stacks, and whether a stack has to be transposed for its layout.
+
+    Tall ones are, to travel with wide ones; without any of these they stay tall.
+    """
+    wide = {layout for layout, is_tall in found if not is_tall}
+    return [
+        (dataclasses.replace(layout, is_tall=True), False)
+        if is_tall and layout not in wide
+        else (layout, is_tall)
+        for layout, is_tall in found
+    ]
 
 
 def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Placement:

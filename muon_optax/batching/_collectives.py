@@ -72,18 +72,21 @@ class Exchange:
     def blocks_to_owners(self, blocks: Array) -> Array:
         """The matrices of this owner, `[per_owner, m, n]`, from all devices' `[count, p, q]`.
 
-        A member of a team gets `[per_owner, m, n/members]`. One all-to-all, or none where
-        matrices are not cut.
+        A member of a team gets `[per_owner, m, n/members]`, always wide. One all-to-all, or
+        none where matrices are not cut.
         """
-        x = self._select(blocks)  # [shard, length, p, q]
-        length, p = x.shape[1:3]
-        shards, pieces = map(self._sizes, (self.ownership.shards, self._cut_by_team))
-        x = x.reshape(*shards, length, p, *pieces, self._alike.size, -1)
-        x = _index(x, self._alike, axis=-2)
-        x = self._reorder(x, self._by_owner, self._by_source)
-        x = self.sources.exchange(x.reshape(-1, length, p, x.shape[-1]))
-        x = x.reshape(self.grid.count(self.layout.short), -1, *x.shape[1:])
-        return x.transpose(2, 0, 3, 1, 4).reshape(length, self.layout.sides[0], -1)
+        pieces = ("alike", *self._cut_by_team)
+        x, sizes = self._select(blocks), self._sizes
+        now = (*self.ownership.shards, "length", *self._matrix(("p",), (*pieces, "q")))
+        x = x.reshape([sizes[name] for name in now])
+        x = _index(x, self._alike, now.index("alike"))
+        now = tuple(name for name in now if name != "alike")
+        x = _reorder(x, now, (*self.sources.names, *self._block))
+        x = self.sources.exchange(x.reshape(-1, *(sizes[name] for name in self._block)))
+        now = ("rows", "columns", *self._block)
+        x = _reorder(x.reshape([sizes[name] for name in now]), now, self._assembled)
+        x = x.reshape(sizes["length"], math.prod(x.shape[1:3]), -1)
+        return x.mT if self._is_turned else x
 
     def owners_to_blocks(self, matrices: Array) -> Array:
         """The inverse of `blocks_to_owners`: `[count, p, q]` from the matrices of all owners.
@@ -91,16 +94,16 @@ class Exchange:
         One all-to-all where matrices are cut, and one all-gather where devices have equal
         blocks.
         """
-        length, m, n = matrices.shape
-        rows = self.grid.count(self.layout.short)
-        columns = self.sources.size // rows
-        x = matrices.reshape(length, rows, m // rows, columns, n // columns)
-        x = x.transpose(1, 3, 0, 2, 4).reshape(-1, length, m // rows, n // columns)
-        x = self.sources.exchange(x)
-        x = x.reshape(*self._sizes(self.sources.names), *x.shape[1:])
-        x = self._reorder(x, self._by_source, self._by_owner)
-        pieces = self.grid.count(self._cut_by_team)
-        return self._merge(x.reshape(-1, length, m // rows, pieces, n // columns))
+        x, sizes = matrices.mT if self._is_turned else matrices, self._sizes
+        x = x.reshape([sizes[name] for name in self._assembled])
+        x = _reorder(x, self._assembled, ("rows", "columns", *self._block))
+        x = self.sources.exchange(x.reshape(-1, *(sizes[name] for name in self._block)))
+        now = (*self.sources.names, *self._block)
+        x = x.reshape([sizes[name] for name in now])
+        pieces = self._cut_by_team
+        then = (*self.ownership.shards, "length", *self._matrix(("p",), (*pieces, "q")))
+        x = _reorder(x, now, then)
+        return self._merge(x.reshape(-1, *x.shape[len(self.ownership.shards) :]))
 
     @property
     def _replicas(self) -> Peers:
@@ -118,20 +121,33 @@ class Exchange:
         return Peers(self.grid, tuple(n for n in self.ownership.team if n not in cuts))
 
     @property
-    def _by_owner(self) -> Names:
-        """The axes of blocks by the owner and the member of its team."""
-        return (*self.ownership.shards, "length", "p", *self._cut_by_team, "q")
+    def _block(self) -> Names:
+        """The axes of blocks that one device sends to another."""
+        return ("length", *self._matrix(("p",), ("q",)))
 
     @property
-    def _by_source(self) -> Names:
-        """The same axes by the device that has the blocks."""
-        return (*self.sources.names, "length", "p", "q")
+    def _assembled(self) -> Names:
+        """The axes of an owner's matrices, or of a member's parts of them."""
+        return ("length", *self._matrix(("rows", "p"), ("columns", "q")))
 
-    def _reorder(self, x: Array, now: Names, then: Names) -> Array:
-        return x.transpose([now.index(name) for name in then])
+    @property
+    def _is_turned(self) -> bool:
+        """Whether a member of a team gets the transposes, because its parts have to be wide."""
+        return self.layout.is_tall and self.team.size > 1
 
-    def _sizes(self, names: Names) -> list[int]:
-        return [self.grid.sizes[name] for name in names]
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """The size of every axis."""
+        (m, n), count = self.layout.sides, self.grid.count
+        rows, pieces = count(self.layout.short), count(self._cut_by_team) * self._alike.size
+        sizes = {"length": self.ownership.per_owner, "alike": self._alike.size}
+        sizes |= {"rows": rows, "columns": self.sources.size // rows}
+        sizes |= {"p": m // rows, "q": n // count(self.layout.long) // pieces}
+        return sizes | dict(self.grid.sizes)
+
+    def _matrix(self, short: Names, long: Names) -> Names:
+        """The axes of matrices, as they are in memory."""
+        return (*long, *short) if self.layout.is_tall else (*short, *long)
 
     def _select(self, blocks: Array) -> Array:
         """`[shard, length, p, q]`: the blocks to send, of the matrices of this replica."""
@@ -147,20 +163,32 @@ class Exchange:
     def _merge(self, x: Array) -> Array:
         """`[count, p, q]`: this device's blocks of all matrices, from all equal blocks.
 
-        `x` is `[shard, length, p, piece, q]`, what the owners of this replica have computed.
+        `x` is `[shard, length, ...]`, what the owners of this replica have computed.
         """
-        has_matrix = self.is_owner
+        has_matrix, block = self.is_owner, x.shape[2:]
         if not has_matrix.all():  # as many blocks travel as the replica with the most has
             most = has_matrix.sum(1).max()
             order = np.argsort(~has_matrix, axis=1, kind="stable")[:, :most]
             x = x[_index(jnp.asarray(order), self._replicas)]
             has_matrix = np.take_along_axis(has_matrix, order, axis=1)
-        x = self.equal.gather(x[None]).reshape(self._replicas.size, self._alike.size, *x.shape)
-        x = x.transpose(0, 2, 3, 4, 5, 1, 6)  # [replica, shard, length, p, piece, alike, q]
-        x = x.reshape(-1, x.shape[3], math.prod(x.shape[4:]))
+        pieces = (*self._cut_by_team, "q")
+        now = ("replica", "alike", "shard", "length", *self._matrix(("p",), pieces))
+        x = self.equal.gather(x[None])
+        x = x.reshape(self._replicas.size, self._alike.size, -1, x.shape[2], *block)
+        pieces = ("alike", *pieces)
+        x = _reorder(x, now, ("replica", "shard", "length", *self._matrix(("p",), pieces)))
+        p, q = x.shape[3], math.prod(x.shape[4:])
+        if self.layout.is_tall:
+            p, q = math.prod(x.shape[3:-1]), x.shape[-1]
+        x = x.reshape(-1, p, q)
         if not has_matrix.all():
             return x[np.flatnonzero(has_matrix)]
         return x[: self.ownership.count]
+
+
+def _reorder(x: Array, now: Names, then: Names) -> Array:
+    """The axes in another order."""
+    return x.transpose([now.index(name) for name in then])
 
 
 def _index(x: Array, peers: Peers, axis: int = 0) -> Array:

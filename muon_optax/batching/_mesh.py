@@ -20,7 +20,7 @@ from jax.sharding import NamedSharding
 
 from muon_optax._casting import saturating_cast
 from muon_optax._platform import Platform, by_platform
-from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, place
+from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, orient, place
 from muon_optax.batching._bucket import polar_on_device
 from muon_optax.batching._grid import DeviceGrid, grid_of
 from muon_optax.batching._ownership import Group, assign_owners
@@ -91,22 +91,22 @@ def _polar_blocks(
     stacks, treedef = jax.tree.flatten(nested)
     placed = [p for p, xs in zip(placements, nested) for _ in xs]
     grid = grid_of(placements[0].sharding.mesh.shape)
-    found = [layout_of(p, grid, x.shape, x.dtype) for p, x in zip(placed, stacks)]
-    layouts, are_tall = [layout for layout, _ in found], [is_tall for _, is_tall in found]
-    wide = [x.mT if is_tall else x for x, is_tall in zip(stacks, are_tall)]
-    polars = _polar_wide(method, platform, grid, layouts, wide)
-    nested = treedef.unflatten([y.mT if t else y for y, t in zip(polars, are_tall)])
+    found = orient([layout_of(p, grid, x.shape, x.dtype) for p, x in zip(placed, stacks)])
+    layouts, turned = [layout for layout, _ in found], [is_turned for _, is_turned in found]
+    given = [x.mT if is_turned else x for x, is_turned in zip(stacks, turned)]
+    polars = _polar_stacks(method, platform, grid, layouts, given)
+    nested = treedef.unflatten([y.mT if t else y for y, t in zip(polars, turned)])
     return [p.view.from_matrices(ys, x.shape) for p, ys, x in zip(placements, nested, blocks)]
 
 
-def _polar_wide(
+def _polar_stacks(
     method: BatchedMethod,
     platform: Platform,
     grid: DeviceGrid,
     layouts: Sequence[BlockLayout],
     stacks: Sequence[Array],
 ) -> list[Array]:
-    """The blocks of the polar factors of wide matrices, from stacks of their blocks."""
+    """The blocks of the polar factors of matrices, from stacks of their blocks."""
     members = group_indices(layouts)
     groups = []
     for indices in members:
