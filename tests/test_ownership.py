@@ -150,6 +150,16 @@ def test_a_small_matrix_is_never_divided():
     assert [o.team for o in found] == [()]
 
 
+def test_a_method_that_decomposes_a_matrix_is_not_divided():
+    """Every member of a team would decompose the same Gram matrix."""
+    grid = grid_of({"fsdp": 8})
+    for normalize, count in (("frobenius", 8), ("spectral", 1)):
+        plan = NewtonSchulz(normalize=normalize).plan(4096, 4096)
+        lone = Group(BlockLayout((4096, 4096), "float32", (), (), ()), 1, plan)
+        ((found,),) = assign_owners([lone], grid, "cpu")
+        assert grid.count(found.team) == count
+
+
 def test_large_groups_travel_in_several_stages():
     """Of 24 and 8 matrices for each device the first are a stage of their own, or several."""
     grid = grid_of({"fsdp": 8})

@@ -14,7 +14,16 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.hlo import collectives, count, flops
-from muon_optax import FLAX, METHODS, NewtonSchulz, Rule, muon, scale_by_muon, scale_by_shape
+from muon_optax import (
+    FLAX,
+    METHODS,
+    DualNorm,
+    NewtonSchulz,
+    Rule,
+    muon,
+    scale_by_muon,
+    scale_by_shape,
+)
 from muon_optax.batching import _ownership
 from muon_optax.compat import RoundedNewtonSchulz
 from muon_optax.diagnostics import record_updates
@@ -207,6 +216,7 @@ LARGE = {
     "short side cut": ((32, 512), P(("fsdp", "tp"), None), {"all-to-all": 2}),
     "both cut": ((512, 32), P("fsdp", "tp"), {"all-to-all": 2}),
     "replicated": ((32, 512), P(), {"all-gather": 1}),
+    "short side cut, replicated": ((32, 512), P("tp"), {"all-to-all": 2, "all-gather": 1}),
     "a short side that no team divides": ((36, 512), P(None, ("fsdp", "tp")), {}),
 }
 TEAMS = [(name, NewtonSchulz()) for name in LARGE]
@@ -438,6 +448,7 @@ def test_an_axis_of_one_device_moves_nothing(kind):
 PARTICULAR = {  # methods that are not a polynomial of a matrix or its transpose, as one may
     "rows scaled apart": (NewtonSchulz(METHOD.coefficients, normalize="aol"), (16, 16)),
     "the same, in a team": (NewtonSchulz(METHOD.coefficients, normalize="aol"), (16, 128)),
+    "scaled by an inner product, in a team": (DualNorm(METHOD), (16, 128)),
     "rounded": (RoundedNewtonSchulz("keller"), (16, 16)),
 }
 
