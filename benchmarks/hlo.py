@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.instructions import Executed, Program, lengths, parts, size_in_bytes
+from benchmarks.groups import group
+from benchmarks.instructions import Executed, Program, parts, size_in_bytes
 from benchmarks.products import product
 
 # Kind → bytes that a device receives of a buffer with one byte, in a group of n. Of an
@@ -34,21 +35,21 @@ class Collective:
     Attributes:
       kind: A key of `RECEIVED`; what is started and done counts once.
       bytes: Of its result.
-      group: How many devices exchange.
+      group: The devices that exchange, by number; of all groups that do so at a time one.
       times: How often it runs in one call of the program. A branch counts as taken.
       in_loop: Whether it is in the body of a loop.
     """
 
     kind: str
-    bytes: int
-    group: int
-    times: int
-    in_loop: bool
+    bytes: float
+    group: tuple[int, ...]
+    times: int = 1
+    in_loop: bool = False
 
     @property
     def received(self) -> float:
         """Bytes that each device receives, all runs together."""
-        return self.times * self.bytes * RECEIVED[self.kind](self.group)
+        return self.times * self.bytes * RECEIVED[self.kind](len(self.group))
 
 
 def collectives(text: str) -> list[Collective]:
@@ -82,10 +83,10 @@ def collective(at: Executed, everyone: int) -> Collective | None:
     """
     line = at.instruction
     kind = line.opcode.removesuffix("-start")
-    if kind not in RECEIVED or (group := _group(line.text, everyone)) == 1:
+    if kind not in RECEIVED or len(exchanging := group(line.text, everyone)) == 1:
         return None
     size = _bytes(line.result, kind, line.opcode != kind)
-    return Collective(kind, size, group, _times(at), at.in_loop)
+    return Collective(kind, size, exchanging, _times(at), at.in_loop)
 
 
 def devices(text: str) -> int:
@@ -146,16 +147,3 @@ def _times(at: Executed) -> int:
 def _bytes(result: str, kind: str, started: bool) -> int:
     """Of the buffer; what is started gives `(operands, result, …)`, but for an all-reduce."""
     return size_in_bytes(parts(result)[1] if started and kind != "all-reduce" else result)
-
-
-def _group(line: str, everyone: int) -> int:
-    """How many devices are in a replica group, in each of the forms that XLA prints."""
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):  # [groups,size]<=[...]
-        return int(found[1])
-    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
-        return len(lengths(found[1]))
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\].*? \{([^}]*)\}", line):
-        sizes = dict(re.findall(r"('[^']*')=(\d+)", found[1]))
-        axes = re.findall(r"('[^']*')(?::\(\d+\)(\d+))?", found[2])  # 'a', or a part, 'a':(1)2
-        return math.prod(int(part or sizes[name]) for name, part in axes)
-    return everyone  # replica_groups={}, and pairs of a permutation

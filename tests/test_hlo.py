@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.hlo import Collective, collectives, count, flops
 
+EIGHT = tuple(range(8))
 HEAD = "HloModule jit_f, is_scheduled=true, num_partitions=8\n\n"
 
 
@@ -21,19 +22,32 @@ def only(line: str) -> Collective:
 
 def test_a_group_is_read_in_every_form():
     gather = "%x = f32[16]{0} all-gather(%p), channel_id=1"
-    for groups, size in {
-        "{{0,1},{2,3},{4,5},{6,7}}": 2,
-        "{{0,2,4,6},{1,3,5,7}}": 4,
-        "{}": 8,
-        "[4,2]<=[8]": 2,
-        "[2,4]<=[4,2]T(1,0)": 4,
-        "mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_1'}": 4,
-        "mesh['a'=4,'b'=2] {'a','b'}": 8,
-        "mesh['a'=8] {'a':(2)4}": 4,
-        "mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}": 2,
+    for groups, expected in {
+        "{{0,1},{2,3},{4,5},{6,7}}": (0, 1),
+        "{{0,2,4,6},{1,3,5,7}}": (0, 2, 4, 6),
+        "{{0,4,2,6,1,5,3,7}}": (0, 4, 2, 6, 1, 5, 3, 7),
+        "{}": EIGHT,
+        "[4,2]<=[8]": (0, 1),
+        "[2,4]<=[4,2]T(1,0)": (0, 2, 4, 6),
+        "[4,2]<=[2,2,2]T(0,2,1)": (0, 2),
+        "mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_1'}": (0, 2, 4, 6),
+        "mesh['a'=4,'b'=2] {'a','b'}": EIGHT,
+        "mesh['a'=8] {'a':(2)4}": (0, 1, 2, 3),
+        "mesh['a'=8] {'a':(1)2}": (0, 4),
+        "mesh['a'=8] {'a':(2)2}": (0, 2),
+        "mesh['a'=8] {'a':(1)2,'a':(4)2}": (0, 1, 4, 5),
+        "mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}": (0, 4),
     }.items():
         line = f"{gather}, replica_groups={groups}, dimensions={{0}}"
-        assert only(line) == Collective("all-gather", 64, size, 1, in_loop=False), groups
+        assert only(line) == Collective("all-gather", 64, expected), groups
+
+
+def test_the_group_of_a_permutation_is_its_first_pair_of_different_devices():
+    for pairs, expected in {"{{0,0},{1,3},{3,1}}": (1, 3), "{{0,4},{4,2}}": (0, 4)}.items():
+        line = f"%x = f32[4] collective-permute(%p), source_target_pairs={pairs}"
+        assert only(line) == Collective("collective-permute", 16, expected), pairs
+    nobody = "%x = f32[4] collective-permute(%p), source_target_pairs={{0,0},{1,1}}"
+    assert not collectives(program(nobody))
 
 
 def test_bytes_are_of_all_arrays_of_the_result():
@@ -71,7 +85,7 @@ def test_what_is_started_and_done_counts_once(start, kind, size):
         f"%start = {start}, replica_groups=[1,8]<=[8]",
         f"ROOT %done = f32[32]{{0}} {kind}-done(%start)",
     )
-    assert collectives(text) == [Collective(kind, size, 8, 1, in_loop=False)]
+    assert collectives(text) == [Collective(kind, size, EIGHT)]
 
 
 def test_a_wrapped_asynchronous_call_counts_once():
@@ -96,8 +110,8 @@ def test_a_device_receives_what_is_not_its_own():
         ("reduce-scatter", 8, 24),  # of 32
         ("collective-permute", 32, 32),
     ):
-        assert Collective(kind, result, 4, 1, in_loop=False).received == received, kind
-        assert Collective(kind, result, 4, 3, in_loop=True).received == 3 * received, kind
+        assert Collective(kind, result, (0, 1, 2, 3)).received == received, kind
+        assert Collective(kind, result, (0, 2, 4, 6), 3).received == 3 * received, kind
 
 
 def test_a_group_of_one_moves_nothing():
@@ -129,7 +143,7 @@ X = "%x = f32[4,4]{1,0} parameter(0)"
 
 def test_a_loop_s_body_counts_as_often_as_it_runs():
     text = program(X, OUTER + TRIPS.replace("5", "3"), before=LOOPS.replace("TRIPS", TRIPS))
-    assert collectives(text) == [Collective("all-reduce", 64, 2, 15, in_loop=True)]
+    assert collectives(text) == [Collective("all-reduce", 64, (0, 1), 15, in_loop=True)]
     assert flops(text) == 15 * 2 * 4**3
 
 
@@ -159,7 +173,7 @@ def test_a_loop_of_unknown_length_is_an_error_only_around_what_is_counted():
 )
 def test_a_branch_counts_as_taken_and_as_no_loop(branches):
     text = program(X, f"%c = f32[4,4] conditional(%b, %x, %x), {branches}", before=LOOPS)
-    assert collectives(text) == [Collective("all-reduce", 64, 2, 1, in_loop=False)]
+    assert collectives(text) == [Collective("all-reduce", 64, (0, 1))]
 
 
 def test_products_of_a_compiled_loop_are_counted_as_often_as_they_run():

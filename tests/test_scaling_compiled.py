@@ -4,11 +4,11 @@ import jax
 import pytest
 from jax.errors import JaxRuntimeError
 
+from benchmarks.hlo import Collective
 from benchmarks.programs.targets import TARGETS
 from benchmarks.scaling import compiled, main
 from benchmarks.scaling.machines import WIRES
 from benchmarks.scaling.tables import compiled as table
-from benchmarks.sharding.formula import Move
 from benchmarks.sharding.layouts import OPTAX, OURS
 
 CASE, V5P = compiled.CASES[0], TARGETS["v5p"]
@@ -29,7 +29,7 @@ def test_a_mesh_has_the_name_that_its_compiler_knows(target, torus, name):
 
 
 def test_a_side_of_four_is_linked_around_on_a_v5p_and_not_on_a_v5e():
-    move, torus = Move("all-to-all", 1e9, ("fsdp",), 8), {"fsdp": (2, 4)}
+    move, torus = Collective("all-to-all", 1e9, tuple(range(8))), {"fsdp": (2, 4)}
     assert WIRES["v5p"].seconds(move, torus) == pytest.approx(1e9 * 2 / 4 / 90e9)
     assert WIRES["v5e"].seconds(move, torus) == pytest.approx(1e9 * 4 / 4 / 45e9)
 

@@ -1,50 +1,68 @@
 """The simulation's formulas equal the HLO and what is worked out by hand."""
 
+import itertools
+import math
+from collections import Counter
+
 import pytest
 
-from benchmarks.hlo import collectives, flops
+from benchmarks.hlo import Collective, collectives, count, flops
 from benchmarks.scaling.machines import Nodes, Torus
 from benchmarks.scaling.models import MODELS, Case
 from benchmarks.scaling.schemes import dion, gather, owners, rounds
-from benchmarks.sharding.formula import Move, ours
+from benchmarks.sharding.formula import ours
 from benchmarks.sharding.layouts import METHOD, OURS, compiled, layouts, optimizers
+from muon_optax.batching._grid import grid_of
+from muon_optax.batching._ownership import _SMALLEST_PART
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", layouts(16))
-def test_formula_and_hlo_agree(name):
-    layout = layouts(16)[name]
+def check_formula(layout):
     step = ours(layout, METHOD)
     text = compiled(layout, optimizers(layout)[OURS]).as_text()
     moved = collectives(text)
     assert not any(c.in_loop for c in moved)
-    # A team's scale, one number for each matrix, is in no formula.
-    scales = 2 * 7 / 8 * 4 * sum(c.kind == "all-reduce" and c.bytes == 4 for c in moved)
-    received = sum(c.received for c in moved) - scales
-    assert received == pytest.approx(sum(m.received for m in step.moves))
+    # A team's scales, one number for each matrix, are in no formula.
+    scales = [c for c in moved if c.kind == "all-reduce"]
+    assert all(c.bytes <= 4 * 24 for c in scales)
+    expected, found = count(step.moves), count(c for c in moved if c not in scales)
+    assert found == expected
+    assert sum(c.received for c in moved if c not in scales) == pytest.approx(step.received)
     assert flops(text) == pytest.approx(step.branches)
     assert step.flops <= step.branches
 
 
+@pytest.mark.parametrize("name", layouts(16))
+def test_formula_and_hlo_agree(name):
+    check_formula(layouts(16)[name])
+
+
+@pytest.mark.parametrize("name", layouts(32))
+def test_formula_and_hlo_agree_where_every_matrix_may_be_divided(name, monkeypatch):
+    monkeypatch.setitem(_SMALLEST_PART, "cpu", 1.0)
+    check_formula(layouts(32)[name])
+
+
 @pytest.mark.parametrize(
-    ("mesh", "axes", "kind", "expected"),
+    ("group", "kind", "expected"),
     [
         # Scaling book: B(N-1)/(N·W) in a node; twice that; B(N-1)/(N²·W), of all bytes 8·B.
-        ({"a": (8,)}, ("a",), "all-gather", 7 / 8 / 450e9),
-        ({"a": (8,)}, ("a",), "all-reduce", 2 * 7 / 8 / 450e9),
-        ({"a": (8,)}, ("a",), "all-to-all", 7 / 8 / 450e9),
+        (range(8), "all-gather", 7 / 8 / 450e9),
+        (range(8), "all-reduce", 2 * 7 / 8 / 450e9),
+        (range(8), "all-to-all", 7 / 8 / 450e9),
         # B(M-1)/(M·W_node) of M nodes, and B(M-1)/(M²·W_node) of all bytes 64·B.
-        ({"a": (64,)}, ("a",), "all-gather", 7 / 8 / 400e9),
-        ({"a": (64,)}, ("a",), "all-to-all", 64 * 7 / 64 / 400e9),
+        (range(64), "all-gather", 7 / 8 / 400e9),
+        (range(64), "all-to-all", 64 * 7 / 64 / 400e9),
         # Replicas on eight nodes, one device of each in a group: its own 50 GB/s.
-        ({"a": (8,), "b": (8,)}, ("a",), "all-gather", 7 / 8 / 50e9),
-        ({"a": (8,), "b": (8,)}, ("b",), "all-gather", 7 / 8 / 450e9),
+        (range(0, 64, 8), "all-gather", 7 / 8 / 50e9),
+        # Every other device of eight nodes: four share what comes in.
+        (range(0, 64, 2), "all-gather", 7 / 8 / 200e9),
+        (range(0, 8, 2), "all-gather", 3 / 4 / 450e9),
     ],
 )
-def test_a_collective_takes_as_long_as_its_formula_says(mesh, axes, kind, expected):
-    group = {"a": mesh["a"][0], "b": 8}[axes[0]]
-    seconds = Nodes().seconds(Move(kind, 1e9, axes, group), mesh)
+def test_a_collective_takes_as_long_as_its_formula_says(group, kind, expected):
+    seconds = Nodes().seconds(Collective(kind, 1e9, tuple(group)), {})
     assert seconds == pytest.approx(1e9 * expected)
 
 
@@ -61,9 +79,44 @@ def test_a_collective_takes_as_long_as_its_formula_says(mesh, axes, kind, expect
     ],
 )
 def test_a_collective_takes_as_long_on_a_torus(sides, kind, expected):
-    case = Case("GPT-2 XL", {"a": sides})
-    move = Move(kind, 1e9, ("a",), case.mesh["a"])
-    assert Torus().seconds(move, case.torus) == pytest.approx(1e9 * expected)
+    move = Collective(kind, 1e9, tuple(range(math.prod(sides))))
+    assert Torus().seconds(move, {"a": sides}) == pytest.approx(1e9 * expected)
+
+
+def busiest_link(groups: list[list[int]], is_ring: bool) -> float:
+    """Bytes, of eight devices, where each has one byte for an all-to-all of its group."""
+    load: Counter[tuple[int, int]] = Counter()
+    for group in groups:
+        for start, end in itertools.permutations(group, 2):
+            steps = (1, -1) if is_ring else (1 if start < end else -1,)
+            hops = {step: (end - start) * step % 8 for step in steps}
+            taken = [step for step in steps if hops[step] == min(hops.values())]
+            for step in taken:
+                for i in range(hops[step]):
+                    load[(start + step * i) % 8, step] += 1 / len(group) / len(taken)
+    return max(load.values())
+
+
+@pytest.mark.parametrize("is_ring", [True, False])
+@pytest.mark.parametrize("factors", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])
+def test_an_all_to_all_of_groups_takes_as_long_as_its_busiest_link(factors, is_ring):
+    groups = grid_of({"a": 8}).groups(tuple(f"a/{factor}" for factor in factors))
+    move = Collective("all-to-all", 1.0, tuple(groups[0]))
+    machine = Torus(link=1.0, around=8 if is_ring else 9)
+    assert machine.seconds(move, {"a": (8,)}) == pytest.approx(busiest_link(groups, is_ring))
+
+
+def test_groups_whose_devices_alternate_share_their_links():
+    def seconds(*group):
+        return Torus(link=1.0).seconds(
+            Collective("all-gather", 1.0, group), {"a": (2,), "b": (4,)}
+        )
+
+    assert seconds(0, 1) == 1 / 2  # one link
+    assert seconds(0, 4) == 1 / 2  # along the side of two
+    assert seconds(0, 2) == 1 / 2 / (2 / 2)  # with 1 and 3 both ways around
+    assert seconds(0, 1, 2, 3) == 3 / 4 / 2
+    assert seconds(0, 2, 4, 6) == 3 / 4 / (1 + 2 / 2)
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ are not there. Nothing is measured.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from rich.progress import track
 
 from benchmarks import programs
+from benchmarks.hlo import count
 from benchmarks.programs.targets import TARGETS
 from benchmarks.record import provenance, save
 from benchmarks.scaling import compiled, tables
@@ -36,16 +36,15 @@ def simulate(case: Case) -> dict[str, dict]:
         read[OURS] = by_hlo(case, OURS)
     found = {name: _costs(case, step) for name, step in steps.items()}
     for name, program in read.items():
-        received = sum(move.received for move in program.moves)
-        found[name]["by_hlo"] = {"received": received, "flops": program.flops}
+        found[name]["by_hlo"] = {"received": program.received, "flops": program.flops}
     found[OURS]["flops_of_all_branches"] = steps[OURS].branches
     return found
 
 
 def _costs(case: Case, step: Step) -> dict:
     return {
-        "collectives": dict(Counter(move.kind for move in step.moves)),
-        "received": sum(move.received for move in step.moves),
+        "collectives": count(step.moves),
+        "received": step.received,
         "flops": step.flops,
         "seconds": {
             name: {

@@ -7,6 +7,7 @@ kernels' is XLA's estimate on a TPU and a roofline on a GPU, the wire's is that 
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,14 +16,13 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Lowered
 
-from benchmarks.hlo import Collective, count, flops
+from benchmarks.hlo import count, flops
 from benchmarks.optimizers import apply
 from benchmarks.programs.targets import Target
 from benchmarks.scaling.machines import WIRES
 from benchmarks.scaling.models import Case
 from benchmarks.scaling.schemes import METHOD, ours
 from benchmarks.schedule import Schedule, schedule
-from benchmarks.sharding.formula import Move
 from benchmarks.sharding.layouts import OPTAX, OURS, RATE, optimizers
 from muon_optax import muon
 
@@ -48,8 +48,12 @@ def topology(target: Target, torus: dict[str, tuple[int, ...]]) -> str:
 def mesh_of(target: Target, torus: dict[str, tuple[int, ...]]) -> Mesh:
     """A mesh whose axes have these parts of a torus, or as many GPUs."""
     sizes = [math.prod(sides) for sides in torus.values()]
-    devices = np.array(target.devices(topology(target, torus))).reshape(sizes)
-    return Mesh(devices, [*torus], axis_types=(AxisType.Auto,) * len(sizes))
+    devices = target.devices(topology(target, torus))
+    if target.kind == "tpu":  # along the last side at first, as `machines` counts them
+        devices = sorted(devices, key=lambda device: device.coords)
+    return Mesh(
+        np.array(devices).reshape(sizes), [*torus], axis_types=(AxisType.Auto,) * len(sizes)
+    )
 
 
 def lower(
@@ -87,16 +91,8 @@ def lower(
 
 
 def schedule_of(text: str, target: Target, torus: dict[str, tuple[int, ...]]) -> Schedule:
-    """A program's schedule, its collectives along the axes with as many devices."""
-    sizes = {name: math.prod(sides) for name, sides in torus.items()}
-    axes = {size: (name,) for name, size in sizes.items()}
-    axes[math.prod(sizes.values())] = tuple(sizes)
-
-    def seconds(moved: Collective) -> float:
-        move = Move(moved.kind, moved.bytes, axes[moved.group], moved.group)
-        return WIRES[target.name].seconds(move, torus)
-
-    return schedule(text, target, seconds)
+    """A program's schedule on a mesh whose axes have these parts of a torus."""
+    return schedule(text, target, partial(WIRES[target.name].seconds, torus=torus))
 
 
 def measured(case: Case, name: str, target: Target) -> dict[str, Any]:
@@ -122,12 +118,11 @@ def measure(case: Case, name: str, target: Target) -> dict[str, Any]:
     row = {"trace_s": round(traced - start, 2), "compile_s": round(done - traced, 2)}
     row |= _memory(program) | _described(program.as_text(), target, case)
     if name == OURS:
-        step = ours(case)
-        formula = {
-            "received": sum(move.received for move in step.moves),
+        step = ours(case, target.kind)
+        row["by_formula"] = {
+            "received": step.received,
             "flops": step.branches,
         }
-        row["by_formula"] = formula
     return row
 
 

@@ -4,15 +4,14 @@ Collectives take the time of their bytes at full bandwidth on the busiest links;
 1 µs for each hop, is left out. The formulas are those of https://jax-ml.github.io/scaling-book.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from benchmarks.hlo import RECEIVED
-from benchmarks.sharding.formula import Move
+from benchmarks.hlo import RECEIVED, Collective
 
 
 class Machine(Protocol):
@@ -24,8 +23,12 @@ class Machine(Protocol):
 
     flops: float
 
-    def seconds(self, move: Move, torus: Mapping[str, tuple[int, ...]]) -> float:
-        """Of one collective on a mesh whose axes have these parts of the machine."""
+    def seconds(self, moved: Collective, torus: Mapping[str, tuple[int, ...]]) -> float:
+        """Of a collective that all devices take part in, in groups like the one that it names.
+
+        Devices are numbered along the mesh's axes, the last the fastest, and along the sides
+        that these have of a torus.
+        """
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,31 @@ class Nodes:
     inside: float = 450e9
     between: float = 50e9  # 8 × 400 Gb/s of a node, shared by its GPUs
 
-    def seconds(self, move: Move, torus: Mapping[str, tuple[int, ...]]) -> float:
-        """Devices are numbered along the mesh's axes, the last the fastest."""
-        sizes = {name: math.prod(sides) for name, sides in torus.items()}
-        devices = np.arange(math.prod(sizes.values())).reshape(*sizes.values())
-        group = devices[tuple(slice(None) if n in move.axes else 0 for n in sizes)].ravel()
-        near = int((group < self.size).sum())  # in the node of device 0
-        nodes = len(group) // near
-        inside = move.received / self.inside if near > 1 else 0.0
-        if move.kind == "all-to-all":
-            crossing = move.bytes * (nodes - 1) / nodes
+    def seconds(self, moved: Collective, torus: Mapping[str, tuple[int, ...]]) -> float:
+        """Consecutive devices share a node."""
+        del torus
+        node = np.array(moved.group) // self.size
+        near, nodes = int((node == node[0]).sum()), len(set(node))
+        inside = moved.received / self.inside if near > 1 else 0.0
+        if moved.kind == "all-to-all":
+            crossing = moved.bytes * (nodes - 1) / nodes
         else:  # the node's GPUs of this group share what has to come in
-            crossing = move.bytes * RECEIVED[move.kind](nodes) / near
-        return max(inside, crossing / self.between)
+            crossing = moved.bytes * RECEIVED[moved.kind](nodes) / near
+        return max(inside, moved.times * crossing / self.between)
+
+
+class _Way(NamedTuple):
+    """Along one side of a torus.
+
+    Attributes:
+      devices: Of a group, with different positions.
+      links: Of a device in this direction and back.
+      groups: That share these links, as their devices alternate.
+    """
+
+    devices: int
+    links: int
+    groups: float
 
 
 @dataclass(frozen=True)
@@ -63,15 +78,28 @@ class Torus:
     link: float = 90e9
     around: int = 4  # the shortest side whose ends are linked
 
-    def seconds(self, move: Move, torus: Mapping[str, tuple[int, ...]]) -> float:
-        """All-to-all waits for the middle of the longest side, others for their own links."""
-        sides = [side for name in move.axes for side in torus[name] if side > 1]
-        links = {side: 2 if side >= self.around else 1 for side in sides}
-        local = move.received / (self.link * sum(links[side] for side in sides))
-        if move.kind != "all-to-all":
+    def seconds(self, moved: Collective, torus: Mapping[str, tuple[int, ...]]) -> float:
+        """All-to-all waits for the middle of the longest way, others for a device's links."""
+        sides = sum(torus.values(), ())
+        ways = [
+            way
+            for side, at in zip(sides, np.unravel_index(moved.group, sides))
+            if (way := self._way(sorted(set(at.tolist())), side)).devices > 1
+        ]
+        local = moved.received / (self.link * sum(way.links / way.groups for way in ways))
+        if moved.kind != "all-to-all":
             return local
-        middle = max(move.bytes * side / (4 * links[side]) for side in sides) / self.link
-        return max(local, middle)
+        middle = max(moved.bytes * way.devices * way.groups / (4 * way.links) for way in ways)
+        return max(local, moved.times * middle / self.link)
+
+    def _way(self, at: Sequence[int], side: int) -> _Way:
+        """Of a group with these positions along a side."""
+        gaps = [after - before for before, after in pairwise(at)]
+        length = (
+            at[-1] - at[0] + max(gaps, default=1)
+        )  # until where the next group like it begins
+        links = 2 if length == side >= self.around else 1
+        return _Way(len(at), links, length / len(at))
 
 
 MACHINES: dict[str, Machine] = {"H200": Nodes(), "TPU v5p": Torus()}

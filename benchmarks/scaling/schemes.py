@@ -9,20 +9,23 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
+from benchmarks.hlo import Collective
 from benchmarks.scaling.models import Case
 from benchmarks.sharding import formula
-from benchmarks.sharding.formula import Move, Step
+from benchmarks.sharding.formula import Step
 from benchmarks.sharding.layouts import OURS
 from muon_optax import NewtonSchulz
+from muon_optax._platform import Platform
+from muon_optax.batching._grid import grid_of
 
 METHOD = NewtonSchulz(compute_dtype="bfloat16")
 _DIRECT = NewtonSchulz(compute_dtype="bfloat16", form="direct")
 _BFLOAT16, _FLOAT32 = 2, 4
 
 
-def ours(case: Case) -> Step:
+def ours(case: Case, platform: Platform = "cpu") -> Step:
     """By the library's own shares."""
-    return formula.ours(case.layout, METHOD)
+    return formula.ours(case.layout, METHOD, platform)
 
 
 def dion(case: Case) -> Step:
@@ -86,5 +89,6 @@ def _flops(sides: tuple[int, int]) -> float:
     return _DIRECT.plan(*sides, "float32").flops
 
 
-def _move(case: Case, kind: str, bytes: float, axis: str) -> Move:
-    return Move(kind, bytes, (axis,), case.mesh[axis])
+def _move(case: Case, kind: str, bytes: float, axis: str) -> Collective:
+    grid = grid_of(case.mesh)
+    return Collective(kind, bytes, tuple(grid.groups(grid.factors([axis]))[0]))

@@ -42,7 +42,7 @@ def measure(layout: Layout) -> dict[str, dict]:
             "flops_alone": flops(alone.as_text()),
             "off": _difference(updates, expected),
         }
-    formula = {"received": sum(m.received for m in step.moves), "flops": step.flops}
+    formula = {"received": step.received, "flops": step.flops}
     found[OURS]["by_formula"] = formula | {"flops_of_all_branches": step.branches}
     return found
 

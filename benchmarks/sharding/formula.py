@@ -7,38 +7,17 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from benchmarks.hlo import RECEIVED
+from benchmarks.hlo import Collective
 from benchmarks.sharding.layouts import Layout
 from muon_optax import NewtonSchulz
+from muon_optax._platform import Platform
 from muon_optax.batching._blocks import BlockLayout, layout_of, place
 from muon_optax.batching._collectives import Exchange
-from muon_optax.batching._grid import Names, Peers, grid_of
+from muon_optax.batching._grid import Peers, grid_of
 from muon_optax.batching._ownership import Group, assign_owners
 from muon_optax.batching._stages import make_stages
 from muon_optax.dims import matrix_views
 from muon_optax.polar._segments import NewtonSchulzPlan
-
-
-@dataclass(frozen=True)
-class Move:
-    """A collective.
-
-    Attributes:
-      kind: A key of `hlo.RECEIVED`.
-      bytes: Of its result, on each device.
-      axes: Of the mesh, along which devices exchange.
-      group: How many these are.
-    """
-
-    kind: str
-    bytes: float
-    axes: Names
-    group: int
-
-    @property
-    def received(self) -> float:
-        """Bytes, by each device."""
-        return self.bytes * RECEIVED[self.kind](self.group)
 
 
 @dataclass(frozen=True)
@@ -51,28 +30,32 @@ class Step:
       branches: Of a device that had every matrix that some have and some have not.
     """
 
-    moves: list[Move]
+    moves: list[Collective]
     flops: float
     branches: float
 
+    @property
+    def received(self) -> float:
+        """Bytes, by each device."""
+        return sum(move.received for move in self.moves)
 
-def ours(layout: Layout, method: NewtonSchulz) -> Step:
-    """The polar step of a tree that lies so, on CPUs."""
-    grid, groups = grid_of(layout.mesh), _groups(layout, method)
+
+def ours(layout: Layout, method: NewtonSchulz, platform: Platform = "cpu") -> Step:
+    """The polar step of a tree in that layout."""
+    grid, groups = grid_of(layout.mesh), _groups(layout, method, platform)
+    stages = make_stages(groups, assign_owners(groups, grid, platform), grid, platform)
     load, branches, moves = np.zeros(grid.num_devices), 0.0, []
-    stages = make_stages(groups, assign_owners(groups, grid, "cpu"), grid, "cpu")
     for part in (part for stage in stages for part in stage):
         plan, exchange = groups[part.group].plan, part.exchange
         flops = plan.flops * exchange.ownership.per_owner / exchange.team.size
         owners = grid.numbers(exchange.owners.names)
-        chosen = exchange.ownership.chosen
-        load[owners if chosen is None else owners[list(chosen)]] += flops
+        load[owners[exchange.is_owner.ravel()]] += flops
         branches += flops
-        moves += _moves(exchange, plan)
+        moves += [*_to_owners_and_back(exchange, plan), *_inside_teams(exchange, plan)]
     return Step(moves, float(load.max()), branches)
 
 
-def _groups(layout: Layout, method: NewtonSchulz) -> list[Group]:
+def _groups(layout: Layout, method: NewtonSchulz, platform: Platform) -> list[Group]:
     """Equal matrices of all leaves, as every device finds them among its blocks."""
     leaves, grid = jax.tree.leaves(layout.shapes), grid_of(layout.mesh)
     counts: dict[BlockLayout, int] = {}
@@ -82,32 +65,37 @@ def _groups(layout: Layout, method: NewtonSchulz) -> list[Group]:
             key, _ = layout_of(placement, grid, sides, leaf.dtype)
             counts[key] = counts.get(key, 0) + sides[0]
     return [
-        Group(key, count, method.plan(*key.sides, key.dtype, "cpu"))
+        Group(key, count, method.plan(*key.sides, key.dtype, platform))
         for key, count in counts.items()
     ]
 
 
-def _moves(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Move]:
-    """There; what a team exchanges meanwhile; back, to all who have a block."""
-
-    def move(kind: str, bytes: float, peers: Peers) -> Iterator[Move]:
-        axes = tuple(dict.fromkeys(name.rpartition("/")[0] for name in peers.names))
-        if peers.size > 1:
-            yield Move(kind, bytes, axes, peers.size)
-
-    layout, ownership, team = exchange.layout, exchange.ownership, exchange.team
-    part = math.prod(layout.sides) / team.size
-    part *= np.dtype(plan.wire_dtype or layout.dtype).itemsize
+def _to_owners_and_back(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Collective]:
+    """There, and back to all who have a block."""
+    layout, ownership = exchange.layout, exchange.ownership
+    matrix = math.prod(layout.sides) * np.dtype(plan.wire_dtype or layout.dtype).itemsize
     for _ in ("there", "back"):
-        yield from move("all-to-all", ownership.per_owner * part, exchange.sources)
-    # To equal blocks no fillers go, but as many as the replica with the most matrices has.
-    kept = len(exchange.is_owner) * exchange.is_owner.sum(1).max()
-    cut = exchange.grid.count(layout.short + layout.long)
-    block = part * team.size / cut
-    yield from move("all-gather", kept * ownership.per_owner * block, exchange.equal)
-    m, size = layout.sides[0], np.dtype(plan.dtype).itemsize
+        part = ownership.per_owner * matrix / exchange.team.size
+        yield from _among(exchange.sources, "all-to-all", part)
+    # To equal blocks go as many matrices as the replica with the most has.
+    replicas, most = len(exchange.is_owner), exchange.is_owner.sum(1).max()
+    kept = ownership.per_owner * int(replicas * most)
+    blocks = kept * matrix / exchange.grid.count(layout.short + layout.long)
+    yield from _among(exchange.equal, "all-gather", blocks)
+
+
+def _inside_teams(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Collective]:
+    """The Gram matrices of each segment, and the small products of its stages."""
+    m, team = exchange.layout.sides[0], exchange.team
     rows = math.ceil(m / team.size) * team.size
+    entries = exchange.ownership.per_owner * rows * m
     for stages in plan.segments:
-        yield from move("reduce-scatter", ownership.per_owner * rows * m * 4 / team.size, team)
+        yield from _among(team, "reduce-scatter", entries * 4 / team.size)
         for _ in range(1 + (2 * stages if stages > 1 else 1)):
-            yield from move("all-gather", ownership.per_owner * rows * m * size, team)
+            yield from _among(team, "all-gather", entries * np.dtype(plan.dtype).itemsize)
+
+
+def _among(peers: Peers, kind: str, bytes: float) -> list[Collective]:
+    """A collective, if there is anyone to exchange with."""
+    first = tuple(peers.grid.groups(peers.names)[0])
+    return [Collective(kind, bytes, first)] if peers.size > 1 else []
