@@ -10,17 +10,22 @@ device waits where a collective has to be done and is not: that part of the wire
 Of these 7 seconds on the wire 4 are hidden. Nothing is measured.
 """
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
-from benchmarks.hlo import ASYNC_DONE, ASYNC_START, Collective, collective, devices
+from benchmarks.hlo import (
+    ASYNC_DONE,
+    ASYNC_START,
+    Collective,
+    channel,
+    collective,
+    continued,
+    devices,
+)
 from benchmarks.instructions import Executed, Instruction, Program
 from benchmarks.programs.kernels import kernels
 from benchmarks.programs.targets import Target
 from benchmarks.trips import attribute, trips
-
-_CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,10 @@ def schedule(text: str, target: Target, seconds: Callable[[Collective], float]) 
         raise ValueError("the program has no schedule; pass compiled.as_text() of a TPU or GPU")
     program, timeline = Program(text), _Timeline(seconds)
     by_name = {kernel.line.name: kernel for kernel in kernels(program, target, None)}
-    unit, everyone = target.clock if target.kind == "tpu" else 1.0, devices(text)
+    unit = target.clock if target.kind == "tpu" else 1.0
+    later, everyone = continued(program), devices(text)
     for line in _in_order(program, program.entry):
-        role, name, moved = _event(line, program, everyone)
+        role, name, moved = _event(line, program, later, everyone)
         if role in ("start", "both"):
             timeline.start(name, moved, is_async=role == "start")
         if role in ("done", "both"):
@@ -116,26 +122,32 @@ def _in_order(program: Program, computation: str) -> Iterator[Instruction]:
 
 
 def _event(
-    line: Instruction, program: Program, everyone: int
+    line: Instruction, program: Program, later: Container[str], everyone: int
 ) -> tuple[str, str, Collective | None]:
-    """`"start"`, `"done"`, `"both"` or `""`, the name of a transfer, and what it moves."""
+    """`"start"`, `"done"`, `"both"` or `""`, the name of a transfer, and what it moves.
+
+    `later` are the collectives that only go on.
+    """
     if line.opcode.endswith("-done"):
         return "done", _started(line, program), None
     if line.opcode not in ("while", "conditional", "call"):
         for part in program.inside(line):
-            if moved := collective(Executed(part, 1, False, False), everyone):
-                fused = line.opcode == "fusion"
-                name = _CHANNEL.search(part.text)[0] if fused else line.name
-                return _role(line, program), name, moved
+            fused = line.opcode == "fusion"
+            if moved := collective(Executed(part, 1, False, fused), program, everyone):
+                role = _role(line, program)
+                if role == "both" and part.name in later:
+                    return "", "", None
+                is_split = fused and role != "both"
+                return role, channel(part) if is_split else line.name, moved
     return "", "", None
 
 
 def _role(line: Instruction, program: Program) -> str:
-    """What an instruction does with the collective in it; a fusion may only help it on."""
+    """What an instruction does with the collective in it."""
     if line.opcode != "fusion":
         return "start" if line.opcode.endswith("-start") else "both"
     text = "".join(part.text for part in program.inside(line))
-    return "start" if ASYNC_START in text else "done" if ASYNC_DONE in text else ""
+    return "start" if ASYNC_START in text else "done" if ASYNC_DONE in text else "both"
 
 
 def _started(line: Instruction, program: Program) -> str:

@@ -50,6 +50,32 @@ def test_the_group_of_a_permutation_is_its_first_pair_of_different_devices():
     assert not collectives(program(nobody))
 
 
+def test_a_sum_that_returns_rounded_comes_in_whole_and_leaves_in_half_the_bytes():
+    text = program("%p = f32[8] parameter(0)", "%x = bf16[8] all-reduce(%p), to_apply=%add")
+    (found,) = collectives(text)
+    assert found.received == 7 / 8 * (32 + 16)
+
+
+SUM = """%sum (q: f32[32]) -> f32[5] {
+  %q = f32[32] parameter(0)
+  %padded = f32[40] pad(%q, %zero), padding=0_8
+  %all = f32[40] all-reduce(%padded), channel_id=9, replica_groups={{0,4,2,6,1,5,3,7}}
+  %first = s32[] constant(5)
+  ROOT %own = f32[5] dynamic-slice(%all, %first), dynamic_slice_sizes={5}
+}
+
+"""
+
+
+def test_a_sum_of_which_a_fusion_keeps_its_part_is_a_reduce_scatter():
+    """A TPU's compiler prints no other; the part is padded."""
+    fusion = "%x = f32[5] fusion(%p), kind=kCustom, calls=%sum"
+    (found,) = collectives(program(fusion, before=SUM))
+    assert (found.kind, found.bytes, found.received) == ("reduce-scatter", 20, 7 * 20)
+    (whole,) = collectives(program(fusion, before=SUM.replace("%all, %first", "%q, %first")))
+    assert (whole.kind, whole.bytes) == ("all-reduce", 160)
+
+
 def test_bytes_are_of_all_arrays_of_the_result():
     for result, size in {
         "f32[2,3]{1,0}": 24,

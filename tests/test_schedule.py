@@ -150,6 +150,21 @@ def test_fusions_of_a_tpu_start_help_on_and_finish_one_collective():
     assert count(collectives(text)) == {"all-gather": 1}
 
 
+SUM = """%sum (q: f32[32]) -> f32[4] {
+  %q = f32[32] parameter(0)
+  %all = f32[32] all-reduce(%q), channel_id=7, replica_groups={{0,1,2,3,4,5,6,7}}
+  ROOT %own = f32[4] dynamic-slice(%all, %first), dynamic_slice_sizes={4}
+}
+
+"""
+
+
+def test_a_collective_in_a_fusion_that_starts_none_is_synchronous():
+    got = found(kernel("k", 50), "%s = f32[4] fusion(%p), calls=%sum", before=SUM)
+    assert [(t.moved.kind, t.is_async) for t in got.transfers] == [("reduce-scatter", False)]
+    assert [got.computing, got.waiting] == microseconds([50, 10])
+
+
 DOT = """%gemm (q: bf16[64,64]) -> f32[64,64] {
   %q = bf16[64,64] parameter(0)
   ROOT %r = f32[64,64] dot(%q, %q), lhs_contracting_dims={1}, rhs_contracting_dims={1}
