@@ -44,6 +44,13 @@ def test_formula_and_hlo_agree_where_every_matrix_may_be_divided(name, monkeypat
     check_formula(layouts(32)[name])
 
 
+def test_fillers_are_a_share_of_what_travels(monkeypatch):
+    dozen = layouts(32)["FSDP, 12 matrices"]
+    assert ours(dozen, METHOD).fillers == 4 / 16  # of a second matrix for each of eight
+    monkeypatch.setitem(_SMALLEST_PART, "cpu", 1.0)
+    assert ours(dozen, METHOD).fillers == 0  # the last four have two devices each
+
+
 @pytest.mark.parametrize(
     ("group", "kind", "expected"),
     [

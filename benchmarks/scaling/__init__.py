@@ -45,6 +45,7 @@ def _costs(case: Case, step: Step) -> dict:
     return {
         "collectives": count(step.moves),
         "received": step.received,
+        "fillers": step.fillers,
         "flops": step.flops,
         "seconds": {
             name: {

@@ -27,6 +27,7 @@ from benchmarks.sharding.layouts import OPTAX, OURS, RATE, optimizers
 from muon_optax import muon
 
 CASES = (
+    Case("one 4096×11008", {"fsdp": (2, 2, 2)}),
     Case("GPT-2 XL", {"fsdp": (2, 2, 2)}),
     Case("Llama 7B", {"fsdp": (4, 4, 4)}),
     Case("Llama 70B", {"fsdp": (8, 8, 4)}),
@@ -122,6 +123,7 @@ def measure(case: Case, name: str, target: Target) -> dict[str, Any]:
         row["by_formula"] = {
             "received": step.received,
             "flops": step.branches,
+            "fillers": step.fillers,
         }
     return row
 

@@ -21,6 +21,7 @@ MODELS = {
     "GPT-2 XL": (48, gpt_sides(1600)),
     "Llama 7B": (32, _llama(4096, 4096, 11008)),
     "Llama 70B": (80, _llama(8192, 1024, 28672)),
+    "one 4096×11008": (1, {"up": (4096, 11008)}),
 }
 
 
@@ -60,6 +61,7 @@ class Case:
 
 
 CASES = [
+    Case("one 4096×11008", {"fsdp": (2, 2, 2)}),
     Case("GPT-2 XL", {"data": (2, 2, 2)}),
     Case("GPT-2 XL", {"fsdp": (2, 2, 2)}),
     Case("Llama 7B", {"fsdp": (4, 4, 4)}),

@@ -35,15 +35,16 @@ def dion(case: Case) -> Step:
     replicas of a product mesh do the same work.
     """
     axis = "fsdp" if "fsdp" in case.mesh else "data"
-    devices, moves, flops = case.mesh[axis], [], 0.0
+    devices, moves, sent, flops = case.mesh[axis], [], 0, 0.0
     for (m, n), count in Counter(case.sides).items():
         each = math.ceil(count / devices)
+        sent += devices * each * m * n
         if axis == "fsdp":
             moves += 2 * [_move(case, "all-to-all", each * m * n * _BFLOAT16, axis)]
         else:
             moves += [_move(case, "all-gather", devices * each * m * n * _BFLOAT16, axis)]
         flops += each * _flops((m, n))
-    return Step(moves, flops, flops)
+    return Step(moves, flops, flops, _fillers(case, sent))
 
 
 def gather(case: Case) -> Step:
@@ -67,14 +68,15 @@ def owners(case: Case) -> Step:
 
 def rounds(case: Case) -> Step:
     """Keller Jordan's: matrices by size, in turn to devices; new parameters are gathered."""
-    devices, moves, flops = case.mesh["data"], [], 0.0
+    devices, moves, sent, flops = case.mesh["data"], [], 0, 0.0
     by_size = sorted(case.sides, key=math.prod, reverse=True)
     for start in range(0, len(by_size), devices):
         turn = by_size[start : start + devices]
-        largest = devices * max(map(math.prod, turn)) * _FLOAT32
-        moves.append(_move(case, "all-gather", largest, "data"))
+        largest = devices * max(map(math.prod, turn))
+        moves.append(_move(case, "all-gather", largest * _FLOAT32, "data"))
+        sent += largest
         flops += max(map(_flops, turn))
-    return Step(moves, flops, flops)
+    return Step(moves, flops, flops, _fillers(case, sent))
 
 
 def schemes(case: Case) -> dict[str, Callable[[Case], Step]]:
@@ -83,6 +85,11 @@ def schemes(case: Case) -> dict[str, Callable[[Case], Step]]:
         return {OURS: ours, "Dion's": dion, "Keller Jordan's": rounds}
     product = {"gather all": gather} if "data" not in case.mesh else {}
     return {OURS: ours, "Dion's": dion, "dmuon's": owners} | product
+
+
+def _fillers(case: Case, sent: int) -> float:
+    """The share of entries sent that are of no matrix."""
+    return 1 - sum(map(math.prod, case.sides)) / sent
 
 
 def _flops(sides: tuple[int, int]) -> float:

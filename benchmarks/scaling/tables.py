@@ -14,6 +14,7 @@ def _cells(found: dict) -> list[str]:
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(found["collectives"].items()))
     by_hlo = short(found["by_hlo"]["received"] / 1e9) if "by_hlo" in found else ""
     cells = [kinds or "none", short(found["received"] / 1e9), by_hlo]
+    cells.append(f"{found['fillers']:.0%}" if "fillers" in found else "")
     cells.append(short(found["flops"] / 1e12))
     for took in found["seconds"].values():
         ms = [1e3 * took["computing"], 1e3 * took["moving"]]
@@ -24,7 +25,7 @@ def _cells(found: dict) -> list[str]:
 def table(machine: str) -> str:
     """Every scheme of every case, the case named once."""
     record = load(machine, "scaling")
-    header = ["model, mesh", "scheme", "collectives", "GB received", "by HLO"]
+    header = ["model, mesh", "scheme", "collectives", "GB received", "by HLO", "fillers"]
     header.append("TFLOP of the busiest device")
     for name in MACHINES:
         header += [f"{name}: computing + moving, ms", "hidden"]
@@ -64,7 +65,7 @@ def _compiled_cells(row: dict[str, Any]) -> list[str]:
         short(formula / 1e9) if formula is not None else "",
         short(1e3 * row["computing_s"]),
         short(1e3 * row["wire_s"]),
-        f"{1 - row['waiting_s'] / row['wire_s']:.0%}" if row["wire_s"] else "–",
+        f"{max(0.0, 1 - row['waiting_s'] / row['wire_s']):.0%}" if row["wire_s"] else "–",
         " + ".join(short(size / 1e9) for size in memory),
         short(row["compile_s"]),
     ]

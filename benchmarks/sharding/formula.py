@@ -28,11 +28,13 @@ class Step:
       moves: Its collectives.
       flops: Of the device with the most to do.
       branches: Of a device that had every matrix that some have and some have not.
+      fillers: The share of them in what travels to owners and back.
     """
 
     moves: list[Collective]
     flops: float
     branches: float
+    fillers: float = 0.0
 
     @property
     def received(self) -> float:
@@ -44,15 +46,19 @@ def ours(layout: Layout, method: NewtonSchulz, platform: Platform = "cpu") -> St
     """The polar step of a tree in that layout."""
     grid, groups = grid_of(layout.mesh), _groups(layout, method, platform)
     stages = make_stages(groups, assign_owners(groups, grid, platform), grid, platform)
-    load, branches, moves = np.zeros(grid.num_devices), 0.0, []
+    load, branches, moves, travelling, fillers = np.zeros(grid.num_devices), 0.0, [], 0.0, 0.0
     for part in (part for stage in stages for part in stage):
         plan, exchange = groups[part.group].plan, part.exchange
         flops = plan.flops * exchange.ownership.per_owner / exchange.team.size
         owners = grid.numbers(exchange.owners.names)
         load[owners[exchange.is_owner.ravel()]] += flops
         branches += flops
-        moves += [*_to_owners_and_back(exchange, plan), *_inside_teams(exchange, plan)]
-    return Step(moves, float(load.max()), branches)
+        for move, share in _to_owners_and_back(exchange, plan):
+            moves.append(move)
+            travelling += move.received
+            fillers += move.received * share
+        moves += _inside_teams(exchange, plan)
+    return Step(moves, float(load.max()), branches, fillers / travelling if travelling else 0.0)
 
 
 def _groups(layout: Layout, method: NewtonSchulz, platform: Platform) -> list[Group]:
@@ -70,18 +76,23 @@ def _groups(layout: Layout, method: NewtonSchulz, platform: Platform) -> list[Gr
     ]
 
 
-def _to_owners_and_back(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Collective]:
-    """There, and back to all who have a block."""
+def _to_owners_and_back(
+    exchange: Exchange, plan: NewtonSchulzPlan
+) -> Iterator[tuple[Collective, float]]:
+    """There, and back to all who have a block; with the share of fillers."""
     layout, ownership = exchange.layout, exchange.ownership
     matrix = math.prod(layout.sides) * np.dtype(plan.wire_dtype or layout.dtype).itemsize
+    sent = ownership.per_owner * exchange.owners.size
     for _ in ("there", "back"):
         part = ownership.per_owner * matrix / exchange.team.size
-        yield from _among(exchange.sources, "all-to-all", part)
+        for move in _among(exchange.sources, "all-to-all", part):
+            yield move, 1 - ownership.count / sent
     # To equal blocks go as many matrices as the replica with the most has.
     replicas, most = len(exchange.is_owner), exchange.is_owner.sum(1).max()
     kept = ownership.per_owner * int(replicas * most)
     blocks = kept * matrix / exchange.grid.count(layout.short + layout.long)
-    yield from _among(exchange.equal, "all-gather", blocks)
+    for move in _among(exchange.equal, "all-gather", blocks):
+        yield move, 1 - ownership.count / kept
 
 
 def _inside_teams(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Collective]:
