@@ -14,7 +14,7 @@ from muon_optax.batching._grid import DeviceGrid
 from muon_optax.batching._ownership import Group, Ownership
 
 # Numbers that a device has of a stage's matrices, at least: for less, collectives do not pay.
-_STAGE_SIZE: dict[Platform, int] = {"cpu": 2**21, "gpu": 2**23, "tpu": 2**21}
+_STAGE_SIZE: dict[Platform, int] = {"cpu": 2**21, "gpu": 2**23, "tpu": 2**19}
 _NUM_STAGES = 8  # of a large model, about: nothing hides the first and the last exchange
 
 
