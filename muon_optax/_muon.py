@@ -15,10 +15,7 @@ from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._gradients import cast_like_params
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
-from muon_optax.transforms._orthogonalize import (
-    orthogonalize_momentum,
-    orthogonalize_updates,
-)
+from muon_optax.transforms._orthogonalize import orthogonalize_momentum
 from muon_optax.transforms._partition import partition_matrices
 from muon_optax.transforms._record import record_updates
 from muon_optax.transforms._shape import scale_by_shape
@@ -136,9 +133,8 @@ def muon(
         if record_every is None:
             orthogonalize = orthogonalize_momentum(momentum, method, dims, shardings)
         else:
-            polar_step = orthogonalize_updates(method, dims, shardings)
             orthogonalize = record_updates(
-                record_every, momentum, polar_step, dims=dims, shardings=shardings
+                record_every, momentum, method, dims=dims, shardings=shardings
             )
         return optax.chain(
             orthogonalize,

@@ -129,7 +129,7 @@ def test_momenta_return_bit_for_bit_each_in_its_place(place):
     momenta = [None if name == "c" else 3 * v for name, v in x.items()]
     shardings = jax.tree.map(lambda v: v.sharding, x) if place == "mesh" else None
     chosen = choose_map(NewtonSchulz(), x, shardings)
-    _, found = chosen.map(list(x.values()), views, momenta)
+    _, found, _ = chosen.map(list(x.values()), views, momenta)
     assert found[2] is None
     for y, momentum in zip(found, momenta):
         if momentum is not None:

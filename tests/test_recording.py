@@ -19,7 +19,6 @@ from muon_optax import (
 )
 from muon_optax.diagnostics import MEASURES, latest, record_updates, stable_rank
 from muon_optax.transforms._momentum import accumulate_momentum
-from muon_optax.transforms._orthogonalize import orthogonalize_updates
 
 PARAMS = {"wide": jnp.zeros((4, 6)), "stack": jnp.zeros((3, 5, 5)), "bias": jnp.zeros(6)}
 MATRICES = {name: PARAMS[name] for name in ("wide", "stack")}
@@ -29,8 +28,8 @@ DIMS = {"wide": MuonDimensionNumbers(0, 1), "stack": MuonDimensionNumbers(1, 2)}
 def record_muon(every, method=None, beta=0.95, dims=DIMS, measures=tuple(MEASURES), **options):
     """`scale_by_muon`, recorded."""
     momentum = accumulate_momentum(beta, **options)
-    polar_step = orthogonalize_updates(method or NewtonSchulz(), dims)
-    return record_updates(every, momentum, polar_step, measures=measures, dims=dims)
+    method = method or NewtonSchulz()
+    return record_updates(every, momentum, method, measures=measures, dims=dims)
 
 
 def gradients(steps, tree):
@@ -104,11 +103,10 @@ def test_between_records_nothing_is_measured():
     """Every SVD lies in a branch of the conditional; without it there is none."""
     tx = record_muon(5)
     jaxpr = jax.make_jaxpr(tx.update)(MATRICES, tx.init(MATRICES)).jaxpr
-    branches = [e for e in jaxpr.eqns if e.primitive.name == "cond"]
-    assert len(branches) == 1
-    taken, not_taken = sorted(map(str, branches[0].params["branches"]), key=len, reverse=True)
+    (call,) = (e for e in jaxpr.eqns if "svd" in str(e))
+    (cond,) = (e for e in call.params["jaxpr"].jaxpr.eqns if "svd" in str(e))
+    taken, not_taken = sorted(map(str, cond.params["branches"]), key=len, reverse=True)
     assert "svd" in taken and "svd" not in not_taken
-    assert "svd" not in "".join(str(e) for e in jaxpr.eqns if e not in branches)
 
 
 def test_before_the_first_record_there_is_none():
@@ -153,7 +151,7 @@ def test_a_fused_leaf_is_recorded_matrix_by_matrix_with_a_heavy_ball():
             update(params, state) for update, state in zip(updates, states)
         )
         np.testing.assert_array_equal(found["qkv"], expected["qkv"])
-    np.testing.assert_array_equal(states[0].inner[0].mu["qkv"], 1.5 * params["qkv"])
+    np.testing.assert_array_equal(states[0].inner.mu["qkv"], 1.5 * params["qkv"])
     _, measured = latest(states[0])
     ranks = [jax.jit(stable_rank)(part) for part in jnp.split(params["qkv"], [4, 6], axis=2)]
     np.testing.assert_allclose(measured["qkv"]["alignment"], np.ones(9), atol=1e-5)

@@ -409,10 +409,9 @@ def test_what_stands_beside_muon_takes_the_same_arrays(kind):
 
     def chain(shardings):
         options = {"dims": dims, "shardings": shardings}
-        polar = scale_by_muon(METHOD, **options)
         measures = {"measures": ("orthogonality_error",), **options}
         return optax.chain(
-            record_updates(1, optax.identity(), polar, **measures),
+            record_updates(1, optax.identity(), METHOD, **measures),
             scale_by_neuron_rms(dims=dims),
             scale_by_shape("rms_to_rms", dims=dims),
         )

@@ -102,7 +102,7 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
     spec = []
     entries = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
     for entry, factors in zip(entries, view.factors(tuple(shape))):
-        names = tuple(name for name in _mesh_axes(entry) if mesh[name] > 1)
+        names = tuple(name for name in mesh_axes(entry) if mesh[name] > 1)
         sides, lengths = _cut(view, factors, lengths, {name: mesh[name] for name in names})
         spec.append(names if sides else None)
         for name, side in sides.items():
@@ -118,7 +118,7 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
     )
 
 
-def _mesh_axes(entry: object) -> Names:
+def mesh_axes(entry: object) -> Names:
     """The mesh axes in one entry of a `PartitionSpec`."""
     if isinstance(entry, str):
         return (entry,)

@@ -10,19 +10,22 @@ a matrix, and the polar factor of a permuted matrix is the permuted polar factor
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from muon_optax._casting import saturating_cast
 from muon_optax._platform import Platform, by_platform
 from muon_optax.batching._blocks import BlockLayout, Placement, layout_of, orient, place
 from muon_optax.batching._bucket import polar_on_device
 from muon_optax.batching._grid import DeviceGrid, grid_of
+from muon_optax.batching._measurement import Measurement, compute_if
+from muon_optax.batching._owned import Owned, find_rows, gather_uncut_axes, measure_owned
 from muon_optax.batching._ownership import Group, assign_owners
 from muon_optax.batching._resharding import constrain
 from muon_optax.batching._stages import Part, make_stages
@@ -44,20 +47,27 @@ class MeshMap:
         leaves: Sequence[Array],
         views: Sequence[MatrixView],
         momenta: Sequence[Array | None],
-    ) -> tuple[list[Array], list[Array | None]]:
-        """The polar factors of all matrices, in the leaves' shapes, dtypes and shardings."""
+        measurement: Measurement | None = None,
+    ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        """The polar factors in the leaves' shapes, dtypes and shardings; momenta; numbers."""
         results = list(leaves)
+        numbers: list[Array | None] = [None] * len(leaves)
         nonempty = [index for index, x in enumerate(leaves) if x.size]
         if not nonempty:
-            return results, list(momenta)
+            return results, list(momenta), numbers
         placements = tuple(
             place(views[i], leaves[i].shape, self.shardings[i]) for i in nonempty
         )
         given = [leaves[i] for i in nonempty]
-        polars = _polar_on_mesh(StaticMethod(self.method), placements, given)
-        for index, y in zip(nonempty, polars):
-            results[index] = y
-        return results, list(momenta)
+        if measurement is not None:
+            gradients = [measurement.gradients[i] for i in nonempty]
+            measurement = replace(measurement, gradients=gradients)
+        static = StaticMethod(self.method)
+        for index, *found in zip(
+            nonempty, *_polar_on_mesh(static, placements, given, measurement)
+        ):
+            results[index], numbers[index] = found
+        return results, list(momenta), numbers
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -65,19 +75,28 @@ def _polar_on_mesh(
     static: StaticMethod,
     placements: tuple[Placement, ...],
     leaves: Sequence[Array],
-) -> list[Array]:
+    measurement: Measurement | None,
+) -> tuple[list[Array], list[Array | None]]:
     specs = [placement.block_sharding.spec for placement in placements]
+    blocks = [constrain(x, p.block_sharding) for x, p in zip(leaves, placements)]
+    others = None
+    if measurement is not None:  # of whose gradients nothing moves unless it is due
+        own = [placement.sharding for placement in placements]
+        measurement = replace(
+            measurement, gradients=[*map(constrain, measurement.gradients, own)]
+        )
+        others = replace(measurement, due=PartitionSpec(), gradients=[s.spec for s in own])
     # Costs and dtypes depend on the platform, and so do the owners.
     polar = partial(_polar_blocks, batched(static.method), placements)
     on_mesh = jax.shard_map(
         partial(by_platform, polar),
         mesh=placements[0].sharding.mesh,
-        in_specs=(specs,),
-        out_specs=specs,
+        in_specs=(specs, others),
+        out_specs=(specs, PartitionSpec()),
         check_vma=False,  # JAX does not see that an all-gather gives equal results
     )
-    blocks = [constrain(x, p.block_sharding) for x, p in zip(leaves, placements)]
-    return [constrain(y, p.sharding) for y, p in zip(on_mesh(blocks), placements)]
+    polars, numbers = on_mesh(blocks, measurement)
+    return [constrain(y, p.sharding) for y, p in zip(polars, placements)], numbers
 
 
 def _polar_blocks(
@@ -85,18 +104,47 @@ def _polar_blocks(
     placements: Sequence[Placement],
     platform: Platform,
     blocks: Sequence[Array],
-) -> list[Array]:
-    """This device's blocks of the polar factors, from its blocks of all leaves."""
-    nested = [p.view.to_matrices(x) for p, x in zip(placements, blocks)]
-    stacks, treedef = jax.tree.flatten(nested)
-    placed = [p for p, xs in zip(placements, nested) for _ in xs]
+    measurement: Measurement | None,
+) -> tuple[list[Array], list[Array | None]]:
+    """This device's blocks of the polar factors, from its blocks of all leaves; numbers."""
     grid = grid_of(placements[0].sharding.mesh.shape)
+    stacks = _to_stacks(placements, blocks)
+    placed = [p for p in placements for _ in p.view.sides]
     found = orient([layout_of(p, grid, x.shape, x.dtype) for p, x in zip(placed, stacks)])
     layouts, turned = [layout for layout, _ in found], [is_turned for _, is_turned in found]
-    given = [x.mT if is_turned else x for x, is_turned in zip(stacks, turned)]
-    polars = _polar_stacks(method, platform, grid, layouts, given)
-    nested = treedef.unflatten([y.mT if t else y for y, t in zip(polars, turned)])
-    return [p.view.from_matrices(ys, x.shape) for p, ys, x in zip(placements, nested, blocks)]
+    members = group_indices(layouts)
+    polars, owned = _polar_stacks(
+        method, platform, grid, layouts, members, _turn(stacks, turned)
+    )
+    polars = iter(_turn(polars, turned))
+    results = [
+        p.view.from_matrices([*islice(polars, len(p.view.sides))], x.shape)
+        for p, x in zip(placements, blocks)
+    ]
+    if measurement is None:
+        return results, [None for _ in results]
+
+    def measure() -> list[Array]:
+        gradients = [*map(gather_uncut_axes, measurement.gradients, placements)]
+        stacks = _turn(_to_stacks(placements, gradients), turned)
+        grouped = [[stacks[i] for i in indices] for indices in members]
+        parts = [one.part for one in owned]
+        sent = [_take(grouped[part.group], part.start, part.stop) for part in parts]
+        numbers = measure_owned(measurement.function, owned, sent)
+        rows = find_rows(parts, members, placements, [x.shape for x in blocks])
+        return [numbers[of_leaf] for of_leaf in rows]
+
+    return results, compute_if(measurement.due, measure)
+
+
+def _to_stacks(placements: Sequence[Placement], blocks: Sequence[Array]) -> list[Array]:
+    """The matrices in blocks of leaves: a stack, or several, for each leaf."""
+    return [x for p, block in zip(placements, blocks) for x in p.view.to_matrices(block)]
+
+
+def _turn(stacks: Sequence[Array], turned: Sequence[bool]) -> list[Array]:
+    """Those stacks transposed that travel so."""
+    return [x.mT if is_turned else x for x, is_turned in zip(stacks, turned)]
 
 
 def _polar_stacks(
@@ -104,10 +152,13 @@ def _polar_stacks(
     platform: Platform,
     grid: DeviceGrid,
     layouts: Sequence[BlockLayout],
+    members: Sequence[Sequence[int]],
     stacks: Sequence[Array],
-) -> list[Array]:
-    """The blocks of the polar factors of matrices, from stacks of their blocks."""
-    members = group_indices(layouts)
+) -> tuple[list[Array], list[Owned]]:
+    """The blocks of the polar factors of matrices, from stacks of their blocks.
+
+    `members` are the positions of stacks of equal layout. Also all that this device owns.
+    """
     groups = []
     for indices in members:
         layout, count = layouts[indices[0]], sum(len(stacks[i]) for i in indices)
@@ -120,17 +171,19 @@ def _polar_stacks(
         ]
         for group, indices in zip(groups, members)
     ]
-    found = [[] for _ in groups]  # the polar factors of each group, part by part
+    found, owned = [[] for _ in groups], []  # the polar factors of each group, part by part
     for stage in make_stages(groups, assign_owners(groups, grid, platform), grid, platform):
         sent = [_take(blocks[part.group], part.start, part.stop) for part in stage]
-        for part, ys in zip(stage, _polar_of_stage(method, platform, stage, sent)):
+        polars, of_stage = _polar_of_stage(method, platform, stage, sent)
+        for part, ys in zip(stage, polars):
             found[part.group].append(ys)
+        owned += of_stage
     polars = list(stacks)
     for indices, parts in zip(members, found):
         shapes = [stacks[i].shape for i in indices]
         for i, y in zip(indices, split(jnp.concatenate(parts), shapes)):
             polars[i] = y.astype(stacks[i].dtype)
-    return polars
+    return polars, owned
 
 
 def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
@@ -145,15 +198,14 @@ def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
 
 def _polar_of_stage(
     method: BatchedMethod, platform: Platform, stage: Sequence[Part], blocks: Sequence[Array]
-) -> list[Array]:
-    """The polar factors' blocks, from the blocks of a stage's matrices."""
+) -> tuple[list[Array], list[Owned]]:
+    """The polar factors' blocks, from the blocks of a stage's matrices; what is owned of it."""
     # So that what is sent is written once, and no stage waits for another.
     blocks = lax.optimization_barrier(list(blocks))
     owned = [part.exchange.blocks_to_owners(x) for part, x in zip(stage, blocks)]
-    return [
-        part.exchange.owners_to_blocks(y)
-        for part, y in zip(stage, _polar_owned(method, platform, stage, owned))
-    ]
+    polars = _polar_owned(method, platform, stage, owned)
+    received = [part.exchange.owners_to_blocks(y) for part, y in zip(stage, polars)]
+    return received, [*map(Owned, stage, owned, polars)]
 
 
 def _polar_owned(

@@ -1,4 +1,4 @@
-"""Arrays on the devices of a mesh: constrain a sharding, replicate, gather and scatter."""
+"""Arrays on the devices of a mesh: constrain a sharding, gather, scatter and place."""
 
 from typing import Any
 
@@ -18,17 +18,13 @@ def constrain(x: Array, sharding: NamedSharding) -> Array:
     return lax.with_sharding_constraint(x, sharding)
 
 
-def replicate(x: Array, sharding: NamedSharding | None) -> Array:
-    """`x` on every device of a sharding's mesh; unchanged if the sharding is None."""
-    return x if sharding is None else constrain(x, everywhere(sharding, x))
-
-
 def gather_explicit(x: Array) -> Array:
     """An array of explicit axes, whole on every device: then JAX accepts any reshape.
 
     On automatic axes the array is unchanged, because XLA decides where a reshape moves it.
     """
-    return replicate(x, _explicit_sharding(x))
+    sharding = _explicit_sharding(x)
+    return x if sharding is None else constrain(x, everywhere(sharding, x))
 
 
 def scatter_like(x: Array, like: Array) -> Array:

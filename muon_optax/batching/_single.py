@@ -10,6 +10,7 @@ from jax import Array
 
 from muon_optax._platform import Platform, by_platform
 from muon_optax.batching._bucket import polar_on_device
+from muon_optax.batching._measurement import Measurement, measure_leaves
 from muon_optax.batching._static import StaticMethod
 from muon_optax.dims import MatrixView
 from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
@@ -26,10 +27,15 @@ class SingleDeviceMap:
         leaves: Sequence[Array],
         views: Sequence[MatrixView],
         momenta: Sequence[Array | None],
-    ) -> tuple[list[Array], list[Array | None]]:
-        """The polar factors of all matrices, in the leaves' shapes and dtypes; the momenta."""
+        measurement: Measurement | None = None,
+    ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        """The polar factors in the leaves' shapes and dtypes; the momenta; the numbers."""
         in_place = tuple(self._in_place(view, x) for view, x in zip(views, leaves))
-        return _polar_leaves(StaticMethod(self.method), in_place, list(leaves), list(momenta))
+        static = StaticMethod(self.method)
+        polars, written = _polar_leaves(static, in_place, list(leaves), list(momenta))
+        if measurement is None:
+            return polars, written, [None for _ in polars]
+        return polars, written, measure_leaves(tuple(views), measurement, leaves, polars)
 
     def _in_place(self, view: MatrixView, x: Array) -> MatrixView:
         """The view, or that of the transposes if they are what the array has."""

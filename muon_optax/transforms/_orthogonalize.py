@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import optax
+from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import saturating_cast
-from muon_optax.batching import Shardings, choose_map
+from muon_optax.batching import Measurement, Shardings, choose_map
 from muon_optax.dims import Dims, matrix_views
 from muon_optax.polar._method import PolarMethod, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
@@ -130,47 +131,34 @@ def orthogonalize_momentum(
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, Any]:
-        like = updates if params is None else params  # for the dtype of the updates
+        like = updates if params is None else params
         blend, state = momentum.update(updates, state, params, **extra_args)
-        polars, mu = _polar_step(method, dims, shardings, blend, state.mu)
-        return _cast_like(polars, like), state._replace(mu=mu)
+        polars, mu, _ = polar_step(method, dims, shardings, blend, like, state.mu)
+        return polars, state._replace(mu=mu)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def orthogonalize_updates(
-    method: PolarMethod, dims: Dims = None, shardings: Shardings = None
-) -> optax.GradientTransformationExtraArgs:
-    """Replace every matrix by its polar factor: the polar step alone, without a state."""
-    check_method(method)
+def polar_step(
+    method: PolarMethod,
+    dims: Dims,
+    shardings: Shardings,
+    blend: Any,
+    like: Any,
+    mu: Any = None,
+    measurement: Measurement | None = None,
+) -> tuple[Any, Any, list[Array | None]]:
+    """The polar factors of a tree of matrices, in the dtypes of another tree.
 
-    def init(params: optax.Params) -> optax.EmptyState:
-        matrix_views(dims, params)
-        return optax.EmptyState()
-
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, Any]:
-        del extra_args
-        polars, _ = _polar_step(method, dims, shardings, updates)
-        return _cast_like(polars, updates if params is None else params), state
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _polar_step(
-    method: PolarMethod, dims: Dims, shardings: Shardings, blend: Any, mu: Any = None
-) -> tuple[Any, Any]:
-    """The polar factors of a tree of matrices, and the momentum that it was made with."""
+    Also the momentum that the blend was made with, if there is one, and what a measurement says
+    of each leaf.
+    """
     leaves, treedef = jax.tree.flatten(blend)
     momenta = [None] * len(leaves) if mu is None else treedef.flatten_up_to(mu)
     matrix_map = choose_map(method, blend, shardings)
-    polars, momenta = matrix_map.map(leaves, matrix_views(dims, blend), momenta)
-    return treedef.unflatten(polars), treedef.unflatten(momenta)
-
-
-def _cast_like(tree: Any, like: Any) -> Any:
-    return jax.tree.map(lambda x, p: saturating_cast(x, p.dtype), tree, like)
+    views = matrix_views(dims, blend)
+    polars, momenta, numbers = matrix_map.map(leaves, views, momenta, measurement)
+    polars = jax.tree.map(
+        lambda x, p: saturating_cast(x, p.dtype), treedef.unflatten(polars), like
+    )
+    return polars, treedef.unflatten(momenta), numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations  # so that help() shows short types
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -14,15 +15,17 @@ from jax import Array
 from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import MEASURES
-from muon_optax.batching import Shardings, infer_shardings, replicate
+from muon_optax.batching import Measurement, Shardings
 from muon_optax.dims import Dims, MatrixView, matrix_views
+from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax.transforms._orthogonalize import polar_step
 
 
 class RecordState(NamedTuple):
     """The state of `record_updates`.
 
     Attributes:
-      inner: The states of the momentum and of the polar step.
+      inner: The state of the momentum.
       count: int32 scalar, the steps done.
       step: int32 scalar, the step last recorded, counted from 0; -1 before the first.
       measured: Leaf's path → measure → float32 `[batch]`, one number for every matrix of the
@@ -38,39 +41,41 @@ class RecordState(NamedTuple):
 def record_updates(
     every: int,
     momentum: optax.GradientTransformation,
-    polar_step: optax.GradientTransformation,
+    method: PolarMethod,
     *,
     measures: Sequence[str] = tuple(MEASURES),
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.chain(momentum, polar_step)` that also measures what goes in and comes out.
+    """A momentum and the polar step after it, measured where a matrix is whole already.
 
     The last record stays in the state until the next one, so the state's structure never
     changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `latest` reads it, outside.
     Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
-    recorded step pays for several SVDs of every matrix. `muon(record_every=k)` is shorter.
+    recorded step pays for several SVDs of every matrix. On a mesh its owner computes them, and
+    blocks of the gradients travel there. `muon(record_every=k)` is shorter.
 
     Args:
       every: Record at steps 0, every, 2·every, …
       momentum: From gradients to what is orthogonalized, such as `optax.ema(0.95)`.
-      polar_step: From there to updates, such as `scale_by_muon(beta=0, nesterov=False)`.
+      method: How to orthogonalize, as in `scale_by_muon`.
       measures: Names of `MEASURES`, or one name.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
       shardings: As in `scale_by_muon`.
 
     Returns:
-      A transformation with the same updates, whose state is a `RecordState`. A matrix that
-      `on_nonfinite="skip"` leaves out is measured as the zero that it becomes.
+      A transformation with the updates of `momentum` and polar step, whose state is a
+      `RecordState`. Measures are taken in float32 or wider, on a mesh of matrices in the dtype
+      in which they travel: bfloat16 on accelerators with `NewtonSchulz` at its defaults. A
+      matrix that `on_nonfinite="skip"` leaves out is measured as the zero that it becomes.
 
     Raises:
       ValueError: If `every` is not a whole number ≥ 1 or a measure is unknown; at `init` and
         `update`, if a leaf is not a matrix under `dims`.
 
     Example:
-      >>> from muon_optax import SVD, scale_by_muon
-      >>> polar_step = scale_by_muon(SVD(), beta=0.0, nesterov=False)
-      >>> tx = record_updates(10, optax.ema(0.95), polar_step, measures=("alignment",))
+      >>> from muon_optax import SVD
+      >>> tx = record_updates(10, optax.ema(0.95), SVD(), measures=("alignment",))
       >>> params = {"w": jnp.eye(3)}
       >>> _, state = tx.update(params, tx.init(params), params)
       >>> step, measured = latest(state)
@@ -79,19 +84,18 @@ def record_updates(
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
-    names = _check_names(every, measures)
+    measure = _Measures(_check_names(every, measures))
+    check_method(method)
     momentum = optax.with_extra_args_support(momentum)
-    polar_step = optax.with_extra_args_support(polar_step)
 
     def init(params: optax.Params) -> RecordState:
-        inner = momentum.init(params), polar_step.init(params)
         zeros = {
-            path: {name: jnp.zeros([_count(view)], jnp.float32) for name in names}
+            path: {name: jnp.zeros([_count(view)], jnp.float32) for name in measure.names}
             for path, view in zip(leaves_by_path(params), matrix_views(dims, params))
         }
         # Without leaves, as optax.tree_map_params asks, a leaf stands for any dict.
         start, none = jnp.zeros([], jnp.int32), jnp.full([], -1, jnp.int32)
-        return RecordState(inner, start, none, zeros or start)
+        return RecordState(momentum.init(params), start, none, zeros or start)
 
     def update(
         updates: optax.Updates,
@@ -100,19 +104,20 @@ def record_updates(
         **extra_args: Any,
     ) -> tuple[optax.Updates, RecordState]:
         _check_state(state)
-        first, second = state.inner
-        blend, first = momentum.update(updates, first, params, **extra_args)
-        found, second = polar_step.update(blend, second, params, **extra_args)
-
-        def record() -> tuple[Array, Any]:
-            views = dict(zip(leaves_by_path(updates), matrix_views(dims, updates)))
-            trees = _replicate_all(shardings, updates, blend, found)
-            return state.count, _measure(names, views, *trees) or state.measured
-
+        like = updates if params is None else params
+        blend, inner = momentum.update(updates, state.inner, params, **extra_args)
         due = state.count % int(every) == 0
-        recorded = jax.lax.cond(due, record, lambda: (state.step, state.measured))
+        measurement = Measurement(due, jax.tree.leaves(updates), measure)
+        polars, _, numbers = polar_step(
+            method, dims, shardings, blend, like, measurement=measurement
+        )
+        measured = {
+            path: measure.record(due, found, state.measured[path])
+            for path, found in zip(leaves_by_path(updates), numbers)
+        }
+        step = jnp.where(due, state.count, state.step)
         count = jnp.asarray(optax.safe_increment(state.count))
-        return found, RecordState((first, second), count, *recorded)
+        return polars, RecordState(inner, count, step, measured or state.measured)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -157,15 +162,35 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
     return step, jax.tree.map(np.array, found[0].measured)
 
 
-def _check_names(every: int, measures: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class _Measures:
+    """Measures of a gradient, the polar step's input and its output as one function."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, g: Array, m: Array, o: Array) -> Array:
+        """Float32 `[batch, measure]`."""
+        found = [MEASURES[name](g, m, o) for name in self.names]
+        return jnp.stack([x.astype(jnp.float32) for x in found], -1)
+
+    def record(self, due: Array, found: Array | None, last: Any) -> Any:
+        """A leaf's record: what is found if it is due, the last one if not."""
+        if found is None:
+            return last
+        return {
+            name: jnp.where(due, found[:, i], last[name]) for i, name in enumerate(self.names)
+        }
+
+
+def _check_names(every: int, measures: Sequence[str]) -> tuple[str, ...]:
     """The names of the measures, once they and `every` are known to be right."""
     allowed = (
         "a whole number in [1, 2³¹); under optax.inject_hyperparams, name it in static_args"
     )
     check_integer("every", every, 1, allowed)
     check_number("every", every, allowed, lambda e: e < 2**31)  # the count is an int32
-    names = [measures] if isinstance(measures, str) else list(measures)
-    for name in names:
+    names = (measures,) if isinstance(measures, str) else tuple(measures)
+    for name in names or (None,):
         check_choice("measure", name, MEASURES)
     return names
 
@@ -180,25 +205,3 @@ def _check_state(state: Any) -> None:
 
 def _count(view: MatrixView) -> int:
     return sum(batch for batch, _, _ in view.sides)
-
-
-def _replicate_all(shardings: Shardings, gradients: Any, *trees: Any) -> list[Any]:
-    """The trees on every device of the gradients' mesh, so that no measure gathers again."""
-    on_mesh = infer_shardings(shardings, gradients)
-    sharding = on_mesh[0] if on_mesh else None
-    return [jax.tree.map(lambda x: replicate(x, sharding), t) for t in (gradients, *trees)]
-
-
-def _measure(
-    names: list[str], views: dict[str, MatrixView], gradients: Any, momenta: Any, polars: Any
-) -> dict[str, dict[str, Array]]:
-    """Leaf's path → measure → float32, one number for every matrix."""
-    trees = [leaves_by_path(tree) for tree in (gradients, momenta, polars)]
-    measured = {}
-    for path, view in views.items():
-        g, m, o = (view.to_matrices(tree[path]) for tree in trees)
-        measured[path] = {
-            name: jnp.concatenate([MEASURES[name](*of) for of in zip(g, m, o)])
-            for name in names
-        }
-    return jax.tree.map(lambda x: x.astype(jnp.float32), measured)

@@ -1,0 +1,178 @@
+"""Measurements on a mesh: the owner of a matrix has it whole, and its polar factor.
+
+Of the gradient, blocks travel to the owners; a team divides its matrices among its members; the
+numbers of all owners then go to every device at once.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from muon_optax._casting import saturating_cast, wide_dtype
+from muon_optax.batching._blocks import Placement, mesh_axes
+from muon_optax.batching._collectives import Exchange
+from muon_optax.batching._grid import DeviceGrid, Peers
+from muon_optax.batching._measurement import compute_if
+from muon_optax.batching._stages import Part
+from muon_optax.polar._joining import group_indices
+
+
+class Owned(NamedTuple):
+    """Matrices that this device owns, `[per_owner, m, n]`, and their polar factors.
+
+    A member of a team has `[per_owner, m, n/members]` of each.
+    """
+
+    part: Part
+    matrices: Array
+    polars: Array
+
+
+def measure_owned(
+    function: Callable[[Array, Array, Array], Array],
+    owned: Sequence[Owned],
+    gradients: Sequence[Array],
+) -> Array:
+    """The numbers of the matrices that any device owns, `[row, k]`, on every device.
+
+    `gradients` are this device's blocks of each part's matrices. `find_rows` says which row is
+    of which matrix.
+    """
+    stacks = []
+    for (part, x, o), blocks in zip(owned, gradients):
+        g = part.exchange.blocks_to_owners(saturating_cast(blocks, x.dtype))
+        stacks.append(_divide_among_team(part.exchange, jnp.stack([g, x, o], axis=1)))
+    numbers = [stacks[0]] * len(stacks)
+    # Once for each shape, because SVDs take a TPU's compiler more than a minute each time.
+    for indices in group_indices([(x.shape[1:], x.dtype.name) for x in stacks]):
+        exchanges = [owned[i].part.exchange for i in indices]
+        found = _measure_each(
+            function, exchanges, jnp.concatenate([stacks[i] for i in indices])
+        )
+        ends = np.cumsum([len(stacks[i]) for i in indices])
+        for i, of_part in zip(indices, jnp.split(found, ends[:-1])):
+            numbers[i] = of_part
+    return _everyone(owned[0].part.exchange.grid).gather(jnp.concatenate(numbers))
+
+
+def find_rows(
+    parts: Sequence[Part],
+    members: Sequence[Sequence[int]],
+    placements: Sequence[Placement],
+    shapes: Sequence[tuple[int, ...]],
+) -> list[np.ndarray]:
+    """The rows in `measure_owned` of every leaf's matrices, in the leaf's order.
+
+    `members` are the positions of each group's stacks among those of all leaves, `shapes` those
+    of the leaves' blocks.
+    """
+    numbers = [
+        _number_matrices(p, shape) for p, shape in zip(placements, shapes) for _ in p.view.sides
+    ]
+    found = [np.empty(of_stack.size, int) for of_stack in numbers]
+    for indices, rows in zip(members, _find_rows_of_groups(parts)):
+        ends = np.cumsum([numbers[i].shape[1] for i in indices])
+        for i, of_stack in zip(indices, np.split(rows, ends[:-1], axis=1)):
+            found[i][numbers[i]] = of_stack
+    stacks = iter(found)
+    return [np.concatenate([*islice(stacks, len(p.view.sides))]) for p in placements]
+
+
+def gather_uncut_axes(x: Array, placement: Placement) -> Array:
+    """A device's part of a leaf, whole along the axes whose cuts do not leave blocks."""
+    sizes = placement.sharding.mesh.shape
+    specs = zip(placement.sharding.spec, placement.block_sharding.spec)
+    for axis, (own, block) in enumerate(specs):
+        names = tuple(name for name in mesh_axes(own) if sizes[name] > 1)
+        if names and not mesh_axes(block):
+            x = lax.all_gather(x, names, axis=axis, tiled=True)
+    return x
+
+
+def _measure_each(
+    function: Callable[[Array, Array, Array], Array],
+    exchanges: Sequence[Exchange],
+    stacks: Array,
+) -> Array:
+    """The numbers of this device's matrices, from `[matrix, 3, m, n]`, one after the other."""
+
+    def measure(triple: Array) -> Array:
+        return function(*triple[:, None].astype(wide_dtype(triple.dtype)))[0]
+
+    has_matrix = np.concatenate([*map(_find_places, exchanges)], axis=1)
+    if has_matrix.all():
+        return lax.map(measure, stacks)
+    mine = jnp.asarray(has_matrix)[_everyone(exchanges[0].grid).index()]
+    return lax.map(lambda of: compute_if(of[0], lambda: measure(of[1])), (mine, stacks))
+
+
+def _divide_among_team(exchange: Exchange, stacks: Array) -> Array:
+    """`[measured, 3, m, n]`, whole, from this member's columns `[per_owner, 3, m, q]`."""
+    team, measured = exchange.team, _num_measured(exchange)
+    if team.size == 1:
+        return stacks
+    missing = measured * team.size - len(stacks)
+    x = jnp.pad(stacks, [(0, missing), (0, 0), (0, 0), (0, 0)])
+    x = team.exchange(x.reshape(team.size, measured, *x.shape[1:]))
+    return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)
+
+
+def _find_places(exchange: Exchange) -> np.ndarray:
+    """`[device, position]`: where a device measures a matrix."""
+    has_matrix = np.zeros([exchange.grid.num_devices, _num_measured(exchange)], bool)
+    has_matrix[_find_devices(exchange)] = True
+    return has_matrix
+
+
+def _num_measured(exchange: Exchange) -> int:
+    """The most matrices that a device measures: a team divides its own among its members."""
+    return -(-exchange.ownership.per_owner // exchange.team.size)
+
+
+def _find_devices(exchange: Exchange) -> tuple[np.ndarray, np.ndarray]:
+    """The device that measures each matrix, `[batch device, matrix]`; its position there."""
+    ownership, grid = exchange.ownership, exchange.grid
+    owners, positions = np.divmod(np.arange(ownership.count), ownership.per_owner)
+    if ownership.chosen is not None:
+        owners = np.asarray(ownership.chosen)[owners]
+    members, positions = np.divmod(positions, _num_measured(exchange))
+    names = exchange.layout.batch + exchange.owners.names + ownership.team
+    devices = grid.numbers(names)[:, 0].reshape(-1, exchange.owners.size, exchange.team.size)
+    return devices[:, owners, members], positions
+
+
+def _everyone(grid: DeviceGrid) -> Peers:
+    return Peers(grid, tuple(grid.sizes))
+
+
+def _find_rows_of_groups(parts: Sequence[Part]) -> list[np.ndarray]:
+    """The row of each matrix of each group, `[batch device, matrix]`."""
+    ends = np.cumsum([_num_measured(part.exchange) for part in parts])
+    rows: dict[int, list[np.ndarray]] = {}
+    for part, end in zip(parts, ends):
+        devices, positions = _find_devices(part.exchange)
+        first = end - _num_measured(part.exchange)
+        rows.setdefault(part.group, []).append(devices * ends[-1] + first + positions)
+    return [np.concatenate(rows[group], axis=1) for group in sorted(rows)]
+
+
+def _number_matrices(placement: Placement, shape: Sequence[int]) -> np.ndarray:
+    """`[batch device, matrix]`: the numbers, in a stack of a leaf, of each device's matrices.
+
+    `shape` is that of a device's block.
+    """
+    view, sizes = placement.view, placement.sharding.mesh.shape
+    lengths = []  # along each axis of the leaf: devices, and matrices of each
+    for axes, entry in zip(view.factors(tuple(shape)), placement.block_sharding.spec):
+        names = [name for name in mesh_axes(entry) if name in placement.batch]
+        lengths.append(math.prod(sizes[name] for name in names))
+        lengths.append(math.prod(view.shape[axis] for axis in axes if axis in view.batch))
+    axes = range(len(lengths))
+    numbers = np.arange(math.prod(lengths)).reshape(lengths)
+    numbers = numbers.transpose([*axes[::2], *axes[1::2]])
+    return numbers.reshape(math.prod(lengths[::2]), -1)
