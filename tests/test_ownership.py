@@ -31,7 +31,8 @@ def group(sides, cuts, count, grid=MESH, scale=1.0, is_divisible=True):
     """Matrices that cost their size times a scale."""
     layout = BlockLayout(sides, "float32", *map(grid.factors, cuts))
     flops = scale * math.prod(sides)
-    return Group(layout, count, MethodPlan(flops, sides, is_divisible=is_divisible))
+    team_bytes = 0.0 if is_divisible else math.inf
+    return Group(layout, count, MethodPlan(flops, sides, team_bytes=team_bytes))
 
 
 def load_of(groups, grid):
@@ -138,7 +139,7 @@ def test_a_matrix_that_is_no_more_than_its_part_is_not_divided():
 def test_a_team_takes_the_nearest_devices_and_cuts_of_the_long_side_first():
     grid = grid_of({"data": 2, "fsdp": 4, "tp": 2})
     cuts = ((), ("tp",), ("fsdp",))
-    counts = {8: ("fsdp/1",), 4: ("fsdp/1", "fsdp/0"), 2: ("fsdp/1", "fsdp/0", "tp/0")}
+    counts = {8: ("fsdp/1",), 4: ("fsdp/0", "fsdp/1"), 2: ("fsdp/0", "fsdp/1", "tp/0")}
     for count, team in counts.items():
         (found,) = assign_owners([group((8, 64), cuts, count, grid, LARGE)], grid, "cpu")
         assert [o.team for o in found] == [team]
@@ -183,27 +184,45 @@ def test_small_matrices_of_several_layouts_share_a_stage():
     assert len(stage) == 2
 
 
+def test_matrices_are_divided_where_that_saves_more_than_it_sends():
+    """Work grows with the cube of a matrix's sides, and what a team sends with the square."""
+    grid = grid_of({"fsdp": 8})
+    for sides, count, members in (
+        ((1024, 4096), 12, 1),
+        ((4096, 11008), 12, 2),
+        ((4096, 11008), 1, 8),
+    ):
+        plan = NewtonSchulz().plan(*sides, platform="tpu")
+        layout = BlockLayout(sides, "float32", (), grid.factors(("fsdp",)), ())
+        (found,) = assign_owners([Group(layout, count, plan)], grid, "tpu")
+        assert grid.count(found[-1].team) == members
+
+
 def test_of_the_largest_model_on_1024_devices_few_fillers_travel():
-    """Llama 70B, cut along the inputs: bytes of fillers over all that travel to the owners."""
-    grid, sent, fillers = grid_of({"fsdp": 1024}), 0, 0
-    counts = {(8192, 8192): 160, (8192, 28672): 160, (1024, 8192): 160}
-    cuts = {sides: ((), ("fsdp",), ()) for sides in counts} | {
-        (1024, 8192): ((), (), ("fsdp",))
-    }
+    """Llama 70B, cut along the inputs: bytes of fillers over all that a device receives."""
+    grid = grid_of({"fsdp": 1024})
+    wide, tall = (grid.factors(("fsdp",)), ()), ((), grid.factors(("fsdp",)))
     found = [
         Group(
-            BlockLayout(sides, "float32", *map(grid.factors, cuts[sides])),
+            BlockLayout(sides, "float32", (), *cuts),
             count,
             NewtonSchulz().plan(*sides, platform="tpu"),
         )
-        for sides, count in counts.items()
+        for sides, cuts, count in (
+            ((8192, 8192), wide, 160),
+            ((1024, 8192), tall, 160),
+            ((8192, 28672), wide, 160),
+            ((8192, 28672), tall, 80),
+        )
     ]
-    down = BlockLayout((8192, 28672), "float32", (), (), grid.factors(("fsdp",)))
-    found.append(Group(down, 80, NewtonSchulz().plan(8192, 28672, platform="tpu")))
+    received, fillers = 0.0, 0.0
     for group, ownerships in zip(found, assign_owners(found, grid, "tpu")):
-        for o in ownerships:
-            exchange = Exchange(group.layout, o, grid)
-            size = math.prod(group.layout.sides)
-            sent += exchange.owners.size * o.per_owner * size
-            fillers += (exchange.owners.size * o.per_owner - o.count) * size
-    assert fillers <= 0.1 * sent
+        for ownership in ownerships:
+            exchange = Exchange(group.layout, ownership, grid)
+            places = exchange.owners.size * ownership.per_owner
+            matrix = 2 * 2 * math.prod(group.layout.sides)  # bfloat16, there and back
+            fillers += (places - ownership.count) * matrix / grid.num_devices
+            received += places * matrix / grid.num_devices
+            if ownership.team:
+                received += ownership.per_owner * group.plan.team_bytes
+    assert fillers <= 0.1 * received

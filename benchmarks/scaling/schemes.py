@@ -24,7 +24,7 @@ _BFLOAT16, _FLOAT32 = 2, 4
 
 
 def ours(case: Case, platform: Platform = "cpu") -> Step:
-    """By the library's own shares."""
+    """By the library's own assignment."""
     return formula.ours(case.layout, METHOD, platform)
 
 

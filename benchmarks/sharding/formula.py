@@ -16,8 +16,9 @@ from muon_optax.batching._collectives import Exchange
 from muon_optax.batching._grid import Peers, grid_of
 from muon_optax.batching._ownership import Group, assign_owners
 from muon_optax.batching._stages import make_stages
+from muon_optax.coefficients import Schedule
 from muon_optax.dims import matrix_views
-from muon_optax.polar._segments import NewtonSchulzPlan
+from muon_optax.polar._segments import NewtonSchulzPlan, count_gathers
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def ours(layout: Layout, method: NewtonSchulz, platform: Platform = "cpu") -> St
             moves.append(move)
             travelling += move.received
             fillers += move.received * share
-        moves += _inside_teams(exchange, plan)
+        moves += _inside_teams(exchange, plan, method.schedule)
     return Step(moves, float(load.max()), branches, fillers / travelling if travelling else 0.0)
 
 
@@ -95,14 +96,16 @@ def _to_owners_and_back(
         yield move, 1 - ownership.count / kept
 
 
-def _inside_teams(exchange: Exchange, plan: NewtonSchulzPlan) -> Iterator[Collective]:
-    """The Gram matrices of each segment, and the small products of its stages."""
-    m, team = exchange.layout.sides[0], exchange.team
-    rows = math.ceil(m / team.size) * team.size
-    entries = exchange.ownership.per_owner * rows * m
-    for stages in plan.segments:
+def _inside_teams(
+    exchange: Exchange, plan: NewtonSchulzPlan, schedule: Schedule
+) -> Iterator[Collective]:
+    """The largest entry, the Gram matrix of each segment, and its stages' small products."""
+    m, team, count = exchange.layout.sides[0], exchange.team, exchange.ownership.per_owner
+    entries = count * math.ceil(m / team.size) * team.size * m
+    yield from _among(team, "all-reduce", 4 * count)
+    for gathers in count_gathers(schedule, plan.segments):
         yield from _among(team, "reduce-scatter", entries * 4 / team.size)
-        for _ in range(1 + (2 * stages if stages > 1 else 1)):
+        for _ in range(1 + gathers):
             yield from _among(team, "all-gather", entries * np.dtype(plan.dtype).itemsize)
 
 

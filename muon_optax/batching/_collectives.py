@@ -31,7 +31,7 @@ class Exchange:
     their own. Members that have equal columns take a piece of them each.
 
     Attributes:
-      layout: How the matrices lie.
+      layout: How the matrices are cut.
       ownership: Who gets them.
       grid: All devices.
     """

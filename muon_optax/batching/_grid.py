@@ -50,7 +50,7 @@ class DeviceGrid:
 
     def factors(self, axes: Iterable[str]) -> Names:
         """The factors of some axes of the mesh."""
-        return tuple(n for axis in axes for n in self.sizes if n.rpartition("/")[0] == axis)
+        return tuple(n for axis in axes for n in self.sizes if _axis_of(n) == axis)
 
     def count(self, names: Iterable[str]) -> int:
         """The number of devices along some factors."""
@@ -124,7 +124,7 @@ class Peers:
     @property
     def _group(self) -> dict[str, Any]:
         """Whole axes of the mesh by their names, or groups of devices along all axes."""
-        axes = tuple(dict.fromkeys(name.rpartition("/")[0] for name in self.names))
+        axes = tuple(dict.fromkeys(map(_axis_of, self.names)))
         if self.grid.factors(axes) == self.names:
             return {"axis_name": axes}
         groups = tuple(map(tuple, self.grid.groups(self.names)))
@@ -133,6 +133,11 @@ class Peers:
     @property
     def _axes(self) -> Names:
         return tuple(name for name, _ in self.grid.axes)
+
+
+def _axis_of(factor: str) -> str:
+    """The axis of the mesh that has a factor."""
+    return factor.rpartition("/")[0]
 
 
 def _all_to_all(x: Array, **group: Any) -> Array:

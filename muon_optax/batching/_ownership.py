@@ -25,6 +25,9 @@ _LARGEST_LOAD = 1.08  # of a device, over the mean, above which matrices are div
 # Operations of a team's member below which a matrix is not divided: in less time than these
 # take, its devices could not exchange anything.
 _SMALLEST_PART: dict[Platform, float] = {"cpu": 2.0**25, "gpu": 2.0**31, "tpu": 2.0**31}
+# Operations in the time of a byte that a team's member receives, about: 197 TFLOP/s and 90 GB/s
+# of a v5e; an H100 has 1750, and launches. What travels to owners is behind their products.
+_OPERATIONS_PER_BYTE: dict[Platform, float] = {"cpu": 0.0, "gpu": 2200.0, "tpu": 2200.0}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Ownership:
       team: Along which a matrix is divided.
       per_owner: The number of matrices of each owner. Owner i has those from `i·per_owner` on;
         the last owners have fillers if there are not as many.
-      chosen: The owners that have a matrix, in the order of the matrices; None if all have.
+      chosen: The owners that have a matrix, in the order of the matrices; None for all.
     """
 
     count: int
@@ -74,12 +77,18 @@ def assign_owners(
 
     Teams are made while the device with the most work has too much of it, one factor of the
     grid at a time, in the group whose left over matrices cost a device the most. A group that
-    has teams gets larger ones while its last teams have fillers.
+    has teams gets larger ones while its last teams have fillers. Of all these assignments the
+    one is taken whose work and exchanges take the least time.
     """
     depths = [0] * len(groups)  # the number of factors that the largest teams have
     work = sum(g.plan.flops * g.count * grid.count(g.layout.batch) for g in groups)
+    best, least = None, math.inf
     while True:
-        found, load = _deal(groups, depths, grid)
+        found, load = _assign(groups, depths, grid)
+        received = sum(_bytes_in_team(g, o, grid) for g, of in zip(groups, found) for o in of)
+        cost = load + _OPERATIONS_PER_BYTE[platform] * received
+        if cost <= least:
+            best, least = found, cost
         is_balanced = load <= _LARGEST_LOAD * work / grid.num_devices
         costs = {
             i: _flops_per_device(group, found[i][-1], grid)
@@ -89,15 +98,15 @@ def assign_owners(
             and (depths[i] or not is_balanced)
         }
         if not costs:
-            return found
+            return best or found
         depths[max(costs, key=costs.__getitem__)] += 1
 
 
-def _deal(
+def _assign(
     groups: Sequence[Group], depths: Sequence[int], grid: DeviceGrid
 ) -> tuple[list[list[Ownership]], float]:
     """The ownerships, and the operations of the device with the most work."""
-    found = [_deal_evenly(group, depth, grid) for group, depth in zip(groups, depths)]
+    found = [_assign_evenly(group, depth, grid) for group, depth in zip(groups, depths)]
     even = sum(
         _flops_per_device(group, o, grid) for group, of in zip(groups, found) for o in of
     )
@@ -114,13 +123,13 @@ def _deal(
     return found, even + load.max()
 
 
-def _deal_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership]:
+def _assign_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership]:
     """As many matrices as go evenly to devices, then to teams, which take all that are left."""
     found, left = [], group.count
-    for size in range(depth + 1):
-        replicas, shards, team = _axes(group, size, grid)
+    for factors in range(depth + 1):
+        replicas, shards, team = _axes(group, factors, grid)
         owners = grid.count(replicas + shards)
-        is_last = size == depth > 0
+        is_last = factors == depth > 0
         per_owner = math.ceil(left / owners) if is_last else left // owners
         if per_owner:
             count = min(left, per_owner * owners)
@@ -129,11 +138,12 @@ def _deal_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership]:
     return found
 
 
-def _axes(group: Group, size: int, grid: DeviceGrid) -> tuple[Names, Names, Names]:
+def _axes(group: Group, depth: int, grid: DeviceGrid) -> tuple[Names, Names, Names]:
     """`replicas`, `shards` and `team` with so many factors in the team."""
     layout = group.layout
     cuts = layout.short + layout.long
-    team = _candidates(group, grid)[:size]
+    chosen = _candidates(group, grid)[:depth]
+    team = tuple(name for name in grid.sizes if name in chosen)
     replicas = [n for n in grid.sizes if n not in (*layout.batch, *cuts, *team)]
     return tuple(replicas), tuple(n for n in cuts if n not in team), team
 
@@ -151,7 +161,7 @@ def _candidates(group: Group, grid: DeviceGrid) -> Names:
 def _divides(group: Group, depth: int, grid: DeviceGrid, platform: Platform) -> bool:
     """Whether teams of one factor more can work on the matrices, and are worth it."""
     candidates = _candidates(group, grid)
-    if not group.plan.is_divisible or depth == len(candidates):
+    if math.isinf(group.plan.team_bytes) or depth == len(candidates):
         return False
     team = candidates[: depth + 1]
     pieces = grid.count({*team, *group.layout.long})
@@ -167,6 +177,14 @@ def _has_leftover(last: Ownership, grid: DeviceGrid) -> bool:
 def _flops_per_device(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
     """Of each device that has matrices of it, fillers included."""
     return group.plan.flops / grid.count(ownership.team) * ownership.per_owner
+
+
+def _bytes_in_team(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
+    """That a member of a team receives from the others while they share their work."""
+    members = grid.count(ownership.team)
+    if members == 1:
+        return 0.0
+    return group.plan.team_bytes * (1 - 1 / members) * ownership.per_owner
 
 
 def _least_loaded(load: np.ndarray) -> list[int]:

@@ -1,6 +1,7 @@
 """What a polar method is: an object with `polar(x)`, and three optional methods, to batch."""
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,8 +55,9 @@ class MethodPlan:
         as `(m, n, dtype)`. A stack goes alone if it is None.
       wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
         their own; None for their own. The method gets them as they arrive.
-      is_divisible: Whether `polar_stacks` can share the operations among a team of devices
-        that have a part of the long side each.
+      team_bytes: Bytes that each device of a large team receives while they share the
+        operations on one matrix, of which each has a part of the long side; infinite for a
+        method that needs the matrix whole.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
       commutes_with_transpose: Whether `polar(xᵀ)` of a square matrix is `polar(x)ᵀ`. Otherwise
         squares are passed as `[fan_in, fan_out]`, even if that transposes an array.
@@ -64,7 +66,7 @@ class MethodPlan:
     flops: float
     bucket: Hashable
     wire_dtype: str | None = None
-    is_divisible: bool = False
+    team_bytes: float = math.inf
     is_guess: bool = False
     commutes_with_transpose: bool = False
 
@@ -90,7 +92,7 @@ class BatchedMethod(PolarMethod, Protocol):
         """The polar factors of what `prepare` returned for stacks of one bucket.
 
         A device of a team of several has a part of the long side of wide matrices. A method
-        whose plan is not divisible never gets such a team.
+        whose plan has infinite `team_bytes` never gets such a team.
         """
         ...
 
@@ -116,7 +118,7 @@ class _OneByOne:
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
         if plan := getattr(self.method, "plan", None):  # but it needs the matrix whole
-            return dataclasses.replace(plan(m, n, dtype, platform), is_divisible=False)
+            return dataclasses.replace(plan(m, n, dtype, platform), team_bytes=math.inf)
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -190,11 +191,9 @@ class NewtonSchulz:
         operands = self._operand_dtype(dtype, platform)
         m, n = min(m, n), max(m, n)
         plan = make_plan(self.schedule, m, n, operands, self.form, dtype, platform)
-        return dataclasses.replace(
-            plan,
-            is_divisible=self.normalize != "spectral",  # an SVD, which all members would repeat
-            commutes_with_transpose=self.normalize != "aol",
-        )
+        if self.normalize == "spectral":  # an SVD, which all members of a team would repeat
+            plan = dataclasses.replace(plan, team_bytes=math.inf)
+        return dataclasses.replace(plan, commutes_with_transpose=self.normalize != "aol")
 
     def _check_stability(self) -> None:
         named = self.compute_dtype not in (None, "input")

@@ -6,6 +6,7 @@ takes two with the long side in them. So carrying pays where `2·n > 3·m`, for 
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +85,7 @@ def make_plan(
         flops=sum(count_flops(schedule, m, n, segments)),
         bucket=(m, jnp.dtype(dtype).name, direct) if is_joined else None,
         wire_dtype="bfloat16" if narrows else None,
+        team_bytes=_count_team_bytes(schedule, segments, m, jnp.dtype(operands).itemsize),
         m=m,
         n=n,
         dtype=jnp.dtype(operands).name,
@@ -91,6 +93,29 @@ def make_plan(
         direct_flops=sum(count_flops(schedule, m, n, (1,) * len(schedule))),
         is_joined=is_joined,
     )
+
+
+def count_gathers(schedule: Schedule, segments: Sequence[int]) -> list[int]:
+    """How often a team gathers an m × m matrix in each segment, its Gram matrix apart.
+
+    Once for every `h(r)` and every r that is carried on, and once for q. A polynomial with
+    more than two powers of r needs the highest product of them, too.
+    """
+    found, start = [], 0
+    for count in segments:
+        stages = schedule[start : start + count]
+        powers = sum(len(stage) > 3 for stage in stages)
+        found.append((2 * count if count > 1 else 1) + powers)
+        start += count
+    return found
+
+
+def _count_team_bytes(
+    schedule: Schedule, segments: Sequence[int], m: int, itemsize: int
+) -> float:
+    """See `MethodPlan.team_bytes`: a Gram matrix is summed in float32, and then rounded."""
+    gathers = sum(count_gathers(schedule, segments)) + len(segments)
+    return float(m * m * (len(segments) * max(4, itemsize) + gathers * itemsize))
 
 
 @functools.lru_cache
