@@ -64,7 +64,7 @@ def collectives(text: str) -> list[Collective]:
       group of one exchanges is left out.
 
     Raises:
-      ValueError: If it is no HLO, or the trip count of a loop around one is not known.
+      ValueError: If it is not HLO, or the trip count of a loop around one is not known.
     """
     program = Program(text)
     everyone, later = devices(text), continued(program)
@@ -96,8 +96,9 @@ def collective(at: Executed, program: Program, everyone: int) -> Collective | No
 
 
 def devices(text: str) -> int:
-    """How many a program is for."""
-    return math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", text)))
+    """How many a program is for, by its first line."""
+    header = text.partition("\n")[0]
+    return math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", header)))
 
 
 def continued(program: Program) -> set[str]:
@@ -144,7 +145,7 @@ def flops(text: str) -> int:
     runs, and a branch as taken: what the device with the most to do has.
 
     Raises:
-      ValueError: If it is no HLO, or the trip count of a loop around one is not known.
+      ValueError: If it is not HLO, or the trip count of a loop around one is not known.
     """
     program, total = Program(text), 0
     for at in program.executed():

@@ -42,6 +42,14 @@ def test_a_group_is_read_in_every_form():
         assert only(line) == Collective("all-gather", 64, expected), groups
 
 
+def test_the_number_of_devices_is_read_in_the_first_line():
+    """An instruction's text may name another."""
+    line = (
+        '%x = f32[16] all-gather(%p), replica_groups={}, metadata={op_name="num_partitions=2"}'
+    )
+    assert only(line).group == EIGHT
+
+
 def test_the_group_of_a_permutation_is_its_first_pair_of_different_devices():
     for pairs, expected in {"{{0,0},{1,3},{3,1}}": (1, 3), "{{0,4},{4,2}}": (0, 4)}.items():
         line = f"%x = f32[4] collective-permute(%p), source_target_pairs={pairs}"
