@@ -5,7 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 from sharded import KINDS, SPECS, mesh_of, on, placed, plain_params, step, written
 
@@ -81,12 +81,22 @@ MISTAKES = {
     "the arrays": (placed, r"shardings has Array.* at 'a/kernel'; use", FROM_ARRAYS),
     "shapes": (
         lambda mesh: jax.eval_shape(plain_params),
-        r"has ShapeDtypeStruct.* at 'a/kernel'; use",
-        FROM_ARRAYS,
+        r"has ShapeDtypeStruct.* at 'a/kernel'; use .* tree of PartitionSpecs$",
+        WITH_MESH,
+    ),
+    "the shardings of shapes": (
+        lambda mesh: jax.tree.map(lambda p: p.sharding, jax.eval_shape(plain_params)),
+        r"has None at 'a/kernel'; use .* tree of PartitionSpecs$",
+        WITH_MESH,
     ),
     "another sharding": (
         lambda mesh: NamedSharding(mesh, P("tp")),
         r"leaf 'a/kernel' .*sharded as P.*'fsdp'.*shardings has P.*'tp'.*; pass its own",
+        on,
+    ),
+    "another order of devices": (
+        lambda mesh: on(Mesh(mesh.devices[::-1], mesh.axis_names)),
+        r"leaf 'a/kernel' .*of the same devices in another order; use the arrays' mesh",
         on,
     ),
     "axes of two types": (
@@ -139,6 +149,41 @@ def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
     shardings = jax.tree.map(lambda p: p.sharding, params)
     _, moved = step(muon(0.1, METHOD, shardings=shardings), params)
     assert moved["all-gather"]
+
+
+def test_a_sharding_without_a_mesh_is_an_error():
+    class Positional(Sharding):
+        """JAX has others like it, but not the same ones in every version."""
+
+    mesh, params = mesh_of(), plain_params()
+    said = r"at 'a/kernel'; only a NamedSharding has a mesh; write params = (.*) first"
+    with pytest.raises(ValueError, match=said) as error:
+        muon(0.1, shardings=jax.tree.map(lambda p: Positional(), params)).init(params)
+    line = re.search(said, str(error.value))[1].replace("...", "")
+    params = written(line, mesh=mesh, params=params)
+    shardings = jax.tree.map(lambda p: p.sharding, params)
+    _, moved = step(muon(0.1, METHOD, shardings=shardings), params)
+    assert moved["all-gather"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_function_that_asks_traced_arrays_for_their_shardings_is_an_error(kind):
+    """It passes `init` outside of `jax.jit`."""
+    params = placed(mesh_of(kind))
+    tx = muon(0.1, METHOD, shardings=lambda tree: jax.tree.map(lambda p: p.sharding, tree))
+    state = tx.init(params)
+    said = r"failed on traced arrays, .*jax.jit; make PartitionSpecs .* shardings=(jax.*)"
+    with pytest.raises(ValueError, match=said) as error:
+        jax.jit(tx.update)(params, state, params)
+    shardings = written(re.search(said, str(error.value))[1], params=params)
+    _, moved = step(muon(0.1, METHOD, shardings=shardings), params)
+    assert moved["all-to-all"]
+
+
+def test_an_error_of_a_functions_own_is_left_as_it_is():
+    params = placed(mesh_of())
+    with pytest.raises(AttributeError, match="no attribute 'shardings'"):
+        muon(0.1, shardings=lambda tree: tree["a"]["kernel"].shardings).init(params)
 
 
 def test_a_mesh_that_traced_arrays_are_not_on_is_an_error():

@@ -27,6 +27,14 @@ def forget_meshes():
     jax.clear_caches()
 
 
+def on_given(mesh, tree):
+    return on(mesh)
+
+
+def specs_by_path(tree):
+    return jax.tree.map_with_path(lambda path, _: SPECS[path[0].key][path[1].key], tree)
+
+
 FORMS = {
     "a tree of shardings": on,
     "a prefix": lambda mesh: on(mesh, {"a": P("fsdp", "tp"), "b": SPECS["b"]}),
@@ -39,6 +47,8 @@ FORMS = {
     ),
     "a function to shardings": lambda mesh: lambda tree: on(mesh),
     "a function to specs": lambda mesh: lambda tree: (mesh, SPECS),
+    "a function with arguments": lambda mesh: jax.tree_util.Partial(on_given, mesh),
+    "a function of paths": lambda mesh: lambda tree: (mesh, specs_by_path(tree)),
 }
 
 

@@ -19,8 +19,10 @@ from jax.sharding import (
     Mesh,
     NamedSharding,
     PartitionSpec,
+    Sharding,
     SingleDeviceSharding,
 )
+from jax.tree_util import Partial
 
 from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
 
@@ -28,16 +30,17 @@ from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
 # ShapeDtypeStructs that have one; a mesh and PartitionSpecs; a function from a tree to these.
 Shardings = Any
 
-_FORMS = (
-    "use NamedSharding(mesh, PartitionSpec(...)) for all leaves alike, (mesh, specs) with a "
-    "tree of PartitionSpecs, or jax.tree.map(lambda p: p.sharding, params)"
+_SPECS = (
+    "NamedSharding(mesh, PartitionSpec(...)) for all leaves alike, or (mesh, specs) with a "
+    "tree of PartitionSpecs"
 )
+_FORMS = f"use {_SPECS}, or jax.tree.map(lambda p: p.sharding, params)"
 
 
 def given_shardings(given: Shardings, tree: Any) -> dict[str, NamedSharding]:
     """The sharding of every leaf of the tree by path; empty if the argument has none.
 
-    A process with one device may have the shardings of its only device: they are none.
+    The shardings of a process's only device count as none.
     """
     by_path = _read(given, tree)
     if by_path is None:
@@ -72,15 +75,30 @@ def _read(given: Shardings, tree: Any) -> dict[str, NamedSharding] | None:
 
 
 def _called(given: Any, tree: Any) -> Any:
-    """What the argument is if it is no function, else what it returns for a tree."""
-    # A mesh is callable, and so may a tree be, like the model whose structure it has.
-    is_leaf = jax.tree_util.all_leaves([given]) and not isinstance(given, Mesh)
-    if not callable(given) or not is_leaf:
+    """The result for a tree if the argument is a function, else the argument itself."""
+    if not _is_function(given):
         return given
-    returned = given(tree)
+    try:
+        returned = given(tree)
+    except AttributeError as error:
+        if not any(map(is_traced, jax.tree.leaves(tree))):
+            raise
+        raise ValueError(
+            "shardings is a function that failed on traced arrays, which have no `.sharding` "
+            "under jax.jit; make PartitionSpecs from paths and shapes in it and return "
+            "(mesh, specs), or pass shardings=jax.tree.map(lambda p: p.sharding, params)"
+        ) from error
     if returned is None:
         raise ValueError(f"shardings is a function that returned None; {_FORMS}")
     return returned
+
+
+def _is_function(given: Any) -> bool:
+    """Whether to call it; a mesh is callable, and so may a tree be, such as a model."""
+    if isinstance(given, Partial):  # a tree of its arguments
+        return True
+    is_leaf = jax.tree_util.all_leaves([given]) and not isinstance(given, Mesh)
+    return is_leaf and callable(given)
 
 
 def _split_mesh(given: Any) -> tuple[Mesh | AbstractMesh | None, Any]:
@@ -117,7 +135,7 @@ def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSh
         )
     if mesh is None or not (x is None or isinstance(x, PartitionSpec)):
         what = " ".join(repr(x).split())[:80]
-        raise ValueError(f"shardings has {what}{_at(name)}; {_FORMS}")
+        raise ValueError(f"shardings has {what}{_at(name)}; {_allowed(x)}")
     try:
         return NamedSharding(mesh, x or PartitionSpec())
     except Exception:  # JAX raises several types
@@ -126,6 +144,17 @@ def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSh
             f"shardings has {x}{_at(name)}; use each axis of its mesh ({axes}) at most once, "
             "and no other name"
         ) from None
+
+
+def _allowed(x: Any) -> str:
+    """What to write in place of a leaf that is neither a NamedSharding nor a PartitionSpec."""
+    if isinstance(x, Sharding):
+        return (
+            "only a NamedSharding has a mesh; write params = jax.device_put(params, "
+            "NamedSharding(mesh, PartitionSpec(...))) first"
+        )
+    # What shapes have as a sharding is None.
+    return f"use {_SPECS}" if x is None or isinstance(x, jax.ShapeDtypeStruct) else _FORMS
 
 
 def _find(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding:

@@ -60,8 +60,17 @@ def check_shardings(given: Shardings, params: Any) -> None:
         mesh = own.mesh if isinstance(said[name].mesh, AbstractMesh) else said[name].mesh
         same_memory = NamedSharding(mesh, said[name].spec, memory_kind=own.memory_kind)
         if not own.is_equivalent_to(same_memory, leaf.ndim):
-            problem = f"sharded as {own.spec}, but shardings has {said[name].spec}"
-            raise LeafError(name, leaf, f"{problem}; pass its own sharding")
+            raise LeafError(name, leaf, _difference(own, said[name].spec, leaf.ndim))
+
+
+def _difference(own: NamedSharding, spec: PartitionSpec, ndim: int) -> str:
+    """How the sharding of an array differs from a given one with that spec."""
+    if own.is_equivalent_to(NamedSharding(own.mesh, spec, memory_kind=own.memory_kind), ndim):
+        return (
+            "on a mesh of other devices than the mesh of shardings, or of the same devices in "
+            "another order; use the arrays' mesh"
+        )
+    return f"sharded as {own.spec}, but shardings has {spec}; pass its own sharding"
 
 
 def warn_if_unreadable(tree: Any) -> None:
