@@ -10,14 +10,17 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from sharded import (
+    KINDS,
+    METHOD,
+    divides_small_matrices,  # noqa: F401
+    mesh_of,
+    run,
+)
 
 from benchmarks.hlo import collectives, count
-from muon_optax import METHODS, SVD, NewtonSchulz, scale_by_muon
-from muon_optax.batching import _ownership
+from muon_optax import SVD, NewtonSchulz, scale_by_muon
 from muon_optax.diagnostics import MEASURES, latest, record_updates
-
-METHOD = METHODS["taylor2"]
-KINDS = (AxisType.Auto, AxisType.Explicit)
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +31,6 @@ def forget_programs():
     jax.clear_caches()
 
 
-@pytest.fixture
-def divides_small_matrices(monkeypatch):
-    """Matrices of a test are small, and would be left whole."""
-    monkeypatch.setitem(_ownership._SMALLEST_PART, "cpu", 0.0)
-
-
-def mesh_of(kind=AxisType.Auto):
-    devices = jax.devices("cpu")[:8]
-    return jax.make_mesh((4, 2), ("fsdp", "tp"), axis_types=(kind, kind), devices=devices)
-
-
 def recorder(mesh, shardings, method=METHOD, **options):
     """The polar step, recorded every second time; what it gets is at an angle to gradients."""
     is_automatic = mesh is not None and mesh.axis_types[0] == AxisType.Auto
@@ -47,11 +39,10 @@ def recorder(mesh, shardings, method=METHOD, **options):
     return record_updates(2, bend, method, shardings=shardings, **options)
 
 
-def run(tx, grads):
+def run_recorder(tx, grads):
     """A step's program as text, its updates and what it records."""
-    step = jax.jit(tx.update).lower(grads, tx.init(grads), grads).compile()
-    updates, state = step(grads, tx.init(grads), grads)
-    return step.as_text(), updates, latest(state)[1]
+    text, updates, state = run(tx, grads)
+    return text, updates, latest(state)[1]
 
 
 def run_on_mesh(grads, specs, kind=AxisType.Auto, **options):
@@ -61,7 +52,7 @@ def run_on_mesh(grads, specs, kind=AxisType.Auto, **options):
     specs = [specs] * len(leaves) if isinstance(specs, P) else treedef.flatten_up_to(specs)
     shardings = treedef.unflatten([NamedSharding(mesh, spec) for spec in specs])
     tx = recorder(mesh, shardings, **options)
-    return run(tx, jax.device_put(grads, shardings))
+    return run_recorder(tx, jax.device_put(grads, shardings))
 
 
 def outside_branches(text):
@@ -143,7 +134,7 @@ def test_no_matrix_is_measured_twice(number, spec, work, monkeypatch, request):
     _, _, measured = run_on_mesh(grads, spec, **options)
     jax.effects_barrier()
     assert sum(map(int, calls)) == number
-    _, _, expected = run(recorder(None, None, **options), grads)
+    _, _, expected = run_recorder(recorder(None, None, **options), grads)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), measured, expected)
 
 
@@ -175,7 +166,7 @@ def test_every_matrix_has_the_numbers_of_one_device(kind):
     specs = {name: cut for name, (_, _, cut) in LEAVES.items()}
     options: dict[str, Any] = {"dims": dims, "method": SVD()}
     _, _, found = run_on_mesh(grads, specs, kind, **options)
-    _, _, expected = run(recorder(None, None, **options), grads)
+    _, _, expected = run_recorder(recorder(None, None, **options), grads)
     for name, measured in expected.items():
         for measure, numbers in measured.items():
             message = f"{measure} of {name}"
@@ -185,12 +176,13 @@ def test_every_matrix_has_the_numbers_of_one_device(kind):
 
 
 @pytest.mark.slow
-def test_members_of_a_team_measure_whole_matrices(divides_small_matrices):
+@pytest.mark.usefixtures("divides_small_matrices")
+def test_members_of_a_team_measure_whole_matrices():
     """Eleven matrices, the last three in teams, one of which has a filler."""
     options: dict[str, Any] = {"method": NewtonSchulz()}
     for shape, spec in (((16, 20), P("fsdp", "tp")), ((20, 16), P(None, "tp"))):
         grads = matrices(11, shape)
-        _, _, expected = run(recorder(None, None, **options), grads)
+        _, _, expected = run_recorder(recorder(None, None, **options), grads)
         _, _, found = run_on_mesh(grads, spec, **options)
         check = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
         jax.tree.map(check, found, expected)

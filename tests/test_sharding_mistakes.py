@@ -7,18 +7,21 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
-from sharded import KINDS, SPECS, mesh_of, on, placed, plain_params, step, written
+from sharded import (
+    KINDS,
+    SPECS,
+    forget_meshes,  # noqa: F401
+    mesh_of,
+    on,
+    placed,
+    plain_params,
+    step,
+    written,
+)
 
 from muon_optax import METHODS, SVD, muon, scale_by_muon
 
 METHOD = METHODS["taylor1"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def forget_meshes():
-    """JAX's inner functions remember the automatic mesh that they were first traced on."""
-    yield
-    jax.clear_caches()
 
 
 # What is wrong, what the error says, and what it says to write: Python where it is one line.

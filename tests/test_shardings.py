@@ -11,20 +11,21 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from sharded import SPECS, mesh_of, on, plain_params, step, written
+from sharded import (
+    SPECS,
+    forget_meshes,  # noqa: F401
+    mesh_of,
+    on,
+    plain_params,
+    step,
+    written,
+)
 
 from benchmarks.hlo import collectives, count, flops
 from muon_optax import METHODS, muon, scale_by_muon
 from muon_optax.batching import infer_shardings
 
 METHOD = METHODS["taylor1"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def forget_meshes():
-    """JAX's inner functions remember the automatic mesh that they were first traced on."""
-    yield
-    jax.clear_caches()
 
 
 def on_given(mesh, tree):
