@@ -78,11 +78,18 @@ def check_scaling(path: Path, record: dict) -> None:
 
 
 def check_scaling_compiled(path: Path, record: dict) -> None:
-    """What the compilers of TPUs and GPUs send is what the formula says."""
+    """What the compilers of TPUs and GPUs send is what the formula says.
+
+    A TPU's pads a team's sums, or sums all rows for every member.
+    """
     for target, cases in record["targets"].items():
         for name, programs in cases.items():
             ours, where = programs[OURS], f"{name} on {target}"
-            _check_equal(path, where, ours["received"], ours["by_formula"]["received"], 1e-3)
+            ratio = ours["received"] / ours["by_formula"]["received"]
+            limit = 1.2 if target == "v5p" and "all-gather" in ours["collectives"] else 1.001
+            _require(0.999 <= ratio <= limit, path, f"{where}: {ratio} of the formula's bytes")
+            quick = ours["compile_s"] <= 60
+            _require(quick, path, f"{where}: compiled in {ours['compile_s']} s, not in 60")
 
 
 def _check_quoted(path: Path, cases: dict) -> None:

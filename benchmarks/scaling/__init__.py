@@ -18,7 +18,7 @@ from benchmarks.record import provenance, save
 from benchmarks.scaling import compiled, tables
 from benchmarks.scaling.machines import MACHINES
 from benchmarks.scaling.models import CASES, Case
-from benchmarks.scaling.program import by_hlo
+from benchmarks.scaling.program import by_hlo, stand_for
 from benchmarks.scaling.schemes import schemes
 from benchmarks.sharding import host_devices
 from benchmarks.sharding.formula import Step
@@ -62,6 +62,7 @@ def main(smoke: bool = False, targets: Sequence[str] = ()) -> None:
     if targets:
         return _compile(targets, smoke)
     cases = CASES[:1] if smoke else CASES
+    stand_for("tpu")
     host_devices(max(math.prod(case.mesh.values()) for case in cases))
     made_by, kept = provenance(), {}
     for case in track(cases, "models and meshes"):
