@@ -69,10 +69,10 @@ MISTAKES = {
     "the mesh last": (lambda mesh: (SPECS, mesh), r"at '0/a/kernel' without a m", WITH_MESH),
     "a missing leaf": (
         lambda mesh: {"a": on(mesh)["a"]},
-        r"leaf 'b/bias' .*has none for it, but 1 others, such as 'a/kernel'; add its own",
+        r"leaf 'b/bias' .*has none for it, but 1 others, such as 'a/kernel'; add an entry",
         on,
     ),
-    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has none for it; add its own", on),
+    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has none for it; add an entry", on),
     "a level too many": (
         lambda mesh: {"params": on(mesh)},
         r"leaf 'a/kernel' .*it under 'params'; pass the tree at \['params'\]",
@@ -94,7 +94,7 @@ MISTAKES = {
     ),
     "another sharding": (
         lambda mesh: NamedSharding(mesh, P("tp")),
-        r"leaf 'a/kernel' .*sharded as P.*'fsdp'.*shardings has P.*'tp'.*; pass its own",
+        r"leaf 'a/kernel' .*sharded as P.*'fsdp'.*shardings has P.*'tp'.*; pass jax.tree.map",
         on,
     ),
     "another order of devices": (
@@ -144,7 +144,7 @@ def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
     mesh, params = mesh_of(), plain_params()
     of_arrays = jax.tree.map(lambda p: p.sharding, params)
     given = of_arrays["a"]["kernel"] if prefix else of_arrays
-    said = rf"SingleDeviceSharding{where}, .*, write params = (.*) first; .*drop `shardings`"
+    said = rf"SingleDeviceSharding{where}, .*, write params = (.*?) first; .*drop `shardings`"
     with pytest.raises(ValueError, match=said) as error:
         muon(0.1, shardings=given).init(params)
     line = re.search(said, str(error.value))[1]

@@ -121,7 +121,8 @@ def _on_the_only_device(by_path: dict[str, Any]) -> bool:
     raise ValueError(
         f"shardings has a SingleDeviceSharding{_at(single[0])}, so its leaf is on one device. "
         "If every device should have it, write params = jax.device_put(params, "
-        "NamedSharding(mesh, PartitionSpec())) first; to use one device, drop `shardings`"
+        "NamedSharding(mesh, PartitionSpec())) first; if each should have a part, place params "
+        "by a tree of NamedShardings first; to use one device, drop `shardings`"
     )
 
 
@@ -179,7 +180,7 @@ def _missing(by_path: dict[str, NamedSharding], name: str) -> str:
     problem = "shardings has none for it"
     if by_path:
         problem += f", but {len(by_path)} others, such as {next(iter(by_path))!r}"
-    return f"{problem}; add its own sharding"
+    return f"{problem}; add an entry for it"
 
 
 def _mismatch(sharding: NamedSharding, leaf: Array) -> str | None:
@@ -190,7 +191,7 @@ def _mismatch(sharding: NamedSharding, leaf: Array) -> str | None:
         return f"on the mesh {own}, but shardings is on {sizes}; use the arrays' mesh"
     said = f"shardings has {sharding.spec} on {sizes}, which does not fit its axes"
     if len(sharding.spec) > leaf.ndim:
-        return f"{said}; give at most {leaf.ndim} entries"
+        return f"{said}; give at most {leaf.ndim} entries, or a tree with one spec a leaf"
     for axis, entry in enumerate(sharding.spec):
         if entry is not None and not isinstance(entry, str | tuple):
             return f"{said}; use names of axes or None in place of {entry!r}"

@@ -44,6 +44,8 @@ def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | 
     for name, sharding in found.items():
         if sharding is not None and sharding.mesh != mesh:
             problem = f"on the mesh {sharding.mesh}, but others are on {mesh}; use one mesh"
+            if sharding.mesh.shape == mesh.shape:
+                problem += ", with its devices in one order"
             raise LeafError(name, leaves[name], problem)
     # A leaf that is on no mesh goes to every device, as in `jax.jit`.
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -70,7 +72,10 @@ def _difference(own: NamedSharding, spec: PartitionSpec, ndim: int) -> str:
             "on a mesh of other devices than the mesh of shardings, or of the same devices in "
             "another order; use the arrays' mesh"
         )
-    return f"sharded as {own.spec}, but shardings has {spec}; pass its own sharding"
+    return (
+        f"sharded as {own.spec}, but shardings has {spec}; pass jax.tree.map(lambda p: "
+        "p.sharding, params), or place the parameters as shardings has it"
+    )
 
 
 def warn_if_unreadable(tree: Any) -> None:
