@@ -95,9 +95,9 @@ def placed(mesh):
 
 def step(tx, params):
     """A jitted step, and the collectives of its program."""
-    state, update = tx.init(params), jax.jit(tx.update)
-    text = update.lower(params, state, params).compile().as_text()
-    return update(params, state, params), count(collectives(text))
+    state = tx.init(params)
+    update = jax.jit(tx.update).lower(params, state, params).compile()
+    return update(params, state, params), count(collectives(update.as_text()))
 
 
 def written(line, **names):

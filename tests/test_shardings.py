@@ -171,7 +171,7 @@ def data_parallel(tx, params, batch):
 def test_the_warnings_line_divides_the_work_of_data_parallel_training(place):
     """It is shown once, at the user's line, by the filter that Python starts with."""
     mesh = mesh_of(shape=(8,), names=("data",))
-    params = {f"layer{i}": {"kernel": jnp.ones((32, 32))} for i in range(16)}
+    params = {f"layer{i}": {"kernel": jnp.ones((32, 32))} for i in range(8)}
     batch = jnp.ones((8, 32))
     alone = flops(data_parallel(muon(0.1, METHOD), params, batch).as_text())
     batch = jax.device_put(batch, NamedSharding(mesh, P("data")))
