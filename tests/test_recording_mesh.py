@@ -112,10 +112,8 @@ def test_what_moves_in_every_step_is_what_moves_without_a_record():
     ("number", "spec", "work"),
     [
         (17, P("fsdp", "tp"), "whole"),  # two each, one that is left over
-        (13, P(None, "tp"), "whole"),
         (3, P(), "whole"),
         (12, P("fsdp", "tp"), "divided"),  # eight, and four by teams of two
-        (12, P(), "divided"),
         (1, P(None, "tp"), "divided"),
     ],
 )

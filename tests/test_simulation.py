@@ -35,8 +35,8 @@ def test_formula_and_hlo_agree(name):
     check_formula(layouts(16)[name])
 
 
-@pytest.mark.parametrize("name", layouts(32))
-def test_formula_and_hlo_agree_where_every_matrix_may_be_divided(name, monkeypatch):
+@pytest.mark.parametrize("name", [n for n in layouts(32) if "matri" in n])
+def test_formula_and_hlo_agree_where_matrices_are_divided(name, monkeypatch):
     monkeypatch.setitem(_SMALLEST_PART, "cpu", 1.0)
     check_formula(layouts(32)[name])
 
