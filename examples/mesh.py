@@ -60,14 +60,12 @@ def batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * (len(shape) - 2), ROWS, None))
 
 
-def compiler_options() -> dict[str, bool] | None:
+def compiler_options(platform: str) -> dict[str, bool] | None:
     """For `jax.jit` of a step: what lets a TPU compute while matrices travel.
 
     A GPU does so without an option.
     """
-    if jax.default_backend() == "tpu":
-        return {"xla_tpu_enable_async_all_to_all": True}
-    return None
+    return {"xla_tpu_enable_async_all_to_all": True} if platform == "tpu" else None
 
 
 def distribute(x: Any, sharding: NamedSharding) -> jax.Array:

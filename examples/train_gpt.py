@@ -208,7 +208,7 @@ class Run:
         shape = (config.eval_every, config.batch, config.context + 1)
         cut = batch_sharding(self.mesh, shape)
         tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=cut)
-        self.train = train.lower(carry, tokens).compile(compiler_options())
+        self.train = train.lower(carry, tokens).compile(compiler_options(jax.default_backend()))
 
     def advance(self, held_out: np.ndarray) -> None:
         """Train `eval_every` steps, timed; then evaluate, not timed."""

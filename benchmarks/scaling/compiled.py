@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Lowered
+from mesh import compiler_options
 
 from benchmarks.hlo import count, flops
 from benchmarks.optimizers import apply
@@ -33,8 +34,6 @@ CASES = (
     Case("Llama 70B", {"fsdp": (8, 8, 4)}),
 )
 KNOWN = ("v5p", "h100")  # targets that have such meshes
-# What makes an all-to-all asynchronous; a GPU's compiler needs nothing.
-OPTIONS: dict[str, dict[str, Any]] = {"tpu": {"xla_tpu_enable_async_all_to_all": True}}
 
 
 def topology(target: Target, torus: dict[str, tuple[int, ...]]) -> str:
@@ -114,7 +113,7 @@ def measure(case: Case, name: str, target: Target) -> dict[str, Any]:
         jax.tree.map(lambda _: sharding, case.layout.shapes),
     )
     traced = time.perf_counter()
-    program = lowered.compile(OPTIONS.get(target.kind))
+    program = lowered.compile(compiler_options(target.kind))
     done = time.perf_counter()
     row = {"trace_s": round(traced - start, 2), "compile_s": round(done - traced, 2)}
     row |= _memory(program) | _described(program.as_text(), target, case)

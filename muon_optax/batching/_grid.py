@@ -109,7 +109,7 @@ class Peers:
 
     def sum_own(self, x: Array) -> Array:
         """The sum of the peers' `x[i]`, for the position i of this device."""
-        return lax.psum_scatter(x, **self._group) if self.size > 1 else x[0]
+        return lax.psum_scatter(x, **self._group)
 
     def gather(self, x: Array, axis: int = 0) -> Array:
         """The peers' arrays, concatenated along an axis."""

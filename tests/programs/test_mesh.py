@@ -8,14 +8,14 @@ import optax
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from mesh import AXES, batch_sharding, parameter_shardings
+from mesh import AXES, batch_sharding, compiler_options, parameter_shardings
 from train_gpt import GPT, Config, cross_entropy
 
 from benchmarks.hlo import collectives, count
 from benchmarks.programs import measure
 from benchmarks.programs.models import _apart, _gpt_sides
 from benchmarks.programs.targets import TARGETS
-from benchmarks.scaling.compiled import OPTIONS, lower, mesh_of, schedule_of
+from benchmarks.scaling.compiled import lower, mesh_of, schedule_of
 from muon_optax import muon
 
 TORUS = {"fsdp": (2, 4)}
@@ -42,7 +42,7 @@ def schedule(target, model, optimized):
         lambda x: NamedSharding(mesh, PartitionSpec(*["fsdp"] * (x.ndim > 1))), model.params
     )
     program = lower(muon(0.02, shardings=shardings), model.params, shardings)
-    text = program.compile(OPTIONS.get(target.kind)).as_text()
+    text = program.compile(compiler_options(target.kind)).as_text()
     return schedule_of(text, target, TORUS)
 
 
@@ -93,7 +93,9 @@ def training(optimized):
     ours = muon(0.02, fallback=optax.adam(0.02), shardings=shardings)
 
     def text(tx, *training):
-        return lower(tx, params, shardings, *training).compile(OPTIONS["tpu"]).as_text()
+        return (
+            lower(tx, params, shardings, *training).compile(compiler_options("tpu")).as_text()
+        )
 
     step = partial(text, ours, gradient, tokens)
     return text(ours), step(), text(optax.sgd(0.02), gradient, tokens)
