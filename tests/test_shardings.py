@@ -191,3 +191,15 @@ def test_the_warnings_line_divides_the_work_of_data_parallel_training(place):
     shared = data_parallel(muon(0.1, METHOD, shardings=shardings), params, batch)
     assert alone / flops(shared.as_text()) > 7
     assert count(collectives(shared.as_text()))["all-gather"] == 1
+
+
+def test_an_nnx_model_without_annotations_is_placed_after_it_is_made():
+    """And its optimizer, whose own counter would make the second step compile again."""
+    everywhere = NamedSharding(mesh_of(), P())
+    model = nnx.Linear(8, 16, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, muon(0.1, METHOD, shardings=everywhere), wrt=nnx.Param)
+    for made in (model, optimizer):
+        nnx.update(made, jax.device_put(nnx.state(made), everywhere))
+    assert {x.sharding.mesh for x in jax.tree.leaves(nnx.state((model, optimizer)))} == {
+        everywhere.mesh
+    }
