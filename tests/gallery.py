@@ -25,7 +25,7 @@ def rank_two(model):
     """
     right = to_muon = to_adam = seen_wrongly = 0
     by_rank = {
-        path: view for path, view, _ in dims.assign(dims.RANK_TWO, layouts.params(model))
+        leaf.path: leaf.view for leaf in dims.assign(dims.RANK_TWO, layouts.params(model))
     }
     for path, (shape, reading) in layouts.leaves(model).items():
         # Sides, not axes: a square matrix may be seen as its transpose.

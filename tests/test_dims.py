@@ -22,7 +22,7 @@ IMAGES = jnp.zeros((1, 8, 8, 3))
 
 def sides(params, dims=FLAX):
     """Path → (batch, fan_in, fan_out), or None for the fallback."""
-    return {path: view and view.sides[0] for path, view, _ in assign(dims, params)}
+    return {leaf.path: leaf.view and leaf.view.sides[0] for leaf in assign(dims, params)}
 
 
 def numbers(text):

@@ -24,7 +24,7 @@ def wrong(model, found):
 def test_every_leaf_of_a_public_model_has_its_intended_role():
     for model in MODELS:
         tree = layouts.params(model)
-        found = {path: view for path, view, _ in dims.assign(layouts.rules(model), tree)}
+        found = {leaf.path: leaf.view for leaf in dims.assign(layouts.rules(model), tree)}
         assert len(found) == len(layouts.leaves(model))
         assert wrong(model, found) == [], model
 

@@ -43,7 +43,8 @@ The result of `resolve_once`, which has resolved one of these for the whole tree
 
 from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
-from muon_optax.dims._resolve import Assignment as Assignment
+from muon_optax.dims._assignment import Assignment as Assignment
+from muon_optax.dims._lint import lint_rules as lint_rules
 from muon_optax.dims._resolve import Dims as Dims
 from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
 from muon_optax.dims._resolve import assign as assign

@@ -10,7 +10,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
@@ -18,27 +18,14 @@ from optax.contrib import MuonDimensionNumbers
 
 from muon_optax._checks import is_function
 from muon_optax._leaves import LeafError, check_float_array, leaves_by_path, path_prefixes
-from muon_optax.dims._advice import suggest_dims
+from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._by_rules import assign_by_rules
 from muon_optax.dims._consistency import Neighbours
-from muon_optax.dims._rules import Rule, find_rule
+from muon_optax.dims._rules import Rule
 from muon_optax.dims._view import MatrixView, Spec, view_of
 from muon_optax.dims.layouts import LAYOUTS
 
 Dims = Any  # any form that the docstring of `muon_optax.dims` lists
-
-
-class Assignment(NamedTuple):
-    """The result for one leaf.
-
-    Attributes:
-      path: The leaf's path, such as `"layers/0/kernel"`.
-      view: How the leaf is read as matrices; None if it is not a matrix.
-      rule: The rule that decided; None if a spec decided.
-    """
-
-    path: str
-    view: MatrixView | None
-    rule: Rule | None
 
 
 @dataclass(frozen=True)
@@ -140,15 +127,15 @@ def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
       [((1, 32, 64),)]
     """
     views = []
-    for (path, view, _), leaf in zip(assign(dims, tree), jax.tree.leaves(tree)):
-        if view is None:
+    for found, leaf in zip(assign(dims, tree), jax.tree.leaves(tree)):
+        if found.view is None:
             raise LeafError(
-                path,
+                found.path,
                 leaf,
                 "`dims` says that it is not a matrix. Use muon(), which gives such leaves to "
                 "its fallback, or leave them out by optax.masked(scale_by_muon(...), mask)",
             )
-        views.append(view)
+        views.append(found.view)
     return views
 
 
@@ -172,36 +159,14 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
     if isinstance(dims, Rule):
         dims = (dims,)
     if isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
-        return _assign_by_rules(dims, leaves, params)
+        every_leaf = leaves_by_path(params, is_leaf=_is_masked)
+        shapes = {name: getattr(leaf, "shape", None) for name, leaf in every_leaf.items()}
+        return assign_by_rules(dims, leaves, Neighbours(shapes))
     specs = _specs_by_leaf(dims, leaves, params)
     return [
         Assignment(name, view_of(specs[name], name, leaf), None)
         for name, leaf in leaves.items()
     ]
-
-
-def _assign_by_rules(
-    rules: Sequence[Rule], leaves: Mapping[str, Any], params: Any
-) -> list[Assignment]:
-    every_leaf = leaves_by_path(params, is_leaf=_is_masked)
-    neighbours = Neighbours(
-        {name: getattr(leaf, "shape", None) for name, leaf in every_leaf.items()}
-    )
-    assignments, problems = [], {}
-    for name, leaf in leaves.items():
-        rule, problem = find_rule(rules, name, leaf, neighbours)
-        if rule is None:
-            problems[name] = problem
-        else:
-            assignments.append(Assignment(name, view_of(rule.spec, name, leaf), rule))
-    if problems:
-        first = next(iter(problems))
-        problem = problems[first]
-        if len(problems) > 1:
-            problem = f"{problem}. In all, {len(problems)} leaves have no rule"
-        advice = suggest_dims(rules, problems.keys(), leaves, neighbours)
-        raise LeafError(first, leaves[first], f"{problem}.\n{advice}")
-    return assignments
 
 
 def check_any_matrix(views: Sequence[MatrixView | None]) -> None:

@@ -12,8 +12,15 @@ from jax.typing import DTypeLike
 
 from muon_optax._checks import check_number, is_function
 from muon_optax._muon import muon
-from muon_optax.dims import FLAX, Assignment, Dims, Rule, assign, check_any_matrix
-from muon_optax.planning._lint import lint_leaf, lint_rules
+from muon_optax.dims import (
+    FLAX,
+    Assignment,
+    Dims,
+    Rule,
+    assign,
+    check_any_matrix,
+    lint_rules,
+)
 from muon_optax.planning._table import LeafPlan, Plan
 from muon_optax.polar._method import PolarMethod, batched, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
@@ -77,7 +84,6 @@ def plan(
     fallback_rate = None if settings.get("fallback") is not None else adam_rate
     assignments = assign(dims, params)
     check_any_matrix([assignment.view for assignment in assignments])
-    paths = {assignment.path for assignment in assignments}
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
@@ -94,7 +100,7 @@ def plan(
             scales=scales,
             rates=() if rate is None else tuple(rate * factor for factor in factors),
             flops=_flops(method, sides, leaf.dtype),
-            doubt=lint_leaf(assignment, paths),
+            doubt=assignment.doubt,
         )
 
     leaves = tuple(

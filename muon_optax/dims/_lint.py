@@ -1,10 +1,13 @@
-"""What looks wrong in a plan: a leaf that may be read the wrong way, a rule without a leaf."""
+"""What looks wrong: a leaf that may be read the wrong way, a rule without a leaf."""
 
 import math
 import re
 from collections.abc import Collection, Sequence
 
-from muon_optax.dims import LAYOUTS, RANK_TWO, Assignment, MatrixView, Rule
+from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._rules import Rule
+from muon_optax.dims._view import MatrixView
+from muon_optax.dims.layouts import LAYOUTS, RANK_TWO
 
 # The largest ratio of a matrix' sides that is not doubted, for a role without a telling name
 # and for a guess. Low-rank adapters are exempt.
@@ -24,7 +27,7 @@ def lint_leaf(assignment: Assignment, paths: Collection[str] = ()) -> str | None
     >>> lint_leaf(assignment)
     '4096 × 64: one side is over 20 times the other; an embedding, an output layer, a stack?'
     """
-    path, view, rule = assignment
+    path, view, rule, _ = assignment
     if view is None or rule is None or not _is_from_layout(rule):
         return None
     # In the order of what says most about the leaf.
