@@ -5,7 +5,7 @@
 ['layers/0/kernel']
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -44,15 +44,17 @@ class LeafError(ValueError):
 
     Attributes:
       path: The leaf's path, such as `"layers/0/kernel"`; empty for a bare array.
+      paths: Those of all leaves that have the problem.
     """
 
-    def __init__(self, path: str, leaf: Any, problem: str):
+    def __init__(self, path: str, leaf: Any, problem: str, paths: Sequence[str] = ()):
         what = f"{type(leaf).__name__} {leaf!r:.60}"
         if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
             what = f"shape {leaf.shape}, {leaf.dtype}"
         where = f"leaf {path!r}" if path else "the array"
         super().__init__(f"{where} ({what}): {problem}")
         self.path = path
+        self.paths = tuple(paths) or (path,)
 
 
 def check_float_array(name: str, leaf: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # so that help() shows short types
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optax
@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._checks import check_schedulable, check_traceable, python_number
 from muon_optax.batching import Shardings
-from muon_optax.dims import FLAX, Dims
+from muon_optax.dims import FLAX, Dims, exclude_leaves
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._gradients import cast_like_params
@@ -34,6 +34,7 @@ def muon(
     heavy_ball: bool = False,
     shape_scaling: str = "jordan",
     dims: Dims = FLAX,
+    exclude: str | Sequence[str] = (),
     mu_dtype: DTypeLike | None = None,
     record_every: int | None = None,
     shardings: Shardings = None,
@@ -61,7 +62,11 @@ def muon(
         parameters to one; None for all.
       dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
         role. For other libraries pass `EQUINOX` or another of `LAYOUTS`; for your own names see
-        `muon_optax.dims`. Other leaves go to the fallback.
+        `muon_optax.dims`. Other leaves go to the fallback. `init` warns once of leaves whose
+        label may be wrong.
+      exclude: Leaves that also go to the fallback, by name: `("Dense_3", "proj_out")`. A name,
+        or a regular expression, stands for whole parts of a path such as
+        `"layers_0/Dense_3/kernel"`.
       fallback: Any transformation with its own learning rate, in place of AdamW. It gets
         gradients in their parameters' dtype, float16 as float32.
       adam_learning_rate: AdamW's learning rate; None for `learning_rate`, which is too high
@@ -93,8 +98,9 @@ def muon(
       is not a schedule.
 
     Raises:
-      ValueError: If an argument is out of its range; at `init`, if a leaf has no role, or
-        no leaf at all is a matrix. The error names the leaf's path.
+      ValueError: If an argument is out of its range; at `init`, if a leaf has no role,
+        no leaf at all is a matrix, or a name in `exclude` is in no path. The error names the
+        leaf's path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -143,6 +149,7 @@ def muon(
             optax.scale_by_learning_rate(rate),
         )
 
+    dims = exclude_leaves(dims, exclude)
     matrices(dims)  # so that an argument out of its range raises here and not at init
     return partition_matrices(matrices, cast_like_params(fallback), dims, shardings=shardings)
 

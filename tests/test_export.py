@@ -96,7 +96,7 @@ def test_products_have_the_operands_of_the_platform_and_sums_in_float32(named, p
 def test_no_matrix_is_transposed(platform, dims):
     """Wide, tall and square; whichever side is first."""
     name = "kernel" if dims is FLAX else "weight"
-    leaves = {"up": (8, 32), "down": (32, 8), "square": (8, 8), "wider": (8, 48)}
+    leaves = {"up": (8, 32), "down": (32, 8), "square": (8, 8), "wider": (8, 64)}
     params = {k: {name: jax.ShapeDtypeStruct(s, jnp.float32)} for k, s in leaves.items()}
     tx = muon(0.02, dims=dims)
     traced = jax.jit(tx.update).trace(params, jax.eval_shape(tx.init, params), params)

@@ -14,19 +14,19 @@ TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.p
 PUBLIC_MODULES = ("coefficients", "compat", "diagnostics", "dims", "theory")
 
 # A room is a folder, or a file next to the folders. It may import itself and these rooms.
-LEAVES = {"_casting", "_checks", "_leaves", "_platform", "_polynomials"}
+LEAVES = {"_casting", "_checks", "_leaves", "_platform", "_polynomials", "_ranges", "_warning"}
 MAY_IMPORT = {room: set() for room in LEAVES} | {
     "coefficients": {"_checks", "_polynomials"},
     "_operations": {"_polynomials", "coefficients"},
     "theory": {"_checks", "_operations", "_polynomials", "coefficients"},
     "polar": {*LEAVES, "_operations", "coefficients"},
-    "dims": {"_checks", "_leaves"},
-    "batching": {"_casting", "_checks", "_leaves", "_platform", "dims", "polar"},
+    "dims": {"_checks", "_leaves", "_ranges", "_warning"},
+    "batching": {*LEAVES, "dims", "polar"},
     "_measures": {"_casting", "_leaves", "polar"},
     "transforms": {*LEAVES, "_measures", "batching", "dims", "polar"},
     "diagnostics": {"_measures", "transforms"},
     "_muon": {"_checks", "batching", "dims", "polar", "transforms"},
-    "planning": {"_checks", "_leaves", "_muon", "dims", "polar", "transforms"},
+    "planning": {*LEAVES, "_muon", "dims", "polar", "transforms"},
     "compat": {*LEAVES, "batching", "coefficients", "dims", "polar", "transforms"},
 }
 # The momentum knows no method and no mesh.

@@ -20,7 +20,7 @@ from muon_optax import (
 METHOD = NewtonSchulz("taylor2", 1)
 PARAMS = {
     "dense": {"kernel": jnp.full((4, 8), 2.0), "bias": jnp.full(8, 3.0)},
-    "embed": {"embedding": jnp.ones((5, 4))},
+    "embed": {"embedding": jnp.ones((5, 3))},
 }
 GRADS = jax.tree.map(
     lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), PARAMS
@@ -176,7 +176,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, beta=2.0), "beta=2.0"),
         (lambda: muon(0.1, shape_scaling="spectral"), "shape_scaling='spectral'; use one of"),
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),
-        (lambda: muon(0.1).init({"codes": jnp.ones((3, 4))}), "leaf 'codes'.*no rule in"),
+        (lambda: muon(0.1).init({"codes": jnp.ones((3, 4, 5))}), "leaf 'codes'.*no rule in"),
         (
             lambda: muon(0.1).init({"step": jnp.zeros((), int)}),
             "leaf 'step'.*only real or complex",

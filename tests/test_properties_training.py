@@ -141,6 +141,7 @@ class Nothing:
         return jnp.zeros_like(x)
 
 
+@pytest.mark.filterwarnings("ignore:muon_optax is not sure")
 @examples(20)
 @given(st.dictionaries(st.sampled_from(PATHS), st.sampled_from(SHAPES), max_size=6))
 def test_every_leaf_has_one_optimizer_and_the_plan_says_which(drawn):

@@ -3,7 +3,6 @@
 import copy
 import inspect
 import pickle
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +121,7 @@ def test_axes_that_are_not_integers_are_an_error_that_names_the_leaf():
 
 def test_a_layout_shows_its_name_and_is_a_tuple():
     assert repr((FLAX, EQUINOX)) == "(FLAX, EQUINOX)"
-    assert repr(LAYOUTS["hf_gpt2"]) == "LAYOUTS['hf_gpt2']"
+    assert repr(LAYOUTS["hugging_face"]) == "LAYOUTS['hugging_face']"
     assert str(inspect.signature(plan)).count("dims: 'Dims' = FLAX,") == 1
     namespace = {"FLAX": FLAX, "EQUINOX": EQUINOX, "LAYOUTS": LAYOUTS, "dims": dims}
     for layout in (*LAYOUTS.values(), dims.RANK_TWO):
@@ -140,13 +139,11 @@ def test_the_advice_works_as_written():
         "it's": jnp.ones((2, 2)),
     }
     params |= {"up_1": {"kernel": jnp.ones((4, 4))}, "up_2": {"kernel": jnp.ones((2, 3, 4, 5))}}
-    with pytest.raises(ValueError, match="In all, 27 leaves have no rule") as error:
-        resolve(LAYOUTS["hf_gpt2"], params)
+    with pytest.raises(ValueError, match="In all, 13 leaves have no rule") as error:
+        resolve(LAYOUTS["hugging_face"], params)
     message = str(error.value)
-    code = message[message.index("dims=(") : message.index("Replace each")]
-    code = re.sub(r"'[? ]*\? \?'", lambda words: words[0].replace("?", "b"), code)
-    code = code.replace("b b'", "in out'")
+    code = message[message.index("dims=(") : message.index("A spec has")]
     namespace = {"Rule": Rule, "LAYOUTS": LAYOUTS}
     exec(code.strip(), namespace)
-    found = resolve(namespace["dims"], params)
-    assert len(namespace["dims"]) == 5 + len(LAYOUTS["hf_gpt2"]) and all(found)
+    resolve(namespace["dims"], params)
+    assert len(namespace["dims"]) == 2 + len(LAYOUTS["hugging_face"])

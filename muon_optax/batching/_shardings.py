@@ -6,8 +6,6 @@
 [('fsdp',)]
 """
 
-import sys
-import warnings
 from typing import Any
 
 import jax
@@ -15,14 +13,13 @@ from jax import Array
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from muon_optax._leaves import LeafError, leaves_by_path
+from muon_optax._warning import warn_user
 from muon_optax.batching._given import (
     Shardings,
     axis_types,
     given_shardings,
     is_traced,
 )
-
-_LIBRARIES = ("muon_optax", "optax", "jax", "jaxlib", "flax")  # not the user's code
 
 
 def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | None:
@@ -83,13 +80,12 @@ def warn_if_unreadable(tree: Any) -> None:
     for leaf in jax.tree.leaves(tree):
         if is_traced(leaf) and AxisType.Auto in axis_types(leaf):
             mesh = dict(jax.typeof(leaf).sharding.mesh.shape)
-            warnings.warn(
+            warn_user(
                 f"muon_optax: every device of the mesh {mesh} may compute all polar factors, "
                 "because jax.jit hides the shardings on automatic axes. Pass them: "
                 "muon(..., shardings=NamedSharding(mesh, PartitionSpec())) if every device has "
                 "all parameters, else muon(..., shardings=jax.tree.map(lambda p: p.sharding, "
-                "params)) or shardings=(mesh, specs). Or make the mesh with AxisType.Explicit",
-                stacklevel=_user_stacklevel(),
+                "params)) or shardings=(mesh, specs). Or make the mesh with AxisType.Explicit"
             )
             return
 
@@ -119,11 +115,3 @@ def _check_axis_types(mesh: Mesh | AbstractMesh) -> None:
             f"the mesh has axes of several types, {kinds}; use AxisType.Auto for all or "
             "AxisType.Explicit for all"
         )
-
-
-def _user_stacklevel() -> int:
-    """The `stacklevel` with which the caller of this function warns at the user's line."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
-        frame, level = frame.f_back, level + 1
-    return level

@@ -44,6 +44,7 @@ The result of `resolve_once`, which has resolved one of these for the whole tree
 from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
 from muon_optax.dims._assignment import Assignment as Assignment
+from muon_optax.dims._exclude import exclude_leaves as exclude_leaves
 from muon_optax.dims._lint import lint_rules as lint_rules
 from muon_optax.dims._resolve import Dims as Dims
 from muon_optax.dims._resolve import ResolvedDims as ResolvedDims
@@ -58,6 +59,7 @@ from muon_optax.dims._spec import SpecError as SpecError
 from muon_optax.dims._view import MatrixView as MatrixView
 from muon_optax.dims._view import Spec as Spec
 from muon_optax.dims._view import view_of as view_of
+from muon_optax.dims._warn import warn_of_doubts as warn_of_doubts
 from muon_optax.dims.layouts import EQUINOX as EQUINOX
 from muon_optax.dims.layouts import FLAX as FLAX
 from muon_optax.dims.layouts import HALIAX as HALIAX

@@ -1,89 +1,84 @@
-"""What to write as `dims` when no rule matches a leaf: rules to complete, or another layout."""
+"""Code to paste as `dims`: the rules that some leaves need, in front of those given."""
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from muon_optax.dims._consistency import Neighbours
-from muon_optax.dims._rules import Layout, Rule, find_rule
+from muon_optax._ranges import is_full_range, range_of_paths, replace_numbers, without_numbers
+from muon_optax.dims._rules import EXCLUDED, Layout, Rule
+from muon_optax.dims._view import Spec
 from muon_optax.dims.layouts import LAYOUTS
 
 
-def suggest_dims(
-    rules: Sequence[Rule],
-    unknown: Collection[str],
-    leaves: Mapping[str, Any],
-    neighbours: Neighbours,
-) -> str:
-    """The end of the error about leaves, given by path, that no rule fits."""
-    missing = _missing_rules(unknown, leaves)
-    basis = rules.name if isinstance(rules, Layout) else "rules"
-    owner = "the layout's" if isinstance(rules, Layout) else "yours"
-    if len(missing) == 1:
-        lines = [f"Put a rule in front of {owner}:", f"  dims=({missing[0][0]}, *{basis})"]
-    else:
-        lines = [f"Put these rules in front of {owner}:", "  dims=("]
-        lines += [f"      {rule},  # {shape}" for rule, shape in missing]
-        lines += [f"      *{basis},", "  )"]
-    if any("?" in rule for rule, _ in missing):
-        lines.append(
-            "Replace each ? by one word for that axis: in (the layer sums over it), out (an "
-            "axis of its result) or another name (a batch axis). Write None in place of the "
-            "string to leave the parameter to the fallback."
+class Need(NamedTuple):
+    """A leaf that needs a rule: why, and the spec that seems right."""
+
+    path: str
+    reason: str
+    spec: Spec
+
+
+def write_dims(rules: Sequence[Rule], needs: Iterable[Need], leaves: Mapping[str, Any]) -> str:
+    r"""`dims=(...)` with one rule for each kind of leaf, then the rules that were given.
+
+    >>> import jax.numpy as jnp
+    >>> leaves = {f"layers_{i}/mix": jnp.ones((4, 16, 64)) for i in range(12)}
+    >>> needs = [Need(path, "an odd name", "in in out") for path in leaves]
+    >>> print(write_dims(LAYOUTS["flax"], needs, leaves))
+      dims=(
+          # layers_{0..11}/mix (4, 16, 64): an odd name
+          Rule('mix', r'^layers_\d+/mix$', 'in in out'),
+          *FLAX,
+      )
+    """
+    lines = []
+    for group in _group(needs, leaves):
+        paths = [need.path for need in group]
+        _, reason, spec = group[0]
+        lines.append(f"# {range_of_paths(paths)} {tuple(leaves[paths[0]].shape)}: {reason}")
+        lines.append(f"{_write_rule(paths, spec, leaves)},")
+    lines += [f"{code}," for code in _write_given(rules)]
+    return "\n".join(["  dims=(", *(f"      {line}" for line in lines), "  )"])
+
+
+def _group(needs: Iterable[Need], leaves: Mapping[str, Any]) -> list[list[Need]]:
+    """Needs that one rule can serve: paths that differ only in numbers, of as many axes."""
+    groups: dict[tuple, list[Need]] = defaultdict(list)
+    for need in needs:
+        ndim = len(leaves[need.path].shape)
+        groups[without_numbers(need.path), ndim, need.spec].append(need)
+    result = []
+    for group in groups.values():
+        full = is_full_range([need.path for need in group])
+        result += [group] if full else [[need] for need in group]
+    return result
+
+
+def _write_rule(paths: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> str:
+    """The code of a rule that matches these paths and no others of the tree."""
+    any_number = replace_numbers(paths, lambda n: n[0] if len(n) == 1 else r"\d+", re.escape)
+    others = [name for name in leaves if re.search(f"^{any_number}$", name)]
+    if len(others) > len(paths):
+        any_number = replace_numbers(
+            paths, lambda n: n[0] if len(n) == 1 else f"({'|'.join(n)})", re.escape
         )
-    if basis == "rules":
-        lines.append("Here `rules` stands for a tuple of the rules that you pass now.")
-    fitting = [
-        f"dims={layout!r}"
-        for layout in LAYOUTS.values()
-        if _fits_all(layout, leaves, neighbours)
-    ]
-    if fitting:
-        lines.append(
-            f"Or pass a layout that has a rule for every leaf: {' or '.join(fitting)}."
-        )
-    return "\n".join(lines)
-
-
-def _missing_rules(
-    unknown: Collection[str], leaves: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    """The code of each missing rule and what shape it is for: one rule for layers alike."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in leaves:
-        groups[_pattern(name, any_number=True)].append(name)
-    rules = []
-    for pattern, names in groups.items():
-        missing = [name for name in names if name in unknown]
-        shapes = [tuple(leaves[name].shape) for name in missing]
-        if len(missing) == len(names) and len({len(shape) for shape in shapes}) == 1:
-            rules.append((_rule_code(pattern, shapes[0]), str(shapes[0])))
-        else:
-            rules += [
-                (_rule_code(_pattern(name), shape), str(shape))
-                for name, shape in zip(missing, shapes)
-            ]
-    return rules
-
-
-def _pattern(name: str, any_number: bool = False) -> str:
-    """A regular expression for a path, or for all paths that differ only in numbers."""
-    escaped = re.escape(name)
-    if any_number:
-        escaped = re.sub(r"\d+", r"\\d+", escaped)
-    return f"(^|/){escaped}$" if name else "^$"
-
-
-def _rule_code(pattern: str, shape: tuple[int, ...]) -> str:
+    pattern = f"^{any_number}$"
+    name = re.sub(r"/(kernel|weights?|w)$", "", paths[0]).rpartition("/")[2]
+    role = re.sub(r"_?\d+$", "", name) or "array"
     quoted = repr(pattern) if "'" in pattern else f"r'{pattern}'"
-    words = " ".join(["?"] * len(shape))
-    return f"Rule('my rule', {quoted}, {repr(words) if len(shape) > 1 else None})"
+    return f"Rule({role!r}, {quoted}, {spec!r})"
 
 
-def _fits_all(layout: Layout, leaves: Mapping[str, Any], neighbours: Neighbours) -> bool:
-    """Whether a layout has a rule for every leaf."""
-    return all(
-        find_rule(layout, name, leaf, neighbours)[0] is not None
-        for name, leaf in leaves.items()
-    )
+def _write_given(rules: Sequence[Rule]) -> list[str]:
+    """The code of the rules given, a layout among them by its name."""
+    given = tuple(rules)
+    if isinstance(rules, Layout):
+        return [f"*{rules.name}"]
+    layouts = sorted(LAYOUTS.values(), key=len, reverse=True)
+    for start in range(len(given)):
+        for layout in layouts:
+            if given[start : start + len(layout)] == tuple(layout):
+                before, after = given[:start], given[start + len(layout) :]
+                return [*_write_given(before), f"*{layout.name}", *_write_given(after)]
+    return [repr(rule) for rule in given if rule.role != EXCLUDED]

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from muon_optax.dims._rules import Rule
-from muon_optax.dims._view import MatrixView
+from muon_optax.dims._view import MatrixView, Spec
 
 
 class Assignment(NamedTuple):
@@ -13,10 +13,14 @@ class Assignment(NamedTuple):
       path: The leaf's path, such as `"layers/0/kernel"`.
       view: How the leaf is read as matrices; None if it is not a matrix.
       rule: The rule that decided; None if a spec decided.
+      evidence: What the other leaves say, where they decided and not the leaf's name.
       doubt: Why the result may be wrong; None if nothing looks wrong.
+      proposal: The spec that would be right if the doubt is.
     """
 
     path: str
     view: MatrixView | None
     rule: Rule | None
+    evidence: str | None = None
     doubt: str | None = None
+    proposal: Spec = None

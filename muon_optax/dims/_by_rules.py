@@ -1,15 +1,19 @@
 """From rules to one result for each leaf."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from muon_optax._leaves import LeafError
-from muon_optax.dims._advice import suggest_dims
+from muon_optax.dims._advice import Need, write_dims
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._consistency import Neighbours
+from muon_optax.dims._evidence import Evidence
+from muon_optax.dims._guess import guess_spec, spec_by_bias, spec_by_places, spec_by_query
 from muon_optax.dims._lint import lint_leaf
+from muon_optax.dims._names import UNKNOWN, looks_like_kernel
 from muon_optax.dims._rules import Rule, find_rule
 from muon_optax.dims._view import view_of
+from muon_optax.dims.layouts import LAYOUTS, is_from_layout
 
 
 def assign_by_rules(
@@ -19,19 +23,73 @@ def assign_by_rules(
 
     `neighbours` also has the leaves that Optax has masked.
     """
-    assignments, problems = [], {}
+    by_layout = any(map(is_from_layout, rules))
+    assignments, needs = [], []
     for name, leaf in leaves.items():
         rule, problem = find_rule(rules, name, leaf, neighbours)
+        evidence = None
+        if rule is None and by_layout:
+            rule, evidence = _rule_by_neighbours(name, leaf, neighbours)
         if rule is None:
-            problems[name] = problem
+            needs.append(Need(name, problem, guess_spec(name, neighbours)))
         else:
-            found = Assignment(name, view_of(rule.spec, name, leaf), rule)
-            assignments.append(found._replace(doubt=lint_leaf(found, leaves)))
-    if problems:
-        first = next(iter(problems))
-        problem = problems[first]
-        if len(problems) > 1:
-            problem = f"{problem}. In all, {len(problems)} leaves have no rule"
-        advice = suggest_dims(rules, problems.keys(), leaves, neighbours)
-        raise LeafError(first, leaves[first], f"{problem}.\n{advice}")
-    return assignments
+            view = view_of(rule.spec, name, leaf)
+            assignments.append(Assignment(name, view, rule, evidence))
+    if needs:
+        raise _error(rules, needs, leaves, neighbours)
+    evidence = Evidence(assignments, neighbours.shapes)
+    tree = {found.path: evidence.judge(found) for found in assignments}
+    return [lint_leaf(found, tree, evidence.widths) for found in tree.values()]
+
+
+def _rule_by_neighbours(
+    name: str, leaf: Any, neighbours: Neighbours
+) -> tuple[Rule | None, str | None]:
+    """A rule for a leaf that no rule knows, and why; None if only its user can know."""
+    if len(leaf.shape) > 2 and (spec := spec_by_bias(name, neighbours)):
+        return Rule("kernel of several axes", "", spec), "its bias has its output axes"
+    if spec := spec_by_query(name, neighbours):
+        return Rule("attention output", "", spec), "its heads are those of the query"
+    if looks_like_kernel(name) and (spec := spec_by_places(tuple(leaf.shape))):
+        return Rule("convolution", "", spec), "its first axes are square and short"
+    if len(leaf.shape) == 2 and not looks_like_kernel(name):
+        return Rule(UNKNOWN, "", None), "no rule knows its name; a matrix?"
+    return None, None
+
+
+def _error(
+    rules: Sequence[Rule],
+    needs: Sequence[Need],
+    leaves: Mapping[str, Any],
+    neighbours: Neighbours,
+) -> LeafError:
+    """The error that names every leaf without a rule, and the rules to paste."""
+    first = needs[0]
+    problem = first.reason
+    if len(needs) > 1:
+        problem = f"{problem}. In all, {len(needs)} leaves have no rule"
+    lines = [
+        f"{problem}. Put rules in front:",
+        write_dims(rules, needs, leaves),
+        "A spec has one word for each axis: in (the layer sums over it), out (an axis of its "
+        "result) or another name (a batch axis). None gives the leaf to the fallback. Check "
+        "them: they are guesses from the shapes around.",
+    ]
+    fitting = [
+        f"dims={layout!r}"
+        for layout in LAYOUTS.values()
+        if layout is not rules and _knows_all(layout, leaves, neighbours)
+    ]
+    if fitting:
+        lines.append(f"Or pass a layout that knows every leaf: {' or '.join(fitting)}.")
+    paths = tuple(need.path for need in needs)
+    return LeafError(first.path, leaves[first.path], "\n".join(lines), paths)
+
+
+def _knows_all(
+    layout: Iterable[Rule], leaves: Mapping[str, Any], neighbours: Neighbours
+) -> bool:
+    return all(
+        find_rule(tuple(layout), name, leaf, neighbours)[0] is not None
+        for name, leaf in leaves.items()
+    )

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 
 from muon_optax.dims._view import Axes, MatrixView
 
-_QUERY = ("query", "q", "query_proj", "q_proj")
+QUERY = ("query", "q", "query_proj", "q_proj")
 _OUT = ("out", "o", "out_proj", "o_proj")
-_INPUTS = (*_QUERY, "key", "k", "key_proj", "k_proj", "value", "v", "value_proj", "v_proj")
+_INPUTS = (*QUERY, "key", "k", "key_proj", "k_proj", "value", "v", "value_proj", "v_proj")
 _GATE = "gating_einsum"
 _GAIN = re.compile(
     r"(^|[/_])(bias|scale|gamma|beta)$|(norm|(^|/)ln)[^/]*/weight$", re.IGNORECASE
@@ -56,10 +56,14 @@ def _modules_above(name: str) -> list[str]:
     return modules
 
 
-def find_contradiction(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Why the other leaves contradict a guessed view, in words; None if they do not."""
+def find_contradiction(
+    view: MatrixView | None, name: str, neighbours: Neighbours
+) -> str | None:
+    """Why the other leaves contradict a guess, in words; None if they do not."""
     if neighbours.shapes[name] is None:
         return None
+    if view is None:
+        return _check_no_bias(name, neighbours)
     if name.endswith(_GATE):
         checks = (_check_gate,)
     elif view.batch == (1,):
@@ -69,6 +73,14 @@ def find_contradiction(view: MatrixView, name: str, neighbours: Neighbours) -> s
     for check in checks:
         if problem := check(view, name, neighbours):
             return problem
+    return None
+
+
+def _check_no_bias(name: str, neighbours: Neighbours) -> str | None:
+    """A table has no bias; a linear layer that is called an embedding has one."""
+    bias_name, found = re.subn(r"(kernel|weight|w)$", "bias", name)
+    if found and bias_name in neighbours.shapes:
+        return f"{bias_name!r} is next to it"
     return None
 
 
@@ -88,14 +100,14 @@ def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
     if len(view.reduction + view.output) < 3:
         return None
     layer = re.sub(r"(^|/)[^/]+/kernel$", r"\1", name)
-    query = _first_kernel(layer, _QUERY, neighbours)
-    out = _first_kernel(layer, _OUT, neighbours)
+    query = first_kernel(layer, QUERY, neighbours)
+    out = first_kernel(layer, _OUT, neighbours)
     if not query or not out or len(query) != len(out) or query[-2:] == out[-3:-1]:
         return None
     return f"then its query would have heads {query[-2:]} and its output {out[-3:-1]}"
 
 
-def _first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Axes | None:
+def first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Axes | None:
     """The shape of the first of some kernels that the layer has."""
     for role in roles:
         if shape := neighbours.shapes.get(f"{layer}{role}/kernel"):

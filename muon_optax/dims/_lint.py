@@ -1,43 +1,52 @@
 """What looks wrong: a leaf that may be read the wrong way, a rule without a leaf."""
 
-import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._names import UNKNOWN, looks_like_adapter, parts_of, sounds_like_gain
 from muon_optax.dims._rules import Rule
-from muon_optax.dims._view import MatrixView
-from muon_optax.dims.layouts import LAYOUTS, RANK_TWO
+from muon_optax.dims._view import MatrixView, Spec
+from muon_optax.dims._widths import Widths, channels, ends
+from muon_optax.dims.layouts import is_from_layout
 
-# The largest ratio of a matrix' sides that is not doubted, for a role without a telling name
-# and for a guess. Low-rank adapters are exempt.
+_QUERIES = (("query", "out"), ("q_proj", "o_proj"), ("q", "o"))  # of attention, and its output
+Doubt = tuple[str, Spec] | None  # why, and what would be right then
+
+# A matrix with one side so many times the other is doubted, if no layer shares the longer one:
+# one without a telling name, and one whose axes are a guess.
 _MAX_RATIO, _MAX_RATIO_OF_GUESS = 20, 200
-_UNSPECIFIC = ("matrix", "stack of matrices")
+_UNSPECIFIC = ("matrix", "stack of matrices", "convolution", "stack of convolutions")
 
 
-def lint_leaf(assignment: Assignment, paths: Collection[str] = ()) -> str | None:
-    """Why a leaf may be no matrix, or not the one it is read as; None if nothing looks wrong.
-
-    `paths` are those of all leaves. Only rules of `LAYOUTS` are doubted: a spec or a rule of
-    the user's own is taken as it is.
+def lint_leaf(found: Assignment, tree: Mapping[str, Assignment], widths: Widths) -> Assignment:
+    """The assignment with its doubt: why the leaf may be no matrix, or another one.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims
-    >>> (assignment,) = dims.assign(FLAX, {"codes": {"kernel": jnp.ones((4096, 64))}})
-    >>> lint_leaf(assignment)
-    '4096 × 64: one side is over 20 times the other; an embedding, an output layer, a stack?'
+    >>> (found,) = dims.assign(FLAX, {"codes": {"kernel": jnp.ones((4096, 64))}})
+    >>> found.doubt
+    'read as 4096 × 64, and no other layer has 4096 inputs or outputs; a table?'
     """
-    path, view, rule, _ = assignment
-    if view is None or rule is None or not _is_from_layout(rule):
-        return None
+    if found.rule is None or (found.evidence is None and not is_from_layout(found.rule)):
+        return found
+    if found.view is None:
+        if found.evidence and found.rule.role == UNKNOWN:
+            return found._replace(doubt=found.evidence)
+        return found
+    if found.view.shape[0] * found.view.shape[-1] == 0:
+        return found
     # In the order of what says most about the leaf.
-    return (
-        _check_name(path)
-        or _check_fused(path, rule.role)
-        or _check_order(path, rule, view, paths)
-        or _check_channels(rule.role, view)
-        or _check_sides(path, rule, view)
+    doubt = (
+        _check_name(found.path)
+        or _check_fused(found.path, found.rule, found.view)
+        or _check_query(found.path, found.view, tree)
+        or _check_order(found.path, found.rule, found.view, tree)
+        or _check_channels(found.path, found.rule, found.view, widths)
+        or _check_sides(found.path, found.rule, found.view, widths)
+        or _check_taken(found.path, found.rule, found.view, widths)
     )
+    return found._replace(doubt=doubt[0], proposal=doubt[1]) if doubt else found
 
 
 def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list[str]:
@@ -52,9 +61,9 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
     used = [assignment.rule for assignment in assignments]
     problems = []
     for number, rule in enumerate(rules, 1):
-        if _is_from_layout(rule) or rule in used:
+        if is_from_layout(rule) or rule in used:
             continue
-        paths = [a.path for a in assignments if re.search(rule.pattern, a.path, re.IGNORECASE)]
+        paths = [a.path for a in assignments if rule.finds(a.path)]
         if paths:
             why = f"{paths[0]!r} matches, but has another number of axes, or an earlier rule"
         else:
@@ -63,57 +72,85 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
     return problems
 
 
-def _is_from_layout(rule: Rule) -> bool:
-    return any(rule in rules for rules in (*LAYOUTS.values(), RANK_TWO))
-
-
-def _check_name(path: str) -> str | None:
+def _check_name(path: str) -> Doubt:
     """A stack of biases or gains has as many axes as a matrix."""
     name = path.rpartition("/")[2]
-    gain = r"(^|_)(bias|gain|norm|scale|shift|offset|gamma|beta|log)s?(_|$)"
-    if re.search(gain, name, re.IGNORECASE):
-        return f"{name!r} sounds like a bias or a gain; is it a stack of them?"
+    if sounds_like_gain(name):
+        return f"{name!r} sounds like a bias or a gain; a stack of them?", None
     return None
 
 
-def _check_fused(path: str, role: str) -> str | None:
+def _check_fused(path: str, rule: Rule, view: MatrixView) -> Doubt:
     """A fused kernel is several matrices."""
-    fused = r"(^|[/_])(w?qkv|w?kv|c_attn|query_key_value|gate_up)(_proj)?/"
-    if role in _UNSPECIFIC and re.search(fused, path, re.IGNORECASE):
-        return "its name says that it is several matrices; use a rule such as 'in out[q k v]'"
+    if rule.role not in _UNSPECIFIC or not (parts := parts_of(path)):
+        return None
+    reason = "its name says that it is several matrices"
+    return reason, _divide(rule, view, parts)
+
+
+def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
+    """The spec with these parts along its outputs, or without them if their sizes differ."""
+    if not isinstance(rule.spec, str):
+        return rule.spec
+    words = rule.spec.split()
+    last = len(words) - 1 - words[::-1].index("out")
+    if view.shape[last] % len(parts):
+        return rule.spec
+    words[last] = f"out[{' '.join(parts)}]"
+    return " ".join(words)
+
+
+def _check_query(path: str, view: MatrixView, tree: Mapping[str, Assignment]) -> Doubt:
+    """A query with twice the outputs that attention takes has a gate in it."""
+    for query, out in _QUERIES:
+        name, count = re.subn(rf"(^|/){query}(/[^/]+)$", rf"\1{out}\2", path)
+        other = tree.get(name) if count else None
+        if other and other.view and view.sides[0][2] == 2 * other.view.sides[0][1]:
+            return "it has twice as many outputs as attention takes; a gate in it?", None
     return None
 
 
-def _check_order(path: str, rule: Rule, view: MatrixView, paths: Collection[str]) -> str | None:
+def _check_order(path: str, rule: Rule, view: MatrixView, tree: Collection[str]) -> Doubt:
     """Flax has kernels `[in, out]`; a `weight` of PyTorch and Equinox is `[out, in]`."""
     bias = re.sub("weight$", "bias", path)
-    if bias != path and bias in paths:  # then the bias has confirmed the order
+    if bias != path and bias in tree:  # then the bias has confirmed the order
         return None
     _, fan_in, fan_out = view.sides[0]
     if rule.spec == "in out" and path.endswith("weight") and fan_in != fan_out:
-        return f"read as [in, out] = {fan_in} × {fan_out}; is it [out, in], as in EQUINOX?"
+        reason = f"read as [in, out] = {fan_in} × {fan_out}; is it [out, in], as in EQUINOX?"
+        return reason, "out in"
     return None
 
 
-def _check_channels(role: str, view: MatrixView) -> str | None:
+def _check_channels(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:
     """A depthwise kernel, with one input channel, is not a matrix: its channels do not mix."""
-    output_first = view.output[0] < view.reduction[0]
-    channels = view.reduction[0 if output_first else -1]
-    if role != "convolution" or view.shape[channels] > 1:
+    if "convolution" not in rule.role or channels(view) > 1:
         return None
-    return "a convolution with one input channel; is it depthwise, and so not a matrix?"
+    if not widths.is_given(ends(view)[1], path):  # then a first layer, that reads grey images
+        return None
+    return "a convolution with one input channel; depthwise, and so not a matrix?", None
 
 
-def _check_sides(path: str, rule: Rule, view: MatrixView) -> str | None:
-    """A matrix with one very long side may be an embedding, or be read the wrong way."""
-    if re.search(r"lora|adapter", path, re.IGNORECASE):
+def _check_sides(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:
+    """A long side that no other layer shares may be the length of a table."""
+    plain = rule.role in _UNSPECIFIC
+    if looks_like_adapter(path) or not (plain or rule.guess):
         return None
-    if rule.role in _UNSPECIFIC:
-        limit = _MAX_RATIO
-    else:
-        limit = _MAX_RATIO_OF_GUESS if rule.guess else math.inf
+    limit = _MAX_RATIO if plain else _MAX_RATIO_OF_GUESS
     for _, fan_in, fan_out in view.sides:
-        if max(fan_in, fan_out) > limit * min(fan_in, fan_out):
-            ratio = f"one side is over {limit} times the other"
-            return f"{fan_in} × {fan_out}: {ratio}; an embedding, an output layer, a stack?"
+        length = max(fan_in, fan_out)
+        shared = widths.is_given if fan_in > fan_out else widths.is_taken
+        if length > limit * min(fan_in, fan_out) and not shared(length, path):
+            reason = f"no other layer has {length} inputs or outputs; a table?"
+            return f"read as {fan_in} × {fan_out}, and {reason}", None
     return None
+
+
+def _check_taken(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:
+    """What no other layer takes is an output of the model."""
+    if rule.role not in _UNSPECIFIC or len(view.sides) > 1:
+        return None
+    fan_in, fan_out = ends(view)
+    if widths.is_taken(fan_out, path) or not widths.is_given(fan_in, path):
+        return None
+    return f"no other layer takes its {fan_out} outputs; an output layer?", None

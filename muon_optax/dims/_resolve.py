@@ -37,9 +37,11 @@ class ResolvedDims:
 
     Attributes:
       assignments: The result for each leaf, by path.
+      rules: The rules that were tried; empty if specs were given.
     """
 
     assignments: Mapping[str, Assignment]
+    rules: Sequence[Rule] = ()
 
     def lookup(self, name: str, leaf: Any) -> Assignment:
         """The result for one leaf of a tree."""
@@ -77,7 +79,14 @@ def resolve_once(dims: Dims, params: Any) -> ResolvedDims:
       >>> view.sides
       ((1, 32, 64),)
     """
-    return ResolvedDims({found.path: found for found in assign(dims, params)})
+    if not leaves_by_path(params):
+        return ResolvedDims({})
+    while is_function(dims):
+        dims = dims(params)
+    if isinstance(dims, Rule):
+        dims = (dims,)
+    assignments = {found.path: found for found in assign(dims, params)}
+    return ResolvedDims(assignments, dims if is_rules(dims) else ())
 
 
 def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
@@ -145,7 +154,7 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX
     >>> [(found.path, found.rule.role) for found in assign(FLAX, {"wte": jnp.ones((50, 8))})]
-    [('wte', 'token or position table')]
+    [('wte', 'table')]
     """
     leaves = leaves_by_path(params)
     if not leaves:  # such as the placeholder that optax.tree_map_params passes to init
@@ -158,8 +167,8 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
         return [dims.lookup(name, leaf) for name, leaf in leaves.items()]
     if isinstance(dims, Rule):
         dims = (dims,)
-    if isinstance(dims, tuple | list) and dims and all(isinstance(r, Rule) for r in dims):
-        every_leaf = leaves_by_path(params, is_leaf=_is_masked)
+    if is_rules(dims):
+        every_leaf = leaves_by_path(params, is_leaf=is_masked)
         shapes = {name: getattr(leaf, "shape", None) for name, leaf in every_leaf.items()}
         return assign_by_rules(dims, leaves, Neighbours(shapes))
     specs = _specs_by_leaf(dims, leaves, params)
@@ -167,6 +176,12 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
         Assignment(name, view_of(specs[name], name, leaf), None)
         for name, leaf in leaves.items()
     ]
+
+
+def is_rules(dims: Dims) -> bool:
+    """Whether `dims` is a rule, or a layout or another sequence of rules."""
+    rules = dims if isinstance(dims, tuple | list) else (dims,)
+    return bool(rules) and all(isinstance(rule, Rule) for rule in rules)
 
 
 def check_any_matrix(views: Sequence[MatrixView | None]) -> None:
@@ -220,7 +235,7 @@ def _given_specs(dims: Any) -> dict[str, Spec]:
 
 def _check_used(given: Mapping[str, Spec], params: Any) -> None:
     """Refuse a spec where there is no parameter; a masked one counts, and so does None."""
-    present = list(leaves_by_path(params, is_leaf=_is_masked))
+    present = list(leaves_by_path(params, is_leaf=is_masked))
     used = {prefix for name in present for prefix in path_prefixes(name)}
     for name, spec in given.items():
         if name not in used:
@@ -234,5 +249,6 @@ def _is_spec(x: Any) -> bool:
     return x is None or isinstance(x, str | MuonDimensionNumbers)
 
 
-def _is_masked(x: Any) -> bool:
+def is_masked(x: Any) -> bool:
+    """Whether a node stands for a leaf that Optax has masked, or for None."""
     return x is None or isinstance(x, optax.MaskedNode)

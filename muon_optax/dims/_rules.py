@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from optax.contrib import MuonDimensionNumbers
@@ -12,8 +12,10 @@ from muon_optax.dims._consistency import Neighbours, find_contradiction
 from muon_optax.dims._spec import parse
 from muon_optax.dims._view import Spec, view_of
 
+EXCLUDED = "excluded"  # the role of leaves that the argument `exclude` names
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Rule:
     """A role, the leaves that have it, and how each of them is read as matrices.
 
@@ -63,6 +65,16 @@ class Rule:
             problem = f"rule {self.role!r} has pattern={self.pattern!r}: {error}"
             raise ValueError(problem) from error
 
+    def __repr__(self):
+        """The code that makes it: `Rule('mine', '^w$', 'in out')`."""
+        pattern = repr(self.pattern) if "'" in self.pattern else f"r'{self.pattern}'"
+        options = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in fields(self)[3:]
+            if getattr(self, f.name) != f.default
+        ]
+        return f"Rule({', '.join([repr(self.role), pattern, repr(self.spec), *options])})"
+
     def matches(self, name: str, leaf: Any) -> bool:
         """Whether the rule is for this path and this number of axes."""
         ndim = len(leaf.shape)
@@ -70,7 +82,13 @@ class Rule:
             return False
         if isinstance(self.spec, str) and not parse(self.spec, "").fits(ndim):
             return False
-        return re.search(self.pattern, name, re.IGNORECASE) is not None
+        return self.finds(name)
+
+    def finds(self, name: str) -> bool:
+        """Whether the pattern is in this path, whatever the number of axes."""
+        # PyTorch's names have dots where JAX's paths have slashes.
+        names = (name, name.replace(".", "/")) if "." in name else (name,)
+        return any(re.search(self.pattern, n, re.IGNORECASE) for n in names)
 
 
 class Layout(tuple[Rule, ...]):
@@ -81,8 +99,8 @@ class Layout(tuple[Rule, ...]):
 
     Example:
       >>> from muon_optax import FLAX, LAYOUTS
-      >>> FLAX, LAYOUTS["hf_gpt2"]
-      (FLAX, LAYOUTS['hf_gpt2'])
+      >>> FLAX, LAYOUTS["hugging_face"]
+      (FLAX, LAYOUTS['hugging_face'])
     """
 
     name: str
@@ -108,7 +126,7 @@ def find_rule(
         if not rule.matches(name, leaf):
             continue
         view = view_of(rule.spec, name, leaf)
-        found = find_contradiction(view, name, neighbours) if rule.guess and view else None
+        found = find_contradiction(view, name, neighbours) if rule.guess else None
         if not found:
             return rule, problem
         problem = f"no rule in `dims` fits it: {rule.role!r} would, but {found}"

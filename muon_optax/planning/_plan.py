@@ -3,7 +3,7 @@
 from __future__ import annotations  # so that help() shows short types
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from muon_optax.dims import (
     Rule,
     assign,
     check_any_matrix,
+    exclude_leaves,
     lint_rules,
 )
 from muon_optax.planning._table import LeafPlan, Plan
@@ -31,6 +32,7 @@ def plan(
     params: Any,
     dims: Dims = FLAX,
     *,
+    exclude: str | Sequence[str] = (),
     method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
     shape_scaling: str = "jordan",
     learning_rate: optax.ScalarOrSchedule | None = None,
@@ -43,6 +45,7 @@ def plan(
     Args:
       params: A tree of arrays, or of shapes as `jax.eval_shape` returns them.
       dims: Any form that `muon_optax.dims` lists.
+      exclude: As for `muon`.
       method: The polar method, for its number of operations.
       shape_scaling: A rule of `scale_by_shape`.
       learning_rate: Muon's. The table shows each matrix' own rate if it is a number; the rates
@@ -75,7 +78,8 @@ def plan(
     """
     check_method(method)
     _check_settings(settings)
-    if is_function(dims):
+    dims = exclude_leaves(dims, exclude)
+    while is_function(dims):
         dims = dims(params)
     if adam_learning_rate is None:
         adam_learning_rate = learning_rate
@@ -151,6 +155,8 @@ def _reason(assignment: Assignment, dims: Dims) -> tuple[str, str]:
         spec = view.spec if view else None
         why = "every leaf is a matrix" if dims is None else f"a spec, {spec!r}"
         return ("matrix" if view else "not a matrix"), f"dims: {why}"
+    if assignment.evidence:
+        return rule.role, assignment.evidence
     number = ""
     if isinstance(dims, tuple | list):
         number = f"rule {dims.index(rule) + 1}, "

@@ -72,7 +72,7 @@ class Plan:
       >>> from muon_optax import plan
       >>> for leaf in plan({"kernel": jnp.ones((64, 256)), "bias": jnp.ones(256)}).leaves:
       ...     print(leaf.path, leaf.role, leaf.matrices, leaf.scales)
-      bias bias or gain () ()
+      bias bias () ()
       kernel matrix ((1, 64, 256),) (2.0,)
     """
 

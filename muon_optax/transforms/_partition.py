@@ -10,7 +10,14 @@ import optax
 
 from muon_optax._casting import saturating_cast
 from muon_optax.batching import Shardings
-from muon_optax.dims import FLAX, Dims, check_any_matrix, resolve_once
+from muon_optax.dims import (
+    FLAX,
+    Dims,
+    ResolvedDims,
+    check_any_matrix,
+    resolve_once,
+    warn_of_doubts,
+)
 from muon_optax.transforms._gradients import (
     check_gradients,
     freeze_missing,
@@ -39,7 +46,8 @@ def partition_matrices(
       shardings: For `place_state` of both states, as in `scale_by_muon`.
 
     Returns:
-      `optax.partition` of the two, labelled `"muon"` and `"fallback"`. Updates have the
+      `optax.partition` of the two, labelled `"muon"` and `"fallback"`. `init` warns of leaves
+      whose label may be wrong. Updates have the
       parameters' dtype. A parameter whose gradient is None keeps its value in that step, and so
       does its state.
 
@@ -62,7 +70,7 @@ def partition_matrices(
 
     Source: `optax.partition`, by roles in place of labels.
     """
-    return partition_as("fallback", matrices, fallback, dims, shardings)
+    return partition_as("fallback", matrices, fallback, dims, shardings, warn_of_doubts)
 
 
 def partition_as(
@@ -71,12 +79,15 @@ def partition_as(
     fallback: optax.GradientTransformation,
     dims: Dims,
     shardings: Shardings = None,
+    check: Callable[[ResolvedDims, Any], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`partition_matrices` with another label for the rest."""
+    """`partition_matrices` with another label for the rest, and another check at `init`."""
 
-    def partition(tree: Any) -> optax.GradientTransformationExtraArgs:
+    def partition(tree: Any, check: Any = None) -> optax.GradientTransformationExtraArgs:
         # Resolved before a part is masked, because rules compare a leaf with its neighbours.
         resolved = resolve_once(dims, tree)
+        if check is not None:
+            check(resolved, tree)
         views = [assignment.view for assignment in resolved.assignments.values()]
         check_any_matrix(views)
         labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
@@ -84,7 +95,7 @@ def partition_as(
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
 
     def init(params: optax.Params) -> Any:
-        return partition(params).init(params)
+        return partition(params, check).init(params)
 
     def update(
         updates: optax.Updates,

@@ -6,23 +6,36 @@ own in front:
 >>> from muon_optax import FLAX, LAYOUTS, Rule
 >>> dims = (Rule("output head", r"^Dense_3/kernel$", None), *FLAX)
 >>> list(LAYOUTS)
-['flax', 'equinox', 'haliax', 'maxtext', 'hf_gpt2', 'flax_resnet']
+['flax', 'equinox', 'haliax', 'haiku', 'keras', 'pytorch', 'maxtext', 'hugging_face', 'easydel']
 """
 
-from muon_optax.dims._rules import Layout
+from muon_optax.dims._rules import Layout, Rule
+from muon_optax.dims.layouts._easydel import EASYDEL
 from muon_optax.dims.layouts._equinox import EQUINOX as EQUINOX
 from muon_optax.dims.layouts._flax import FLAX as FLAX
-from muon_optax.dims.layouts._flax import FLAX_RESNET
+from muon_optax.dims.layouts._haiku import HAIKU
 from muon_optax.dims.layouts._haliax import HALIAX as HALIAX
-from muon_optax.dims.layouts._hugging_face import HF_GPT2
+from muon_optax.dims.layouts._hugging_face import HUGGING_FACE
+from muon_optax.dims.layouts._keras import KERAS
 from muon_optax.dims.layouts._maxtext import MAXTEXT as MAXTEXT
 from muon_optax.dims.layouts._optax import RANK_TWO as RANK_TWO
+from muon_optax.dims.layouts._pytorch import PYTORCH
 
 LAYOUTS: dict[str, Layout] = {
     "flax": FLAX,
     "equinox": EQUINOX,
     "haliax": HALIAX,
+    "haiku": HAIKU,
+    "keras": KERAS,
+    "pytorch": PYTORCH,
     "maxtext": MAXTEXT,
-    "hf_gpt2": HF_GPT2,
-    "flax_resnet": FLAX_RESNET,
+    "hugging_face": HUGGING_FACE,
+    "easydel": EASYDEL,
 }
+
+_RULES = frozenset(rule for rules in LAYOUTS.values() for rule in rules)
+
+
+def is_from_layout(rule: Rule) -> bool:
+    """Whether a rule is one of `LAYOUTS`; a rule of the user's own is not doubted."""
+    return rule in _RULES

@@ -53,8 +53,3 @@ FLAX = Layout(
     ),
     VECTOR,
 )
-
-# Flax's ImageNet example names its output layer `Dense_0`, as it would a hidden layer.
-FLAX_RESNET = Layout(
-    "LAYOUTS['flax_resnet']", Rule("output head", r"^Dense_0/kernel$", None), *FLAX
-)

@@ -8,7 +8,7 @@ _SCANNED = r"(^|/)(\w+_)?layers/(.*/)?"
 # Written for `param_scan_axis=1`, MaxText's default.
 MAXTEXT = Layout(
     "LAYOUTS['maxtext']",
-    Rule("router", r"MoeBlock_\d+/gate/(kernel|bias)$", None),
+    Rule("router", r"(^|/)gate/kernel$", None),
     Rule(
         "attention query, key or value",
         _SCANNED + r"(query|key|value|wq_b|wkv_b)/kernel$",
@@ -16,7 +16,7 @@ MAXTEXT = Layout(
         guess=True,
     ),
     Rule("attention output", _SCANNED + r"out/kernel$", "in layers in out", guess=True),
-    Rule("experts", _SCANNED + r"MoeBlock_\d+/w[io]\w*$", "experts layers in out"),
+    Rule("experts", _SCANNED + r"w[io](_\d+)?$", "experts layers in out"),
     Rule("matrix", _SCANNED + r"kernel$", "in layers out", guess=True),
     *FLAX,
 )

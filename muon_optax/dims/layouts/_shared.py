@@ -4,38 +4,46 @@ from muon_optax.dims._rules import Rule
 
 WEIGHT = r"(kernel|weights?|w\d*)$"
 
-_ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
+_TABLE = r"(\w+_)?(emb(ed(s|der|ding|dings)?)?|wte|wpe|shared|codebooks?|lookup|tables?)(_\w+)?"
 
 NOT_MATRICES: tuple[Rule, ...] = (
+    Rule("bias", r"(^|[/_])bias(es)?(_\w+)?$", None),
     Rule(
-        "embedding",
-        r"(^|/)(?!.*patch)(\w+_)?(emb(ed(s|der|ding|dings)?)?|wte|wpe)(_\w+)?/weight$",
+        "gain",
+        r"(^|[/_])(scales?|gains?|gamma|beta|offset|temperature|alpha|lambda\w*|layer_?scale|ls\d|weight_g)$",
         None,
-        max_ndim=2,
     ),
     # Whole words, except layers that project, such as norm_mod and ln_proj.
     Rule(
         "norm",
-        r"(norm|(^|/)ln)(?!\w*(proj|mod|dense|linear|fc|mlp))\w*/(weight|w)$",
+        r"(norm|(^|[/_])(ln|bn))(?!\w*(proj|mod|dense|linear|fc|mlp))\w*/(weight|w|kernel)$",
         None,
     ),
-    Rule("bias or gain", r"(^|[/_])(bias|scale|gamma|beta)$", None),
-    Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
-    Rule("token or position table", r"(^|/)(wte|wpe|cls|probe)$|_token$", None),
-    Rule("position table", r"(^|[/_])pos(ition)?s?(_?enc(oding)?)?$", None),
+    # Of state-space models and linear attention: one number for each channel and state.
     Rule(
-        "output head",
-        # Not one head of an attention layer, which contains a query or a key.
-        rf"(^|/)(?!multi_)(\w+_)?(head|classifier)(_\d+)?/(?!{_ATTENTION})(.*/)?{WEIGHT}",
+        "decay, mix or sink",
+        r"(^|/)(A_?logs?|Ds?|dt(_bias)?|log_\w+|time_(decay|first|mix|maa|faaaa)\w*|\w*sinks?)$",
         None,
     ),
+    Rule("table", r"(^|[/_])rel(ative|_)\w*(bias|pos|emb)\w*(/(weight|embedding))?$", None),
+    Rule("embedding", rf"(^|/)(?!\w*patch){_TABLE}/weight$", None, max_ndim=2, guess=True),
+    Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
+    Rule(
+        "table",
+        r"(^|/)(wte|wpe|cls|probe|latents?|code(book|vector)s?|quer(y|ies)_embed)$|_tokens?$",
+        None,
+    ),
+    Rule(
+        "table", r"(^|[/_])pos(ition(al)?)?s?(_?(enc(oding)?|emb(ed(ding)?)?|table))?s?$", None
+    ),
+    Rule("output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)s?(_?\d+)?/" + WEIGHT, None),
     Rule("output head", r"(?<!pre_)logit[^/]*/" + WEIGHT, None),
     Rule("output head", r"(^|/)(unembed\w*|readout|output_layer|vocab_proj)/" + WEIGHT, None),
     Rule("output head", r"(^|/)seq_relationship/" + WEIGHT, None),
-    Rule("router", r"router|gate_logits|moe[^/]*/gate/" + WEIGHT, None),
+    Rule("router", r"router|gate_logits|moe[^/]*/gate/" + WEIGHT + r"|expert_gate/", None),
     Rule(
         "depthwise convolution",
-        r"(depthwise(?!\w*separable)|dw_?conv|conv_dw).*/(kernel|weight)$",
+        r"(depthwise(?!\w*separable)|dw_?conv|conv_?dw).*/(kernel|weights?|w)$|depthwise_kernel$",
         None,
     ),
 )

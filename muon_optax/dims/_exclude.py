@@ -1,0 +1,70 @@
+"""Leaves that the user gives to the fallback by name: `exclude=("Dense_3", "proj_out")`."""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from muon_optax._checks import is_function
+from muon_optax._leaves import leaves_by_path
+from muon_optax.dims._resolve import Dims, ResolvedDims, is_masked, is_rules, resolve_once
+from muon_optax.dims._rules import Rule
+
+
+def exclude_leaves(dims: Dims, exclude: str | Sequence[str]) -> Dims:
+    """`dims`, except that the fallback gets the leaves under these names.
+
+    >>> import jax.numpy as jnp
+    >>> from muon_optax import FLAX, dims
+    >>> params = {"Dense_0": {"kernel": jnp.ones((4, 8))}, "out": {"kernel": jnp.ones((8, 2))}}
+    >>> [view and view.sides for view in dims.resolve(exclude_leaves(FLAX, "out"), params)]
+    [((1, 4, 8),), None]
+    """
+    named = {name: _rule(name) for name in _as_names(exclude)}
+    if not named:
+        return dims
+    rules = tuple(named.values())
+
+    def resolve_the_rest(params: Any) -> Dims:
+        _check_used(named, params)
+        rest = dims(params) if is_function(dims) else dims
+        if is_rules(rest):
+            return (*rules, *((rest,) if isinstance(rest, Rule) else rest))
+        found = dict(resolve_once(rest, params).assignments)
+        for name, leaf in leaves_by_path(params).items():
+            for rule in rules:
+                if rule.matches(name, leaf):
+                    found[name] = found[name]._replace(view=None, rule=rule, doubt=None)
+        return ResolvedDims(found)
+
+    return resolve_the_rest
+
+
+def _as_names(exclude: str | Sequence[str]) -> Sequence[str]:
+    names = (exclude,) if isinstance(exclude, str) else exclude
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"exclude={exclude!r}; use names, such as ('Dense_3', 'proj_out')")
+    return names
+
+
+def _rule(name: str) -> Rule:
+    """Names and patterns match whole components of a path, so that Dense_1 is not Dense_10."""
+    return Rule("excluded", rf"(^|/)(?:{name})(/|$)", None)
+
+
+def _check_used(named: Mapping[str, Rule], params: Any) -> None:
+    """Refuse a name that no leaf has; a leaf that Optax has masked counts."""
+    leaves = leaves_by_path(params, is_leaf=is_masked)
+    for name, rule in named.items():
+        if leaves and not any(rule.finds(path) for path in leaves):
+            raise ValueError(
+                f"exclude has {name!r}, which is in no path; {_hint(name, leaves)}. A name, "
+                "or a regular expression, stands for whole parts of a path"
+            )
+
+
+def _hint(name: str, paths: Collection[str]) -> str:
+    parts = dict.fromkeys(part for path in paths for part in path.split("/"))
+    near = difflib.get_close_matches(name, parts, n=3)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"a path here is {next(iter(paths))!r}"

@@ -1,0 +1,99 @@
+"""The axes of a kernel that no rule knows, from the other leaves of its tree.
+
+>>> leaves = Neighbours({"norm/scale": (64,), "mix/kernel": (4, 16, 64)})
+>>> guess_spec("mix/kernel", leaves)
+'in in out'
+"""
+
+import re
+
+from muon_optax.dims._consistency import QUERY, Neighbours, first_kernel
+from muon_optax.dims._view import Axes
+
+_LARGEST_KERNEL = 16  # pixels; a stack of more layers than that is no convolution
+
+
+def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
+    """The spec of a kernel with a bias, which has the axes of its outputs; None if unclear."""
+    bias_name, found = re.subn(r"(kernel|weight|w)$", "bias", name)
+    bias = neighbours.shapes.get(bias_name) if found else None
+    shape = neighbours.shapes[name]
+    if not bias or not shape or len(bias) >= len(shape):
+        return None
+    readings = set()
+    for num_batch in range(len(bias)):
+        batch, output = bias[:num_batch], bias[num_batch:]
+        num_in = len(shape) - len(bias)
+        if shape[:num_batch] != batch:
+            continue
+        rest = shape[num_batch:]
+        if rest[num_in:] == output:
+            readings.add(_spec(num_batch, ["in"] * num_in + ["out"] * len(output)))
+        elif rest[: len(output)] == output:
+            readings.add(_spec(num_batch, ["out"] * len(output) + ["in"] * num_in))
+    return readings.pop() if len(readings) == 1 else None
+
+
+def spec_by_places(shape: Axes) -> str | None:
+    """The spec of a square convolution, whatever its name; None if the shape is of no such."""
+    places = shape[:-2]
+    square = len(set(places)) == 1 and places[0] <= _LARGEST_KERNEL
+    return (
+        " ".join(["in"] * len(places) + ["in", "out"]) if len(places) > 1 and square else None
+    )
+
+
+def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
+    """The spec of an attention output, whose heads are those of the query next to it."""
+    shape = neighbours.shapes[name]
+    query = first_kernel(re.sub(r"[^/]+/[^/]+$", "", name), QUERY, neighbours)
+    if not shape or not query or len(shape) < 3 or len(query) != len(shape):
+        return None
+    *batch, width, heads, depth = query
+    return "... in in out" if shape == (*batch, heads, depth, width) else None
+
+
+def guess_spec(name: str, neighbours: Neighbours) -> str | None:
+    """The spec that a kernel without a rule most likely has; None if nothing tells.
+
+    The model's width, the length of norms and embeddings, is at the end of an output layer of
+    attention and at the beginning of the others.
+    """
+    shape = neighbours.shapes[name]
+    if shape is None or len(shape) < 2:
+        return None
+    if spec := spec_by_bias(name, neighbours):
+        return spec
+    num_batch = int(_is_stacked(name, shape, neighbours))
+    rest = shape[num_batch:]
+    if len(rest) == 2:
+        return _spec(num_batch, ["in", "out"])
+    widths = _model_widths(neighbours)
+    if len(rest) > 2 and (rest[0] in widths) != (rest[-1] in widths):
+        inner = "out" if rest[0] in widths else "in"
+        return _spec(num_batch, ["in", *[inner] * (len(rest) - 2), "out"])
+    return None
+
+
+def _spec(num_batch: int, words: list[str]) -> str:
+    return " ".join(["layers", "stack", "group"][:num_batch] + words)
+
+
+def _is_stacked(name: str, shape: Axes, neighbours: Neighbours) -> bool:
+    """Whether all leaves around, of different numbers of axes, begin with one length."""
+    others = [neighbours.shapes[other] for other in neighbours.siblings(name)]
+    known = [other for other in others if other]
+    return (
+        len({len(other) for other in known}) > 1
+        and len(shape) > 2
+        and all(other[0] == shape[0] for other in known)
+    )
+
+
+def _model_widths(neighbours: Neighbours) -> set[int]:
+    """The lengths of norms, and of the rows of embeddings."""
+    return {
+        shape[-1]
+        for name, shape in neighbours.shapes.items()
+        if shape and re.search(r"norm|(^|/)ln|scale$|embed", name, re.IGNORECASE)
+    }

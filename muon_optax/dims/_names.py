@@ -1,0 +1,78 @@
+"""What the words of a path say, whatever the library."""
+
+import re
+
+UNKNOWN = "unknown name"  # the role of a leaf of two axes that no rule knows
+
+_KERNEL = re.compile(
+    r"(^|_)(kernel|weights?|w\d*|w[a-z]{1,2}(_\d)?|proj\w*)(_\w{1,2}\d?)?$", re.IGNORECASE
+)
+_GAIN = re.compile(
+    r"(^|_)(bias|gain|norm|scale|shift|offset|gamma|beta|log)s?(_|$)", re.IGNORECASE
+)
+_LAYER = r"(/(linear|dense|proj|layer|conv|fc|mlp)\w*|[/_]\d+)*/(\w+_)?(kernel|weights?|w)$"
+# Names that say only the order of layers.
+_NUMBERED = re.compile(
+    rf"(^|/)(dense|linear|fc|layers?|mlp|proj|conv|out)(_?\d+)?{_LAYER}", re.IGNORECASE
+)
+_OUTPUT = re.compile(
+    r"(^|[/_])(out|outputs?|predict\w*|logits?|final\w*|decoder|conv_out|proj_out)"
+    rf"(_?\d+)?{_LAYER}",
+    re.IGNORECASE,
+)
+_ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
+# Not one head of an attention layer, which contains a query or a key.
+_HEAD = re.compile(
+    rf"(^|/)(?!multi_)(\w+_)?(head|classifier)s?(_?\d+)?/(?!{_ATTENTION})", re.IGNORECASE
+)
+_FUSED = (  # a module, or a kernel without one, and what its outputs are in order
+    (r"w?qkv|query_key_value|c_attn|in_proj", ("q", "k", "v")),
+    (r"w?kv|key_value", ("k", "v")),
+    (r"w12|gate_(and_)?up|up_gate|wi_fused", ("gate", "up")),
+    (r"in_proj_qkvz", ("q", "k", "v", "z")),
+    (r"in_proj_ba", ("b", "a")),
+    (r"lstm\w*(/\w*cell\w*|/linear)?", ("i", "f", "g", "o")),
+    (r"gru\w*(/\w*cell\w*)?", ("r", "z", "n")),
+)
+
+
+def looks_like_kernel(path: str) -> bool:
+    """Whether the last word is one that libraries give to kernels."""
+    return _KERNEL.search(path.rpartition("/")[2]) is not None
+
+
+def looks_like_adapter(path: str) -> bool:
+    """Whether a leaf is a factor of low rank, one of whose sides is short."""
+    return re.search(r"lora|adapter", path, re.IGNORECASE) is not None
+
+
+def sounds_like_gain(name: str) -> bool:
+    """Whether a leaf's own name is that of a bias or of a gain."""
+    return _GAIN.search(name) is not None
+
+
+def is_in_head(path: str) -> bool:
+    """Whether a module above is called a head or a classifier."""
+    return _HEAD.search(path) is not None
+
+
+def is_named_like_last(path: str) -> bool:
+    """Whether the name of a layer says only where it is in an order."""
+    return _NUMBERED.search(path) is not None
+
+
+def is_named_output(path: str) -> bool:
+    """Whether a layer is called the output of something."""
+    return _OUTPUT.search(path) is not None
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """The matrices that a kernel's name says it consists of; empty for most."""
+    for words, parts in _FUSED:
+        if re.search(
+            rf"(^|[/_])({words})(_proj)?(_?\d+)?/?(recurrent_)?(kernel|weights?|w)?(_[ih]h?)?$",
+            path,
+            re.IGNORECASE,
+        ):
+            return parts
+    return ()

@@ -1,0 +1,94 @@
+"""Which widths layers pass to one another: the outputs of one are the inputs of the next.
+
+A layer whose outputs no other layer takes is an output layer, or the table of an embedding.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._view import Axes, MatrixView
+
+# A layer may take a part of what another one gives, such as one of eight gates or of nine
+# modulations, or several copies of it next to one another.
+_MOST_PARTS = 9
+_SHORTEST_PART = 16  # shorter widths divide others by chance
+
+
+class Widths:
+    """The lengths that the layers of a tree take in and give out, and which leaf does."""
+
+    def __init__(self, assignments: Iterable[Assignment], shapes: Mapping[str, Axes | None]):
+        self._taken: dict[int, set[str]] = defaultdict(set)
+        self._given: dict[int, set[str]] = defaultdict(set)
+        self._channels: set[int] = set()  # that convolutions take
+        self._images: set[int] = set()  # the channels that they give
+        self.tables: dict[int, str] = {}
+        for path, view, rule, *_ in assignments:
+            shape = shapes[path] or ()
+            if view is not None:
+                self._add_matrix(path, view)
+            elif len(shape) > 1 and rule is not None and rule.role == "output head":
+                self._add(self._taken, path, shape)
+            elif len(shape) > 1 and rule is not None and rule.role in ("embedding", "table"):
+                self.tables[shape[-2]] = path
+                self._add(self._given, path, shape[-1:])
+            elif shape and re.search(r"(scale|gamma)$|norm", path, re.IGNORECASE):
+                lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis
+                self._add(self._taken, path, lengths)
+                self._add(self._given, path, lengths)
+
+    def _add(self, widths: dict[int, set[str]], path: str, lengths: Iterable[int]) -> None:
+        for length in lengths:
+            widths[length].add(path)
+
+    def _add_matrix(self, path: str, view: MatrixView) -> None:
+        for _, fan_in, fan_out in view.sides:
+            self._add(self._taken, path, (fan_in,))
+            self._add(self._given, path, (fan_out,))
+        if len(view.reduction) > 1:
+            self._add(self._taken, path, (channels(view),))
+            self._channels.add(channels(view))
+            self._images.add(view.sides[0][2])
+        if len(view.output) > 1:
+            self._add(self._given, path, (view.shape[view.output[-1]],))
+
+    def is_taken(self, width: int, path: str) -> bool:
+        """Whether another leaf takes this width, several of it, or a part of it."""
+        return any(
+            _is_multiple(other, width)
+            or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
+            for other, paths in self._taken.items()
+            if paths - {path}
+        )
+
+    def may_be_an_image(self, width: int) -> bool:
+        """Whether a convolution may take this width, as the pixels of its channels."""
+        return any(_is_multiple(width, channels) for channels in self._channels)
+
+    def is_given(self, width: int, path: str) -> bool:
+        """Whether another leaf gives this width, several of it, or an image to flatten."""
+        return any(
+            other == width
+            or (other in self._images and _is_multiple(width, other))
+            or (_is_multiple(other, width) and other // width <= _MOST_PARTS)
+            for other, paths in self._given.items()
+            if paths - {path}
+        )
+
+
+def _is_multiple(large: int, small: int) -> bool:
+    return large == small or (small >= _SHORTEST_PART and large % small == 0)
+
+
+def channels(view: MatrixView) -> int:
+    """The input channels of a convolution; the other input axes are places."""
+    output_first = view.output[0] < view.reduction[0]
+    return view.shape[view.reduction[0 if output_first else -1]]
+
+
+def ends(view: MatrixView) -> tuple[int, int]:
+    """The widths that a layer takes and gives: of a convolution, its channels."""
+    _, fan_in, fan_out = view.sides[0]
+    return (channels(view) if len(view.reduction) > 1 else fan_in), fan_out
