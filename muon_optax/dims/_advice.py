@@ -12,7 +12,7 @@ from muon_optax.dims.layouts import LAYOUTS
 
 
 class Need(NamedTuple):
-    """A leaf that needs a rule: why, and the spec that seems right."""
+    """A leaf that needs a rule: why, if that is not plain, and the spec that seems right."""
 
     path: str
     reason: str
@@ -36,7 +36,8 @@ def write_dims(rules: Sequence[Rule], needs: Iterable[Need], leaves: Mapping[str
     for group in _group(needs, leaves):
         paths = [need.path for need in group]
         _, reason, spec = group[0]
-        lines.append(f"# {range_of_paths(paths)} {tuple(leaves[paths[0]].shape)}: {reason}")
+        comment = f"# {range_of_paths(paths)} {tuple(leaves[paths[0]].shape)}"
+        lines.append(f"{comment}: {reason}" if reason else comment)
         lines.append(f"{_write_rule(paths, spec, leaves)},")
     lines += [f"{code}," for code in _write_given(rules)]
     return "\n".join(["  dims=(", *(f"      {line}" for line in lines), "  )"])

@@ -24,20 +24,21 @@ def assign_by_rules(
     `neighbours` also has the leaves that Optax has masked.
     """
     by_layout = any(map(is_from_layout, rules))
-    assignments, needs = [], []
+    assignments, needs, problems = [], [], []
     for name, leaf in leaves.items():
         rule, problem = find_rule(rules, name, leaf, neighbours)
         evidence = None
         if rule is None and by_layout:
             rule, evidence = _rule_by_neighbours(name, leaf, neighbours)
         if rule is None:
-            needs.append(Need(name, problem, guess_spec(name, neighbours)))
+            problems.append(problem)
+            needs.append(Need(name, "", guess_spec(name, neighbours)))
         else:
             view = view_of(rule.spec, name, leaf)
             assignments.append(Assignment(name, view, rule, evidence))
     if needs:
-        raise _error(rules, needs, leaves, neighbours)
-    evidence = Evidence(assignments, neighbours.shapes)
+        raise _error(problems[0], rules, needs, leaves, neighbours)
+    evidence = Evidence(assignments, neighbours)
     tree = {found.path: evidence.judge(found) for found in assignments}
     return [lint_leaf(found, tree, evidence.widths) for found in tree.values()]
 
@@ -58,6 +59,7 @@ def _rule_by_neighbours(
 
 
 def _error(
+    problem: str,
     rules: Sequence[Rule],
     needs: Sequence[Need],
     leaves: Mapping[str, Any],
@@ -65,7 +67,6 @@ def _error(
 ) -> LeafError:
     """The error that names every leaf without a rule, and the rules to paste."""
     first = needs[0]
-    problem = first.reason
     if len(needs) > 1:
         problem = f"{problem}. In all, {len(needs)} leaves have no rule"
     lines = [

@@ -10,6 +10,7 @@ A kernel `[12, 32, 64]` may be one layer with 32 inputs or a stack of twelve: it
 'then its bias would have shape (32, 64), not (12, 64)'
 """
 
+import functools
 import math
 import re
 from collections import defaultdict
@@ -46,6 +47,24 @@ class Neighbours:
                 return [other for other in self._modules[module] if other != name]
         return []
 
+    @functools.cached_property
+    def model_widths(self) -> set[int]:
+        """The lengths of norms, and of the rows of embeddings."""
+        return {
+            shape[-1]
+            for name, shape in self.shapes.items()
+            if shape and re.search(r"norm|(^|/)ln|scale$|embed", name, re.IGNORECASE)
+        }
+
+    def around(self, name: str, min_ndim: int) -> list[Axes]:
+        """The shapes in the smallest module around a leaf with one of so many axes."""
+        for module in _modules_above(name):
+            others = [self.shapes[other] for other in self._modules[module] if other != name]
+            shapes = [shape for shape in others if shape]
+            if any(len(shape) >= min_ndim for shape in shapes):
+                return shapes
+        return []
+
 
 def _modules_above(name: str) -> list[str]:
     """Of the path `a/b/c`: `a/b`, `a` and the root."""
@@ -69,7 +88,7 @@ def find_contradiction(
     elif view.batch == (1,):
         checks = (_check_second_axis,)
     else:
-        checks = (_check_bias, _check_heads, _check_layers, _check_stack)
+        checks = (_check_bias, _check_heads, _check_layers, _check_stack, _check_experts)
     for check in checks:
         if problem := check(view, name, neighbours):
             return problem
@@ -102,7 +121,10 @@ def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
     layer = re.sub(r"(^|/)[^/]+/kernel$", r"\1", name)
     query = first_kernel(layer, QUERY, neighbours)
     out = first_kernel(layer, _OUT, neighbours)
-    if not query or not out or len(query) != len(out) or query[-2:] == out[-3:-1]:
+    if not query or not out or len(query) != len(out):
+        return None
+    (heads, depth), taken = query[-2:], out[-3:-1]
+    if taken in ((heads, depth), (heads, depth // 2)):  # half of it may be a gate
         return None
     return f"then its query would have heads {query[-2:]} and its output {out[-3:-1]}"
 
@@ -158,9 +180,25 @@ def _check_stack(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
     layers = view.shape[0]
     for other in neighbours.siblings(name):
         shape = neighbours.shapes[other]
-        plain_kernel = shape and len(shape) == 2 and other.endswith("kernel")
+        kernel = other.endswith("kernel") and not re.search(r"norm|(^|/)ln", other)
+        plain_kernel = shape and len(shape) == 2 and kernel
         if shape and (shape[0] != layers or plain_kernel):
             return f"then {other!r} next to it, {shape}, would be a stack of {layers} too"
+    return None
+
+
+def _check_experts(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
+    """Experts take the model's width, and give it back."""
+    found = re.search(r"expert[^/]*/(.*/)?(gate|up|w1|w3|wi|(down|w2|wo))[^/]*$", name)
+    if not found or not view.batch:
+        return None
+    _, fan_in, fan_out = view.sides[0]
+    inner, outer = (fan_in, fan_out) if found[3] else (fan_out, fan_in)
+    widths = neighbours.model_widths
+    if outer not in widths and inner in widths:
+        return (
+            f"then it would {'give' if found[3] else 'take'} {outer}, not the model's {inner}"
+        )
     return None
 
 

@@ -8,12 +8,13 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._consistency import QUERY, Neighbours, first_kernel
 from muon_optax.dims._names import is_in_head, is_named_like_last, is_named_output
 from muon_optax.dims._rules import Rule
-from muon_optax.dims._view import Axes, MatrixView
+from muon_optax.dims._view import MatrixView
 from muon_optax.dims._widths import Widths, channels, ends
 from muon_optax.dims.layouts import is_from_layout
 
@@ -25,8 +26,9 @@ Result = tuple[str, str] | None  # a role, and what shows it
 class Evidence:
     """The leaves of a tree after the rules have been tried."""
 
-    def __init__(self, assignments: Sequence[Assignment], shapes: Mapping[str, Axes | None]):
-        self.shapes = shapes
+    def __init__(self, assignments: Sequence[Assignment], neighbours: Neighbours):
+        shapes = neighbours.shapes
+        self.neighbours = neighbours
         self.widths = Widths(assignments, shapes)
         self.num_single_channel = sum(
             found.view is not None
@@ -47,7 +49,8 @@ class Evidence:
             return found
         if found.evidence is None and not is_from_layout(found.rule):
             return found
-        for look in (self._as_router, self._as_depthwise, self._as_output):
+        looks = (self._as_router, self._as_depthwise, self._as_vectors, self._as_output)
+        for look in looks:
             if result := look(found.path, found.rule, found.view):
                 role, evidence = result
                 return found._replace(view=None, rule=Rule(role, "", None), evidence=evidence)
@@ -66,13 +69,25 @@ class Evidence:
             return "depthwise convolution", "one input channel, like others"
         return None
 
+    def _as_vectors(self, path: str, rule: Rule, view: MatrixView) -> Result:
+        shape, around = view.shape, self.neighbours.around(path, min_ndim=3)
+        stacked = len(around) > 1 and all(
+            other[0] == shape[0] and shape[0] not in other[1:] for other in around
+        )
+        if len(shape) == 2 and stacked and shape[0] not in shape[1:]:
+            return "stack of vectors", f"all leaves around begin with {shape[0]}"
+        return None
+
     def _as_output(self, path: str, rule: Rule, view: MatrixView) -> Result:
         fan_in, fan_out = ends(view)
-        if len(view.sides) > 1:
+        in_attention = first_kernel(re.sub(r"[^/]+/[^/]+$", "", path), QUERY, self.neighbours)
+        if len(view.sides) > 1 or in_attention:
             return None
         if is_named_output(path) and _FEW * fan_out <= fan_in and "conv" in rule.role:
             return "output layer", f"an output of {fan_out} channels"
-        if self.widths.is_taken(fan_out, path):
+        # What a convolution gives may be flattened; what the last layer gives may not.
+        last = is_in_head(path) or is_named_like_last(path) or is_named_output(path)
+        if self.widths.is_taken(fan_out, path, joined="conv" in rule.role or not last):
             return None
         evidence = f"no other layer takes its {fan_out} outputs"
         if is_in_head(path):

@@ -68,7 +68,7 @@ def guess_spec(name: str, neighbours: Neighbours) -> str | None:
     rest = shape[num_batch:]
     if len(rest) == 2:
         return _spec(num_batch, ["in", "out"])
-    widths = _model_widths(neighbours)
+    widths = neighbours.model_widths
     if len(rest) > 2 and (rest[0] in widths) != (rest[-1] in widths):
         inner = "out" if rest[0] in widths else "in"
         return _spec(num_batch, ["in", *[inner] * (len(rest) - 2), "out"])
@@ -88,12 +88,3 @@ def _is_stacked(name: str, shape: Axes, neighbours: Neighbours) -> bool:
         and len(shape) > 2
         and all(other[0] == shape[0] for other in known)
     )
-
-
-def _model_widths(neighbours: Neighbours) -> set[int]:
-    """The lengths of norms, and of the rows of embeddings."""
-    return {
-        shape[-1]
-        for name, shape in neighbours.shapes.items()
-        if shape and re.search(r"norm|(^|/)ln|scale$|embed", name, re.IGNORECASE)
-    }

@@ -10,7 +10,20 @@ from muon_optax.dims._view import MatrixView, Spec
 from muon_optax.dims._widths import Widths, channels, ends
 from muon_optax.dims.layouts import is_from_layout
 
-_QUERIES = (("query", "out"), ("q_proj", "o_proj"), ("q", "o"))  # of attention, and its output
+# The kernels of a recurrent cell for its inputs and for its state, and what they consist of.
+_RECURRENT = (
+    ("_ih", "_hh"),
+    ("w_i$", "w_h"),
+    ("dense_i/", "dense_h/"),
+    ("(?<!recurrent_)kernel$", "recurrent_kernel"),
+)
+_GATES = {3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
+# A layer and the one that takes its outputs. Twice as many outputs are two layers in one.
+_PAIRS = (
+    *(("query", "out"), ("q_proj", "o_proj"), ("q", "o"), ("in_proj", "out_proj")),
+    *(("wi", "wo"), ("fc1", "fc2"), ("up_proj", "down_proj"), ("up", "down"), ("w1", "w2")),
+    *(("linear1", "linear2"), ("c_fc", "c_proj"), ("gate_up_proj", "down_proj")),
+)
 Doubt = tuple[str, Spec] | None  # why, and what would be right then
 
 # A matrix with one side so many times the other is doubted, if no layer shares the longer one:
@@ -40,7 +53,8 @@ def lint_leaf(found: Assignment, tree: Mapping[str, Assignment], widths: Widths)
     doubt = (
         _check_name(found.path)
         or _check_fused(found.path, found.rule, found.view)
-        or _check_query(found.path, found.view, tree)
+        or _check_pair(found.path, found.rule, found.view, tree)
+        or _check_gates(found.path, found.rule, found.view, tree)
         or _check_order(found.path, found.rule, found.view, tree)
         or _check_channels(found.path, found.rule, found.view, widths)
         or _check_sides(found.path, found.rule, found.view, widths)
@@ -82,7 +96,8 @@ def _check_name(path: str) -> Doubt:
 
 def _check_fused(path: str, rule: Rule, view: MatrixView) -> Doubt:
     """A fused kernel is several matrices."""
-    if rule.role not in _UNSPECIFIC or not (parts := parts_of(path)):
+    plain = rule.role in (*_UNSPECIFIC, "experts")
+    if not plain or (parts := parts_of(path)) is None:
         return None
     reason = "its name says that it is several matrices"
     return reason, _divide(rule, view, parts)
@@ -94,19 +109,38 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
         return rule.spec
     words = rule.spec.split()
     last = len(words) - 1 - words[::-1].index("out")
-    if view.shape[last] % len(parts):
+    if not parts or view.shape[last - len(words)] % len(parts):
         return rule.spec
     words[last] = f"out[{' '.join(parts)}]"
     return " ".join(words)
 
 
-def _check_query(path: str, view: MatrixView, tree: Mapping[str, Assignment]) -> Doubt:
-    """A query with twice the outputs that attention takes has a gate in it."""
-    for query, out in _QUERIES:
-        name, count = re.subn(rf"(^|/){query}(/[^/]+)$", rf"\1{out}\2", path)
+def _check_pair(
+    path: str, rule: Rule, view: MatrixView, tree: Mapping[str, Assignment]
+) -> Doubt:
+    """A layer with twice the outputs that the next one takes has two in it, such as a gate."""
+    for first, second in _PAIRS:
+        name, count = re.subn(rf"(^|/){first}((/[^/]+)?)$", rf"\1{second}\2", path)
         other = tree.get(name) if count else None
-        if other and other.view and view.sides[0][2] == 2 * other.view.sides[0][1]:
-            return "it has twice as many outputs as attention takes; a gate in it?", None
+        if other and other.view:
+            taken, given = other.view.sides[0][1], view.sides[0][2]
+            if len(view.sides) == 1 and given >= 2 * taken:
+                return f"it has {given} outputs, of which {second!r} takes {taken}", rule.spec
+    return None
+
+
+def _check_gates(
+    path: str, rule: Rule, view: MatrixView, tree: Mapping[str, Assignment]
+) -> Doubt:
+    """A recurrent cell has the kernels of its gates in one, as often as the state's width."""
+    for inputs, state in _RECURRENT:
+        name = re.sub(inputs, state, path) if re.search(f"({inputs}|{state})", path) else ""
+        other = tree.get(name)
+        if other and other.view:
+            _, width, outputs = other.view.sides[0]
+            parts = _GATES.get(outputs // width if outputs % width == 0 else 0)
+            if parts:
+                return "a recurrent cell with its gates in one", _divide(rule, view, parts)
     return None
 
 

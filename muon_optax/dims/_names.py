@@ -26,11 +26,12 @@ _HEAD = re.compile(
     rf"(^|/)(?!multi_)(\w+_)?(head|classifier)s?(_?\d+)?/(?!{_ATTENTION})", re.IGNORECASE
 )
 _FUSED = (  # a module, or a kernel without one, and what its outputs are in order
-    (r"w?qkv|query_key_value|c_attn|in_proj", ("q", "k", "v")),
+    (r"w?qkv|query_key_value|c_attn", ("q", "k", "v")),
     (r"w?kv|key_value", ("k", "v")),
     (r"w12|gate_(and_)?up|up_gate|wi_fused", ("gate", "up")),
     (r"in_proj_qkvz", ("q", "k", "v", "z")),
     (r"in_proj_ba", ("b", "a")),
+    (r"kv_a_proj_with_mqa", ()),  # of unequal sizes
     (r"lstm\w*(/\w*cell\w*|/linear)?", ("i", "f", "g", "o")),
     (r"gru\w*(/\w*cell\w*)?", ("r", "z", "n")),
 )
@@ -66,8 +67,8 @@ def is_named_output(path: str) -> bool:
     return _OUTPUT.search(path) is not None
 
 
-def parts_of(path: str) -> tuple[str, ...]:
-    """The matrices that a kernel's name says it consists of; empty for most."""
+def parts_of(path: str) -> tuple[str, ...] | None:
+    """The matrices that a kernel's name says it consists of; empty if of unequal sizes."""
     for words, parts in _FUSED:
         if re.search(
             rf"(^|[/_])({words})(_proj)?(_?\d+)?/?(recurrent_)?(kernel|weights?|w)?(_[ih]h?)?$",
@@ -75,4 +76,4 @@ def parts_of(path: str) -> tuple[str, ...]:
             re.IGNORECASE,
         ):
             return parts
-    return ()
+    return None

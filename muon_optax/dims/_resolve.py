@@ -22,7 +22,7 @@ from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._by_rules import assign_by_rules
 from muon_optax.dims._consistency import Neighbours
 from muon_optax.dims._rules import Rule
-from muon_optax.dims._view import MatrixView, Spec, view_of
+from muon_optax.dims._view import MatrixView, Spec, is_numbers, view_of
 from muon_optax.dims.layouts import LAYOUTS
 
 Dims = Any  # any form that the docstring of `muon_optax.dims` lists
@@ -246,7 +246,7 @@ def _check_used(given: Mapping[str, Spec], params: Any) -> None:
 
 
 def _is_spec(x: Any) -> bool:
-    return x is None or isinstance(x, str | MuonDimensionNumbers)
+    return x is None or isinstance(x, str) or is_numbers(x)
 
 
 def is_masked(x: Any) -> bool:

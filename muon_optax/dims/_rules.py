@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from optax.contrib import MuonDimensionNumbers
-
 from muon_optax.dims._consistency import Neighbours, find_contradiction
 from muon_optax.dims._spec import parse
-from muon_optax.dims._view import Spec, view_of
+from muon_optax.dims._view import Spec, is_numbers, view_of
 
 EXCLUDED = "excluded"  # the role of leaves that the argument `exclude` names
 
@@ -54,7 +52,7 @@ class Rule:
     def __post_init__(self):
         if isinstance(self.spec, str):
             parse(self.spec, f"rule {self.role!r}")
-        elif self.spec is not None and not isinstance(self.spec, MuonDimensionNumbers):
+        elif self.spec is not None and not is_numbers(self.spec):
             raise ValueError(
                 f"rule {self.role!r} has spec={self.spec!r}; use a string such as 'in out', "
                 "MuonDimensionNumbers(in_axes, out_axes), or None for the fallback"
@@ -86,9 +84,10 @@ class Rule:
 
     def finds(self, name: str) -> bool:
         """Whether the pattern is in this path, whatever the number of axes."""
-        # PyTorch's names have dots where JAX's paths have slashes.
-        names = (name, name.replace(".", "/")) if "." in name else (name,)
-        return any(re.search(self.pattern, n, re.IGNORECASE) for n in names)
+        # PyTorch's names have dots where JAX's paths have slashes, and the array of a
+        # Penzai parameter has a name of its own.
+        plain = re.sub(r"/(value|data_array)$", "", name.replace(".", "/"))
+        return any(re.search(self.pattern, n, re.IGNORECASE) for n in {name: 0, plain: 0})
 
 
 class Layout(tuple[Rule, ...]):

@@ -154,6 +154,11 @@ def view_of(spec: Spec, name: str, leaf: Any) -> MatrixView | None:
     return _view_of_numbers(spec, name, leaf)
 
 
+def is_numbers(spec: Any) -> bool:
+    """Whether a spec is a `MuonDimensionNumbers`: Optax's, or another library's copy."""
+    return hasattr(spec, "reduction_axis") and hasattr(spec, "output_axis")
+
+
 def _view_of_numbers(spec: MuonDimensionNumbers, name: str, leaf: Any) -> MatrixView:
     shape = tuple(leaf.shape)
     ndim = len(shape)

@@ -54,10 +54,11 @@ class Widths:
         if len(view.output) > 1:
             self._add(self._given, path, (view.shape[view.output[-1]],))
 
-    def is_taken(self, width: int, path: str) -> bool:
-        """Whether another leaf takes this width, several of it, or a part of it."""
+    def is_taken(self, width: int, path: str, joined: bool = True) -> bool:
+        """Whether another leaf takes this width, or a part; if `joined`, several of it."""
         return any(
-            _is_multiple(other, width)
+            other == width
+            or (joined and _is_multiple(other, width))
             or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
             for other, paths in self._taken.items()
             if paths - {path}

@@ -37,6 +37,8 @@ FLAX = Layout(
         guess=True,
     ),
     Rule("attention output", r"(^|/)(out|o)(_proj)?/kernel$", "... in in out", guess=True),
+    Rule("low-rank factor", r"lora_?[ab](/(kernel|weight))?$", "in out"),
+    Rule("matrix", r"(^|/)w\[[^/]*$", "in out"),  # of e3nn, for two irreps
     # Not the decoder layers that MaxText calls moe_layers, nor attention inside a block.
     Rule(
         "experts",

@@ -14,6 +14,18 @@ PYTORCH = Layout(
     Rule("attention query, key and value", r"(^|/)in_proj_weight$", "out[q k v] in"),
     Rule("recurrent kernel", r"(^|/)weight_(ih|hh)(_l\d+)?(_reverse)?$", "out in"),
     Rule("low-rank factor", r"lora_[ab](/\w+)?(/weight)?$", "out in"),
+    Rule(
+        "experts",
+        r"expert[^/]*/(\w+_)?(proj|w\d|weight)(/weight)?$",
+        "experts out in",
+        guess=True,
+    ),
+    Rule(
+        "experts",
+        r"expert[^/]*/(\w+_)?(proj|w\d|weight)(/weight)?$",
+        "experts in out",
+        guess=True,
+    ),
     *EQUINOX[:-1],
     # The Conv1D of Hugging Face's GPT-2, whose bias shows the order.
     Rule("matrix", r"(^|/)weight$", "in out", guess=True),

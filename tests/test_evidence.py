@@ -1,0 +1,71 @@
+"""What a leaf is by the other leaves, where its name says nothing: right, or marked."""
+
+import pytest
+from trees import leaves
+
+from muon_optax import LAYOUTS
+from muon_optax.dims import assign
+
+# Layout, the leaves of a tree, and which of them are not matrices (-), or marked (?).
+NOT_MATRICES = {
+    "a table of PyTorch": "pytorch vocab/weight:5000,64? up/weight:256,64 down/weight:64,256",
+    "a head as long as the table": """flax Embed_0/embedding:5000,64- up/kernel:64,256
+        down/kernel:256,64 project/kernel:64,5000-""",
+    "the last of numbered layers": """equinox layers/0/weight:32,4 layers/0/bias:32-
+        layers/1/weight:32,32 layers/1/bias:32- layers/2/weight:3,32- layers/2/bias:3-""",
+    "actor and critic": """flax Dense_0/kernel:17,64 Dense_1/kernel:64,6- Dense_2/kernel:17,64
+        Dense_3/kernel:64,1- log_std:6-""",
+    "an output of another name": """flax enc/fc1/kernel:16,64 enc/fc2/kernel:64,64
+        scores/kernel:64,7?""",
+    "a router": """pytorch mlp/gate/weight:8,64- mlp/experts/0/up/weight:128,64
+        mlp/experts/0/down/weight:64,128""",
+    "a relative table": """pytorch attn/rel_pos_table/weight:32,8- attn/q/weight:64,64
+        attn/o/weight:64,64""",
+    "depthwise convolutions": """flax a/spatial/kernel:3,3,1,64- a/mix/kernel:1,1,64,64
+        b/spatial/kernel:3,3,1,64- b/mix/kernel:1,1,64,64""",
+    "a stacked norm": """flax layers/norm_1/kernel:12,64- layers/up/kernel:12,64,256
+        layers/down/kernel:12,256,64""",
+    "the few channels of an image": """flax decoder/conv_in/kernel:3,3,4,64
+        decoder/conv_out/kernel:3,3,64,3- encoder/conv_in/kernel:3,3,3,64""",
+    "a name that no rule knows": "flax mixture:8,64? up/kernel:64,256 down/kernel:256,64",
+}
+HIDDEN = {
+    "layers of a policy's head": """flax up/kernel:32,64 down/kernel:64,32
+        policy_head/Dense_0/kernel:32,48 policy_head/Dense_1/kernel:48,6-""",
+    "the last convolution": """pytorch features/0/weight:32,3,3,3 head/conv_pw/weight:128,32,1,1
+        head/bn/weight:128- head/classifier/weight:10,128-""",
+    "before the output of a classifier": """pytorch fc/weight:64,64 classifier/out/weight:3,64-
+        classifier/dense/weight:64,64 classifier/dense/bias:64-""",
+    "layers of a value's head": """haiku torso/linear/w:8,64 value_head/linear/w:64,32
+        value_head/linear_1/w:32,1-""",
+    "under a classifier of Keras": """keras dense/kernel:8,64 classifier/hidden/kernel:64,32
+        classifier/scores/kernel:32,3-""",
+    "an embedding with a bias": """pytorch x_embedder/weight:64,16 x_embedder/bias:64-
+        up/weight:128,64 down/weight:64,128""",
+}
+SEVERAL = {
+    "of attention and a gate": "flax in_proj_qkvz/kernel:64,256? out_proj/kernel:64,64",
+    "of a gated layer": "pytorch mlp/w12/weight:256,64? mlp/w3/weight:64,128",
+    "of keys and values, a convolution": """flax to_kv/kernel:1,1,64,128? to_q/kernel:1,1,64,64
+        to_out/kernel:1,1,64,64""",
+    "of a recurrent cell": "equinox cell/weight_ih:96,16? cell/weight_hh:96,32? cell/bias:96-",
+    "of unequal sizes": "pytorch kv_a_proj_with_mqa/weight:80,64? kv_b_proj/weight:128,64",
+    "of experts": """pytorch mlp/experts/gate_up_proj:8,256,64? mlp/experts/down_proj:8,64,128
+        embed_tokens/weight:900,64-""",
+    "as many outputs as two layers": "flax wi/kernel:64,256? wo/kernel:128,64",
+    "of a query with a gate": """flax query/kernel:64,4,32? key/kernel:64,4,16
+        value/kernel:64,4,16 out/kernel:4,16,64""",
+}
+CASES = {f"{k}: {n}": t for k, c in (
+    ("no matrix", NOT_MATRICES), ("hidden", HIDDEN), ("several matrices", SEVERAL)
+) for n, t in c.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_leaf_is_read_by_the_others_or_marked(case):
+    layout, *words = CASES[case].split()
+    params = leaves(" ".join(word.rstrip("-?") for word in words))
+    marks = {word.split(":")[0]: word[-1] for word in words}
+    for found in assign(LAYOUTS[layout], params):
+        mark = "?" if found.doubt else "" if found.view else "-"
+        assert mark == marks[found.path].strip("0123456789"), found
