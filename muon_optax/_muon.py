@@ -45,6 +45,7 @@ def muon(
     adam_b2: ArrayLike = 0.999,
     adam_eps: ArrayLike = 1e-8,
     adam_weight_decay: optax.ScalarOrSchedule | None = 0.0,
+    adam_weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon for a whole model: matrices to Muon, everything else to a fallback.
 
@@ -88,8 +89,9 @@ def muon(
       adam_b1: AdamW's decay of the first moment.
       adam_b2: AdamW's decay of the second moment.
       adam_eps: AdamW's ε.
-      adam_weight_decay: AdamW's weight decay. When `fallback` is given, these four are ignored
-        and `adam_learning_rate` is an error.
+      adam_weight_decay: AdamW's weight decay.
+      adam_weight_decay_mask: Which leaves of the fallback decay, like `weight_decay_mask`. When
+        `fallback` is given, these five are ignored and `adam_learning_rate` is an error.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. Its state
@@ -116,9 +118,11 @@ def muon(
     """
     rate = _check_rate("learning_rate", learning_rate)
     check_mask("weight_decay_mask", weight_decay_mask)
+    check_mask("adam_weight_decay_mask", adam_weight_decay_mask)
     if fallback is None:
         adam_rate = rate if adam_learning_rate is None else adam_learning_rate
-        fallback = _adamw(adam_rate, adam_b1, adam_b2, adam_eps, adam_weight_decay)
+        decay = _decay("adam_weight_decay", adam_weight_decay, adam_weight_decay_mask)
+        fallback = _adamw(adam_rate, adam_b1, adam_b2, adam_eps, decay)
     elif not isinstance(fallback, optax.GradientTransformation):
         raise ValueError(f"fallback={fallback!r}; use a transformation, such as optax.sgd(0.1)")
     elif adam_learning_rate is not None:
@@ -159,7 +163,7 @@ def _adamw(
     b1: ArrayLike,
     b2: ArrayLike,
     eps: ArrayLike,
-    weight_decay: optax.ScalarOrSchedule | None,
+    decay: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
     """`optax.adamw`, which asks for parameters only where something decays."""
     rate = _check_rate("adam_learning_rate", learning_rate)
@@ -168,7 +172,7 @@ def _adamw(
     check_traceable("adam_eps", eps, "a number ≥ 0", lambda e: e >= 0)
     return optax.chain(
         optax.scale_by_adam(python_number(b1), python_number(b2), python_number(eps)),
-        _decay("adam_weight_decay", weight_decay),
+        decay,
         optax.scale_by_learning_rate(rate),
     )
 

@@ -96,6 +96,19 @@ def test_weight_decay_is_decoupled_and_masked():
         np.testing.assert_array_equal(updates["dense"]["bias"], 0.0)
 
 
+def test_each_group_has_a_mask_of_its_decay():
+    """A tree for the whole model, or a function of what the group trains."""
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    only_embeddings = lambda params: {"dense": False, "embed": True}
+    for mask in (only_embeddings(PARAMS), only_embeddings):
+        tx = muon(0.1, adam_weight_decay=5.0, adam_weight_decay_mask=mask)
+        updates, _ = tx.update(zero, tx.init(PARAMS), PARAMS)
+        np.testing.assert_allclose(
+            updates["embed"]["embedding"], -0.1 * 5.0 * PARAMS["embed"]["embedding"], rtol=1e-6
+        )
+        assert not updates["dense"]["bias"].any() and not updates["dense"]["kernel"].any()
+
+
 def test_parameters_are_not_needed_where_nothing_decays():
     tx = muon(0.1)
     updates, _ = tx.update(GRADS, tx.init(PARAMS))
@@ -163,6 +176,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, adam_learning_rate=-1.0), "adam_learning_rate=-1.0"),
         (lambda: muon(0.1, weight_decay=-0.1), "weight_decay=-0.1; use a number ≥ 0"),
         (lambda: muon(0.1, adam_weight_decay=-1), "adam_weight_decay=-1"),
+        (lambda: muon(0.1, adam_weight_decay_mask=True), "adam_weight_decay_mask=True; use a"),
         (lambda: muon(0.1, adam_b1=2.0), r"adam_b1=2.0; use a number in \[0, 1\)"),
         (lambda: muon(0.1, adam_b2=-3), "adam_b2=-3"),
         (lambda: muon(0.1, adam_eps=-1.0), "adam_eps=-1.0"),
