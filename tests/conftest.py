@@ -14,6 +14,9 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # For the workers, which inherit it: LAPACK's threads gain nothing on small matrices, and spin
 # where the workers share the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Keras on JAX, and without a file of its settings in the home directory.
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["KERAS_HOME"] = os.devnull
 # Fake devices for meshes, unless the environment says how many; and, where XLA still has them,
 # the former emitters, in one module, which compile in a third of the time. Newer versions know
 # only the other ones, and end at a flag that they do not know.

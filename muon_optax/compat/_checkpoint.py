@@ -81,8 +81,13 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
     for name, leaf in expected.items():
         if found[name].shape != leaf.shape:
             raise LeafError(name, leaf, f"it was saved with shape {found[name].shape}")
-    leaves = [place_like(found[name], leaf) for name, leaf in expected.items()]
+    leaves = [place_like(_with_dtype(found[name], x), x) for name, x in expected.items()]
     return jax.tree.structure(like).unflatten(leaves)
+
+
+def _with_dtype(x: Any, leaf: Any) -> Any:
+    """An array that was saved; files of NumPy have bfloat16 as bytes without a dtype."""
+    return x.view(leaf.dtype) if x.dtype.type is np.void else x
 
 
 def _check_version(saved: Mapping[str, Any]) -> None:
