@@ -87,6 +87,36 @@ def test_both_learning_rates_may_be_schedules():
     )
 
 
+def test_a_rate_may_follow_muon_at_rate_one():
+    """As in trainers that multiply the updates themselves, the decay included."""
+    halving = lambda step: 0.1 * 0.5**step
+    decays = {"weight_decay": 0.1, "adam_weight_decay": 0.1}
+    inside = muon(halving, adam_learning_rate=lambda step: 0.2 * halving(step), **decays)
+    outside = optax.chain(
+        muon(1.0, adam_learning_rate=0.2, **decays), optax.scale_by_schedule(halving)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        updates_of(outside),
+        updates_of(inside),
+    )
+
+
+@pytest.mark.parametrize("group", ["muon", "fallback"])
+def test_the_first_entry_of_a_group_is_its_moments_and_no_schedule(group):
+    """What docs/settings.md takes from a new state to reset a group."""
+    tx = muon(lambda step: 0.1, weight_decay=lambda step: 0.1)
+    new = tx.init(PARAMS)
+    _, old = tx.update(GRADS, new, PARAMS)
+    counts = lambda state: [
+        int(x) for x in jax.tree.leaves(state.inner_states[group].inner_state) if x.ndim == 0
+    ]
+    assert set(counts(new)) == {0} and set(counts(old)) == {1}
+    first, *others = old.inner_states[group].inner_state
+    assert {"count", "mu"} <= {*first._fields}
+    assert all(leaf.ndim == 0 for leaf in jax.tree.leaves(others))
+
+
 def test_weight_decay_is_decoupled_and_masked():
     zero = jax.tree.map(jnp.zeros_like, PARAMS)
     for mask, expected in ((None, -0.1 * 5.0 * 2.0), ({"dense": False, "embed": False}, 0.0)):
