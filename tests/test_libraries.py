@@ -6,18 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from muon_optax import EQUINOX, FLAX, Rule, compat, muon, plan
+from muon_optax import EQUINOX, FLAX, LAYOUTS, compat, muon, plan
 
 SETTINGS = {"learning_rate": 0.05, "adam_learning_rate": 0.02, "mu_dtype": "bfloat16"}
 TOKENS = np.random.default_rng(0).integers(0, 8, (4, 6))
 LABELS = (TOKENS + 1) % 8
-
-HAIKU = (Rule("embedding", r"embeddings$", None), *FLAX)
-KERAS = (
-    Rule("attention output", r"attention_output/kernel$", "in in out"),
-    Rule("embedding", r"embeddings$", None),
-    *FLAX,
-)
 
 
 def cross_entropy(logits):
@@ -114,7 +107,7 @@ def test_a_haiku_model_trains_and_is_saved_by_numpy(tmp_path):
         x = hk.LayerNorm(-1, True, True)(x + hk.nets.MLP([16, 8])(x))
         return hk.Linear(8, name="head")(x)
 
-    tx = muon(**SETTINGS, dims=HAIKU)
+    tx = muon(**SETTINGS, dims=LAYOUTS["haiku"])
 
     @jax.jit
     def step(params, state):
@@ -126,7 +119,7 @@ def test_a_haiku_model_trains_and_is_saved_by_numpy(tmp_path):
     params = jax.jit(model.init)(jax.random.key(0), TOKENS)
     names = ("query", "key", "value", "linear")
     matrices = {f"multi_head_attention/{name}/w" for name in names}
-    check_plan(params, HAIKU, matrices | {"mlp/~/linear_0/w", "mlp/~/linear_1/w"})
+    check_plan(params, LAYOUTS["haiku"], matrices | {"mlp/~/linear_0/w", "mlp/~/linear_1/w"})
     params, state = train(step, (params, tx.init(params)))
     restored = through_npz(tmp_path / "state.npz", state)
     check_same_step(step, (params, state), (params, restored))
@@ -142,7 +135,7 @@ def test_a_keras_model_trains_and_is_saved_by_numpy(tmp_path):
     x = x + keras.layers.Dense(8, activation="relu", name="dense")(x)
     model = keras.Model(tokens, keras.layers.Dense(8, name="head")(x))
     variables = model.trainable_variables
-    tx = muon(**SETTINGS, dims=KERAS)
+    tx = muon(**SETTINGS, dims=LAYOUTS["keras"])
 
     @jax.jit
     def step(params, state):
@@ -157,7 +150,7 @@ def test_a_keras_model_trains_and_is_saved_by_numpy(tmp_path):
     params = {variable.path: variable.value for variable in variables}
     names = ("query", "key", "value", "attention_output")
     matrices = {f"attention/{name}/kernel" for name in names}
-    check_plan(params, KERAS, matrices | {"dense/kernel"})
+    check_plan(params, LAYOUTS["keras"], matrices | {"dense/kernel"})
     params, state = train(step, (params, tx.init(params)))
     restored = through_npz(tmp_path / "state.npz", state)
     check_same_step(step, (params, state), (params, restored))
