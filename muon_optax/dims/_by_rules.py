@@ -40,7 +40,7 @@ def assign_by_rules(
         raise _error(problems[0], rules, needs, leaves, neighbours)
     evidence = Evidence(assignments, neighbours)
     tree = {found.path: evidence.judge(found) for found in assignments}
-    return [lint_leaf(found, tree, evidence.widths) for found in tree.values()]
+    return [lint_leaf(found, tree, evidence.widths, neighbours) for found in tree.values()]
 
 
 def _rule_by_neighbours(

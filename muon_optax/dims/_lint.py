@@ -3,7 +3,10 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from muon_optax._ranges import without_numbers
 from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._consistency import Neighbours
+from muon_optax.dims._guess import guess_spec
 from muon_optax.dims._names import UNKNOWN, looks_like_adapter, parts_of, sounds_like_gain
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._view import MatrixView, Spec
@@ -32,7 +35,12 @@ _MAX_RATIO, _MAX_RATIO_OF_GUESS = 20, 200
 _UNSPECIFIC = ("matrix", "stack of matrices", "convolution", "stack of convolutions")
 
 
-def lint_leaf(found: Assignment, tree: Mapping[str, Assignment], widths: Widths) -> Assignment:
+def lint_leaf(
+    found: Assignment,
+    tree: Mapping[str, Assignment],
+    widths: Widths,
+    neighbours: Neighbours,
+) -> Assignment:
     """The assignment with its doubt: why the leaf may be no matrix, or another one.
 
     >>> import jax.numpy as jnp
@@ -57,6 +65,7 @@ def lint_leaf(found: Assignment, tree: Mapping[str, Assignment], widths: Widths)
         or _check_gates(found.path, found.rule, found.view, tree)
         or _check_order(found.path, found.rule, found.view, tree)
         or _check_channels(found.path, found.rule, found.view, widths)
+        or _check_stack(found.path, found.rule, found.view, neighbours)
         or _check_sides(found.path, found.rule, found.view, widths)
         or _check_taken(found.path, found.rule, found.view, widths)
     )
@@ -163,6 +172,19 @@ def _check_channels(path: str, rule: Rule, view: MatrixView, widths: Widths) -> 
     if not widths.is_given(ends(view)[1], path):  # then a first layer, that reads grey images
         return None
     return "a convolution with one input channel; depthwise, and so not a matrix?", None
+
+
+def _check_stack(path: str, rule: Rule, view: MatrixView, neighbours: Neighbours) -> Doubt:
+    """Three axes are a stack or one kernel; a leaf around with the same first axis tells."""
+    if rule.role != "stack of matrices":
+        return None
+    for other in neighbours.siblings(path):
+        shape = neighbours.shapes[other]
+        equal_layer = without_numbers(other) == without_numbers(path)
+        if shape and shape[0] == view.shape[0] and not equal_layer:
+            return None
+    guess = guess_spec(path, neighbours) or rule.spec
+    return f"a stack of {view.shape[0]} matrices, or one of several axes?", guess
 
 
 def _check_sides(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:

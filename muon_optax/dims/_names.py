@@ -23,7 +23,7 @@ _OUTPUT = re.compile(
 _ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
 # Not one head of an attention layer, which contains a query or a key.
 _HEAD = re.compile(
-    rf"(^|/)(?!multi_)(\w+_)?(head|classifier)s?(_?\d+)?/(?!{_ATTENTION})", re.IGNORECASE
+    rf"(^|/)(?!multi_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})", re.IGNORECASE
 )
 _FUSED = (  # a module, or a kernel without one, and what its outputs are in order
     (r"w?qkv|query_key_value|c_attn", ("q", "k", "v")),

@@ -9,7 +9,7 @@ _INPUTS = r"(^|/)\w*(query|key|value|gating|[qkv])_w(eights)?$"
 HAIKU = Layout(
     "LAYOUTS['haiku']",
     Rule("bias", r"(^|[/_])b$", None),
-    Rule("output head", r"(^|/)(\w+_)?(head|classifier)s?(_?\d+)?/(~/)?" + _WEIGHT, None),
+    Rule("output head", r"(^|/)(\w+_)?(head|classifier)(_?\d+)?/(~/)?" + _WEIGHT, None),
     *NOT_MATRICES,
     Rule("transposed convolution", r"conv[^/]*transpose[^/]*/w$", "in in out in"),
     Rule("transposed convolution", r"conv1d_transpose[^/]*/w$", "in out in"),

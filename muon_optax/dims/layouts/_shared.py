@@ -36,7 +36,7 @@ NOT_MATRICES: tuple[Rule, ...] = (
     Rule(
         "table", r"(^|[/_])pos(ition(al)?)?s?(_?(enc(oding)?|emb(ed(ding)?)?|table))?s?$", None
     ),
-    Rule("output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)s?(_?\d+)?/" + WEIGHT, None),
+    Rule("output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)(_?\d+)?/" + WEIGHT, None),
     Rule("output head", r"(?<!pre_)logit[^/]*/" + WEIGHT, None),
     Rule("output head", r"(^|/)(unembed\w*|readout|output_layer|vocab_proj)/" + WEIGHT, None),
     Rule("output head", r"(^|/)seq_relationship/" + WEIGHT, None),
