@@ -60,7 +60,12 @@ class LeafError(ValueError):
 def check_float_array(name: str, leaf: Any) -> None:
     """Refuse a leaf that cannot be trained: not an array, or not of floats."""
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
-        raise LeafError(name, leaf, "not an array; pass only arrays, filter the rest out")
+        raise LeafError(
+            name,
+            leaf,
+            "not an array; pass only the arrays, of an Equinox model for example "
+            "eqx.filter(model, eqx.is_inexact_array)",
+        )
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         raise LeafError(
             name,

@@ -62,8 +62,7 @@ def block(name):
     made = plan(
         layouts.params(name), layouts.rules(name), learning_rate=0.02, adam_learning_rate=3e-3
     )
-    table = str(made).partition("\n\nWhy")[0]
-    return f"```text\n{table}\n```\n\n<sub>{layouts.DATA[name]['source']}</sub>"
+    return f"```text\n{made}\n```\n\n<sub>{layouts.DATA[name]['source']}</sub>"
 
 
 def filled(text):

@@ -117,7 +117,10 @@ def test_layers_that_are_treated_alike_share_a_line():
     cells = fused.split()
     assert cells[0] == "transformer/h/{0..11}/attn/c_attn/kernel" and cells[1] == "2304×768"
     assert "3 of 768 × 768" in fused
-    assert "Muon trains 84,934,656 of 124,439,808 parameters: 72 matrices." in said
+    assert (
+        "Muon trains 84,934,656 of 124,439,808 parameters: 72 matrices, 1,196 GFLOP a step."
+        in said
+    )
     assert len(said.splitlines()) < 30
 
 
@@ -206,7 +209,7 @@ def test_a_notebook_gets_a_table():
     rule = Rule("a<b", "Dense_0/kernel", "in out")
     shown = plan(PARAMS, (rule, *RULES))._repr_html_()
     assert shown.count("<tr>") == 1 + len(jax.tree.leaves(PARAMS))
-    assert "<td>a&lt;b</td>" in shown and "<p>Muon trains" in shown
+    assert "<td>a&lt;b</td>" in shown and "<pre>Muon trains" in shown
 
 
 DOUBTFUL = {
@@ -235,8 +238,9 @@ def test_a_doubtful_leaf_is_named_and_strictly_refused(case):
     params["fine"] = {"kernel": layouts.struct((8, 8))}
     (doubtful,) = (made := plan(params)).doubts
     assert re.search(problem, doubtful.doubt)
-    assert f"doubtful: {doubtful.path}: " in str(made) and " (?)" in str(made)
-    with pytest.raises(ValueError, match=rf"doubtful: {doubtful.path} .*{problem}"):
+    named = f"# {doubtful.path} {doubtful.shape}: "
+    assert named in str(made) and " (?)" in str(made)
+    with pytest.raises(ValueError, match=re.escape(named)):
         plan(params, strict=True)
     spec = " ".join(["batch"] * (len(doubtful.shape) - 2) + ["in", "out"])
     for mine in (spec, None):  # what the user has said is not doubted
@@ -262,7 +266,42 @@ def test_no_leaf_of_a_public_model_is_doubtful():
     assert doubtful == set()
 
 
+def test_a_model_of_nnx_counts_its_parameters_alone():
+    """No statistics of BatchNorm, no counters of Dropout: as nnx.Optimizer trains it."""
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.linear = nnx.Linear(8, 16, rngs=rngs)
+            self.norm = nnx.BatchNorm(16, rngs=rngs)
+            self.drop = nnx.Dropout(0.1, rngs=rngs)
+
+    model = Model(nnx.Rngs(0))
+    made = plan(model)
+    assert made == plan(nnx.state(model, nnx.Param))
+    assert {leaf.path for leaf in made.leaves} == {
+        *("linear/bias", "linear/kernel", "norm/bias", "norm/scale")
+    }
+
+
+def test_the_rules_are_shown_to_who_asks():
+    shown, more = str(plan(PARAMS, RULES)), str(plan(PARAMS, RULES, why=True))
+    assert more.startswith(shown) and "rule 1, qkv/kernel$" not in shown
+    assert "Why, rule by rule:\nbias: rule 2, " in more
+
+
+def test_operations_are_readable_however_many():
+    for side, cell in ((8, "<0.001"), (64, "0.0079"), (512, "4.03"), (4096, "2,062")):
+        line = str(plan({"kernel": jax.ShapeDtypeStruct((side, side), jnp.float32)}))
+        assert line.splitlines()[2].endswith(f" {cell}")
+        assert line.endswith(f" {cell} GFLOP a step.")
+
+
 def test_nothing_to_train_is_an_error():
+    for nothing in ({}, {"a": optax.MaskedNode()}):
+        with pytest.raises(ValueError, match="params has no leaves: pass a tree of arrays"):
+            plan(nothing)
+    with pytest.raises(ValueError, match=r"'f' .*write|'f'.*eqx.filter\(model"):
+        plan({"f": jnp.tanh, "kernel": jnp.ones((2, 2))})
     with pytest.raises(ValueError, match="no matrix to train"):
         plan({"bias": jnp.ones(3)})
     with pytest.raises(ValueError, match=r"leaf 'a'.*no rule in"):
@@ -277,4 +316,3 @@ def test_nothing_to_train_is_an_error():
         plan(PARAMS, RULES, strct=True)
     with pytest.raises(ValueError, match="shape_scaling='muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")
-    assert plan({"a": optax.MaskedNode()}).leaves == ()

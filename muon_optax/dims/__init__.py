@@ -59,6 +59,7 @@ from muon_optax.dims._spec import SpecError as SpecError
 from muon_optax.dims._view import MatrixView as MatrixView
 from muon_optax.dims._view import Spec as Spec
 from muon_optax.dims._view import view_of as view_of
+from muon_optax.dims._warn import describe_doubts as describe_doubts
 from muon_optax.dims._warn import warn_of_doubts as warn_of_doubts
 from muon_optax.dims.layouts import EQUINOX as EQUINOX
 from muon_optax.dims.layouts import FLAX as FLAX

@@ -1,5 +1,6 @@
-"""The warning about leaves that may have the wrong label."""
+"""What to say of leaves that may have the wrong label."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from muon_optax._leaves import leaves_by_path
@@ -10,18 +11,23 @@ from muon_optax.dims._resolve import ResolvedDims
 
 def warn_of_doubts(resolved: ResolvedDims, params: Any) -> None:
     """Warn once of all doubtful leaves, with the rules that settle them."""
+    if doubts := describe_doubts(resolved, leaves_by_path(params)):
+        warn_user(f"muon_optax is {doubts}\nprint(plan(params, dims)) shows what is done now.")
+
+
+def describe_doubts(resolved: ResolvedDims, leaves: Mapping[str, Any]) -> str | None:
+    """The doubtful leaves and the rules that settle them; None if there are none."""
     needs = [
         Need(found.path, found.doubt, found.proposal)
         for found in resolved.assignments.values()
         if found.doubt
     ]
     if not needs:
-        return
-    leaves = "1 leaf" if len(needs) == 1 else f"{len(needs)} leaves"
-    warn_user(
-        f"muon_optax is not sure of {leaves}. Say what is right by rules in front of yours:\n"
-        f"{write_dims(resolved.rules, needs, leaves_by_path(params))}\n"
-        "Each rule here says what seems right: None leaves a parameter to the fallback, as the "
-        "argument `exclude` does, 'in out' makes it a matrix. print(plan(params, dims)) shows "
-        "what is done now."
+        return None
+    count = "1 leaf" if len(needs) == 1 else f"{len(needs)} leaves"
+    return (
+        f"not sure of {count}. Say what is right by rules in front of yours:\n"
+        f"{write_dims(resolved.rules, needs, leaves)}\n"
+        "Each rule here says what seems right: 'in out' makes a leaf a matrix, None leaves it "
+        "to the fallback, as the argument `exclude` does."
     )

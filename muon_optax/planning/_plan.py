@@ -10,18 +10,21 @@ import jax
 import optax
 from jax.typing import DTypeLike
 
-from muon_optax._checks import check_number, is_function
+from muon_optax._checks import check_number
+from muon_optax._leaves import leaves_by_path
 from muon_optax._muon import muon
 from muon_optax.dims import (
     FLAX,
     Assignment,
     Dims,
     Rule,
-    assign,
     check_any_matrix,
+    describe_doubts,
     exclude_leaves,
     lint_rules,
+    resolve_once,
 )
+from muon_optax.planning._parameters import only_parameters
 from muon_optax.planning._table import LeafPlan, Plan
 from muon_optax.polar._method import PolarMethod, batched, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
@@ -38,12 +41,14 @@ def plan(
     learning_rate: optax.ScalarOrSchedule | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     strict: bool = False,
+    why: bool = False,
     **settings: Any,
 ) -> Plan:
     """How `muon` with the same arguments would train each parameter, as a table.
 
     Args:
-      params: A tree of arrays, or of shapes as `jax.eval_shape` returns them.
+      params: A tree of arrays, or of shapes as `jax.eval_shape` returns them; or a model of
+        `flax.nnx`, of which the `nnx.Param`s count.
       dims: Any form that `muon_optax.dims` lists.
       exclude: As for `muon`.
       method: The polar method, for its number of operations.
@@ -52,10 +57,9 @@ def plan(
         of a schedule are not shown.
       adam_learning_rate: The fallback's; None for `learning_rate`. Ignored when `fallback` is
         given, whose own rate is not shown.
-      strict: Whether a doubtful leaf or an unused rule of your own is an error. Doubtful are
-        only leaves that a rule of `LAYOUTS` decided: a matrix with one side over 20 times the
-        other, a convolution with one input channel, a bias or a gain among the matrices, a
-        fused kernel, a `weight` that may be `[out, in]`.
+      strict: Whether a doubtful leaf or an unused rule of your own is an error. Only leaves
+        that a rule of `LAYOUTS` or the leaves around decided are doubted.
+      why: Whether the table ends with the rules that decided.
       **settings: Other arguments of `muon`, so that one dict serves both. They change nothing
         here.
 
@@ -64,8 +68,8 @@ def plan(
 
     Raises:
       ValueError: If `muon` would raise it at `init`: a leaf that no rule fits, or no matrix at
-        all. If `strict`, also for doubtful leaves and unused rules. If `muon` has no such
-        argument.
+        all. If `params` has no leaves. If `strict`, also for doubtful leaves and unused
+        rules. If `muon` has no such argument.
 
     Example:
       >>> import jax.numpy as jnp
@@ -74,32 +78,33 @@ def plan(
       >>> [(leaf.path, leaf.optimizer, leaf.rates) for leaf in table.leaves]
       [('up/bias', 'fallback', (0.003,)), ('up/kernel', 'Muon', (0.04,))]
       >>> print(str(table).splitlines()[5])
-      Muon trains 16,384 of 16,640 parameters: 1 matrix.
+      Muon trains 16,384 of 16,640 parameters: 1 matrix, 0.013 GFLOP a step.
     """
     check_method(method)
     _check_settings(settings)
-    dims = exclude_leaves(dims, exclude)
-    while is_function(dims):
-        dims = dims(params)
+    params = only_parameters(params)
+    resolved = resolve_once(exclude_leaves(dims, exclude), params)
+    if not resolved.assignments:
+        raise ValueError("params has no leaves: pass a tree of arrays, or of their shapes")
     if adam_learning_rate is None:
         adam_learning_rate = learning_rate
     muon_rate = _shown_rate("learning_rate", learning_rate)
     adam_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
     fallback_rate = None if settings.get("fallback") is not None else adam_rate
-    assignments = assign(dims, params)
+    assignments = tuple(resolved.assignments.values())
     check_any_matrix([assignment.view for assignment in assignments])
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
         scales = tuple(shape_factor(shape_scaling, i, o) for _, i, o in sides)
         rate, factors = (muon_rate, scales) if sides else (fallback_rate, (1.0,))
-        role, why = _reason(assignment, dims)
+        role, reason = _reason(assignment, resolved.rules, dims)
         return LeafPlan(
             path=assignment.path,
             shape=tuple(leaf.shape),
             optimizer="Muon" if sides else "fallback",
             role=role,
-            why=why,
+            why=reason,
             matrices=sides,
             scales=scales,
             rates=() if rate is None else tuple(rate * factor for factor in factors),
@@ -111,23 +116,11 @@ def plan(
         leaf_plan(assignment, leaf)
         for assignment, leaf in zip(assignments, jax.tree.leaves(params))
     )
-    rules = dims if isinstance(dims, tuple | list) else ()
-    result = Plan(leaves, tuple(lint_rules(rules, assignments)))
-    if strict:
-        _refuse_doubts(result)
-    return result
-
-
-def _refuse_doubts(plan: Plan) -> None:
-    problems = [f"doubtful: {leaf.path} {leaf.shape}: {leaf.doubt}" for leaf in plan.doubts]
-    if problems:
-        problems.append(
-            "Put a rule for each doubtful leaf in front, dims=(Rule('my rule', r'path$', "
-            "'in out'), *FLAX), with None in place of 'in out' for the fallback."
-        )
-    problems = [*plan.unused, *problems]
-    if problems:
-        raise ValueError("\n".join(problems))
+    unused = tuple(lint_rules(resolved.rules, assignments))
+    doubts = describe_doubts(resolved, leaves_by_path(params))
+    if strict and (doubts or unused):
+        raise ValueError("\n".join([*unused, *([f"plan is {doubts}"] if doubts else [])]))
+    return Plan(leaves, unused, doubts, why)
 
 
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
@@ -148,8 +141,8 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"muon has no arguments {unknown}; its arguments are {known}")
 
 
-def _reason(assignment: Assignment, dims: Dims) -> tuple[str, str]:
-    """The role of a leaf, and the rule or the spec that gave it."""
+def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[str, str]:
+    """The role of a leaf, and the rule, the evidence or the spec that gave it."""
     view, rule = assignment.view, assignment.rule
     if rule is None:
         spec = view.spec if view else None
@@ -157,11 +150,7 @@ def _reason(assignment: Assignment, dims: Dims) -> tuple[str, str]:
         return ("matrix" if view else "not a matrix"), f"dims: {why}"
     if assignment.evidence:
         return rule.role, assignment.evidence
-    number = ""
-    if isinstance(dims, tuple | list):
-        number = f"rule {dims.index(rule) + 1}, "
-    elif isinstance(dims, Rule):
-        number = "rule 1, "
+    number = f"rule {rules.index(rule) + 1}, " if rule in rules else ""
     return rule.role, f"{number}{rule.pattern or 'any path'} → {rule.spec}"
 
 

@@ -2,10 +2,11 @@
 
 import html
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from muon_optax._ranges import is_full_range, range_of_paths, without_numbers
 
 _COLUMNS = [
     "leaf",
@@ -66,6 +67,8 @@ class Plan:
     Attributes:
       leaves: One for each parameter, in the order of `jax.tree.leaves`.
       unused: A sentence for each rule of your own that no leaf uses.
+      advice: The rules that settle the doubtful leaves; None if there are none.
+      show_why: Whether it ends with the rules that decided.
 
     Example:
       >>> import jax.numpy as jnp
@@ -78,6 +81,8 @@ class Plan:
 
     leaves: tuple[LeafPlan, ...]
     unused: tuple[str, ...] = ()
+    advice: str | None = None
+    show_why: bool = False
 
     @property
     def doubts(self) -> tuple[LeafPlan, ...]:
@@ -99,18 +104,18 @@ class Plan:
             return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
 
         body = "".join(f"<tr>{line('td', row)}</tr>" for row in self._rows())
-        remarks = "".join(f"<p>{html.escape(text)}</p>" for text in self._remarks() if text)
+        remarks = "".join(f"<pre>{html.escape(text)}</pre>" for text in self._remarks() if text)
         return f"<table><tr>{line('th', _COLUMNS)}</tr>{body}</table>{remarks}"
 
     def _rows(self) -> list[list[str]]:
         groups: dict[tuple, list[LeafPlan]] = {}
         for leaf in self.leaves:
-            path = re.sub(r"\d+", "#", leaf.path)
+            path = without_numbers(leaf.path)
             key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt
             groups.setdefault(key, []).append(leaf)
         rows = []
         for group in groups.values():
-            if _is_full_range([leaf.path for leaf in group]):
+            if is_full_range([leaf.path for leaf in group]):
                 rows.append(_row(group))
             else:
                 rows += [_row([leaf]) for leaf in group]
@@ -122,10 +127,16 @@ class Plan:
         total = sum(leaf.size for leaf in self.leaves)
         count = sum(count for leaf in muon for count, _, _ in leaf.matrices)
         noun = "matrix" if count == 1 else "matrices"
-        summary = f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}."
-        doubts = [f"doubtful: {leaf.path}: {leaf.doubt}" for leaf in self.doubts]
-        reasons = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
-        return [summary, *doubts, *self.unused, "", "Why, rule by rule:", *reasons]
+        flops = sum(leaf.flops or 0 for leaf in muon)
+        cost = f", {_format_large(flops / 1e9)} GFLOP a step" if flops else ""
+        remarks = [f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}{cost}."]
+        remarks += self.unused
+        if self.advice:
+            remarks.append(f"Marked (?), plan is {self.advice}")
+        if self.show_why:
+            reasons = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
+            remarks += ["", "Why, rule by rule:", *reasons]
+        return remarks
 
 
 def _row(leaves: Sequence[LeafPlan]) -> list[str]:
@@ -140,7 +151,7 @@ def _row(leaves: Sequence[LeafPlan]) -> list[str]:
     ]
     flops = [leaf.flops for leaf in leaves if leaf.matrices and leaf.flops is not None]
     return [
-        _range_of_paths([leaf.path for leaf in leaves]),
+        range_of_paths([leaf.path for leaf in leaves]),
         "×".join(map(str, first.shape)) or "scalar",
         f"{first.role} (?)" if first.doubt else first.role,
         first.optimizer,
@@ -151,36 +162,11 @@ def _row(leaves: Sequence[LeafPlan]) -> list[str]:
     ]
 
 
-def _range_of_paths(paths: Sequence[str]) -> str:
-    """`layers/{0..3}/kernel` for paths that differ only in their numbers."""
-    # Text and numbers alternate, and only the numbers differ.
-    pieces = re.split(r"(\d+)", paths[0])
-    for i, numbers in enumerate(_distinct_numbers(paths)):
-        pieces[2 * i + 1] = _format_range(numbers)
-    return "".join(pieces)
-
-
-def _is_full_range(paths: Sequence[str]) -> bool:
-    """Whether there is a path for each combination of the numbers in these paths."""
-    return math.prod(len(numbers) for numbers in _distinct_numbers(paths)) == len(paths)
-
-
-def _distinct_numbers(paths: Sequence[str]) -> list[list[str]]:
-    """The sorted numbers at each place of paths that differ only in their numbers."""
-    numbers = [re.findall(r"\d+", path) for path in paths]
-    return [sorted({row[i] for row in numbers}, key=int) for i in range(len(numbers[0]))]
-
-
-def _format_range(numbers: Sequence[str]) -> str:
-    if len(numbers) == 1:
-        return numbers[0]
-    consecutive = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
-    span = f"{numbers[0]}..{numbers[-1]}" if consecutive else ",".join(numbers)
-    return f"{{{span}}}"
-
-
 def _format_large(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Two digits or more, and never an exponent."""
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 1 else f"{value:.3g}"
 
 
 def _format_numbers(values: Iterable[float]) -> str:
