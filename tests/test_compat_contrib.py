@@ -110,6 +110,33 @@ def test_ten_steps_equal_optax_contrib(setting):
     assert max(np.abs(wrong[-1][n] - ours[-1][n]).max() for n in PARAMS) > 1e-4
 
 
+WITHOUT_A_MATRIX = {
+    "a vector": (jnp.array([1.0, -2.0]), None),
+    "a stack in a list": ([jnp.ones((2, 3, 2))], None),
+    "a tuple, a scalar, a None": ((jnp.ones(3), {"t": jnp.ones(())}, None), None),
+    "specs of None": ({"w": jnp.ones((2, 3))}, {"w": None}),
+    "one None for all": (
+        {"a": {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}},
+        lambda p: {"a": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_A_MATRIX)
+def test_a_tree_without_a_matrix_is_trained_by_adam(case):
+    params, dims = WITHOUT_A_MATRIX[case]
+    found = []
+    for module in (compat, optax.contrib):
+        tx = module.muon(0.1, adam_weight_decay=0.5, muon_weight_dimension_numbers=dims)
+        state, stepped = tx.init(params), params
+        for _ in range(3):
+            updates, state = tx.update(stepped, state, stepped)
+            stepped = optax.apply_updates(stepped, updates)
+        found.append(stepped)
+    assert jax.tree.structure(found[0]) == jax.tree.structure(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
+
+
 @pytest.mark.slow
 def test_ten_steps_equal_optax_contrib_in_float64(x64):
     settings = {
@@ -196,7 +223,6 @@ def test_hyperparameters_can_be_injected():
         (lambda: compat.muon(0.1, preconditioning="nuclear"), "preconditioning='nuclear'; use"),
         (lambda: compat.muon(0.1, consistent_rms=-1.0), "consistent_rms=-1.0; use None or"),
         (lambda: compat.muon(0.1, ns_steps=0), "steps=0; use a whole number"),
-        (lambda: compat.muon(0.1).init({"b": jnp.ones(3)}), "no matrix to train"),
         (
             lambda: ten_steps(optax.inject_hyperparams(compat.muon)(learning_rate=0.1)),
             "ns_coeffs, ns_steps and eps cannot be traced; add them to static_args",

@@ -157,18 +157,17 @@ def muon(
       spec of a leaf of rank 2 is applied, too.
     - `adaptive` has one dual norm for each matrix, not for each leaf.
     - Tiny, huge and zero gradients give finite updates in every dtype.
-    - A tree without matrices is an error.
 
     As in Optax, None for `muon_weight_dimension_numbers` trains every leaf of rank 2 by Muon,
-    embeddings and stacked biases too: `plan(params, dims.RANK_TWO)` shows which. Also as in
-    Optax, `nesterov`, `eps` and `mu_dtype` apply to Adam as well: it is NAdam by default.
+    embeddings and stacked biases too: `plan(params, dims.RANK_TWO)` shows which. A tree without
+    such a leaf is trained by Adam. Also as in Optax, `nesterov`, `eps` and `mu_dtype` apply to
+    Adam as well: it is NAdam by default.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"adam"`.
 
     Raises:
-      ValueError: If an argument is unknown or out of its range; at `init`, if no leaf is a
-        matrix.
+      ValueError: If an argument is unknown or out of its range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -207,7 +206,8 @@ def muon(
     decay = decay_unless_zero(adam_weight_decay)
     fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
     matrices(dims)  # raises here, and not at init, if an argument is out of its range
-    return partition_as("adam", matrices, fallback, RANK_TWO if dims is None else dims)
+    dims = RANK_TWO if dims is None else dims
+    return partition_as("adam", matrices, fallback, dims, needs_matrix=False)
 
 
 def _method(

@@ -80,8 +80,9 @@ def partition_as(
     dims: Dims,
     shardings: Shardings = None,
     check: Callable[[ResolvedDims, Any], None] | None = None,
+    needs_matrix: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """`partition_matrices` with another label for the rest, and another check at `init`."""
+    """`partition_matrices` with another label for the rest, and other checks."""
 
     def partition(tree: Any, check: Any = None) -> optax.GradientTransformationExtraArgs:
         # Resolved before a part is masked, because rules compare a leaf with its neighbours.
@@ -89,7 +90,8 @@ def partition_as(
         if check is not None:
             check(resolved, tree)
         views = [assignment.view for assignment in resolved.assignments.values()]
-        check_any_matrix(views)
+        if needs_matrix:
+            check_any_matrix(views)
         labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
         # A function, because a tree of labels may itself be callable, like the model.
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
