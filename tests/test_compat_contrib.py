@@ -30,6 +30,8 @@ DIMS = {
 # Optax's dual norm is one for a whole leaf, ours for each matrix: stacks differ.
 ADAPTIVE_DIMS = DIMS | {"stack": None}
 
+RANK_ONE = jnp.outer(jnp.array([1.0, -2.0, 3.0]), jnp.array([1.0, 4.0, -2.0, 1.0]))
+
 
 def not_tall(params):
     return jax.tree.map_with_path(lambda path, _: path[0].key != "tall", params)
@@ -108,6 +110,20 @@ def test_ten_steps_equal_optax_contrib(setting):
             np.testing.assert_allclose(found[name], expected[name], atol=atol, err_msg=name)
     wrong = without(setting)
     assert max(np.abs(wrong[-1][n] - ours[-1][n]).max() for n in PARAMS) > 1e-4
+
+
+def test_coefficients_that_turn_signs_are_optaxs_to_the_sign_and_announced():
+    """The first published list for AOL, on rank one: the update climbs."""
+    rows = ((4.0098, -7.0585, 2.4635), (3.4585, -5.5479, 2.5959))
+    settings = {"ns_coeffs": rows, "ns_steps": 2, "preconditioning": "aol"}
+    with pytest.warns(UserWarning, match=r"stage 1 makes them negative in \[0\.88369") as said:
+        ours = compat.muon(0.02, **settings)
+        updates = ours.update(RANK_ONE, ours.init(RANK_ONE), RANK_ONE)[0]
+    assert [warning.filename for warning in said] == [__file__]
+    theirs = optax.contrib.muon(0.02, **settings)
+    expected = theirs.update(RANK_ONE, theirs.init(RANK_ONE), RANK_ONE)[0]
+    np.testing.assert_allclose(updates, expected, atol=1e-7)
+    assert jnp.vdot(updates, RANK_ONE) > 0
 
 
 WITHOUT_A_MATRIX = {

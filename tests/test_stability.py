@@ -12,7 +12,6 @@ from reference import product_dtypes, singular_values
 
 from muon_optax import METHODS, NewtonSchulz
 from muon_optax.coefficients import CANS, FAMILIES, POLAR_EXPRESS, Coefficients, minimax
-from muon_optax.compat import scale_by_muon
 from muon_optax.polar._stability import find_instability
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -173,8 +172,3 @@ def test_every_rounding_of_a_stage_counts_once():
     schedule = ((2.9,), (0.5,))
     assert not find_instability(schedule, 0.0134)
     assert "3.00" in find_instability(schedule, 0.0140)
-
-
-def test_the_drop_in_refuses_them_too():
-    with pytest.raises(ValueError, match=r"makes them negative|may raise them to"):
-        scale_by_muon(AOL.stages[0], preconditioning="aol")

@@ -6,6 +6,7 @@
 >>> updates, state = tx.update(params, tx.init(params), params)
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from muon_optax.polar._dual_norm import DualNorm
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._normalization import Normalization
+from muon_optax.polar._stability import find_instability
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_any_muon
 from muon_optax.transforms._partition import partition_as
 from muon_optax.transforms._shape import scale_by_shape as scale_by_any_shape
@@ -157,6 +159,7 @@ def muon(
       spec of a leaf of rank 2 is applied, too.
     - `adaptive` has one dual norm for each matrix, not for each leaf.
     - Tiny, huge and zero gradients give finite updates in every dtype.
+    - Coefficients that may turn the sign of a singular value are accepted with a warning.
 
     As in Optax, None for `muon_weight_dimension_numbers` trains every leaf of rank 2 by Muon,
     embeddings and stacked biases too: `plan(params, dims.RANK_TWO)` shows which. A tree without
@@ -181,20 +184,11 @@ def muon(
     """
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
     dims = muon_weight_dimension_numbers
+    method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
         return optax.chain(
-            scale_by_muon(
-                ns_coeffs,
-                ns_steps,
-                beta,
-                eps,
-                mu_dtype,
-                nesterov=nesterov,
-                adaptive=adaptive,
-                preconditioning=preconditioning,
-                weight_dimension_numbers=dims,
-            ),
+            scale_by_any_muon(method, beta, nesterov=nesterov, mu_dtype=mu_dtype, dims=dims),
             scale_by_shape(dims, consistent_rms),
             decay_unless_zero(weight_decay, weight_decay_mask),
             optax.scale_by_learning_rate(learning_rate),
@@ -228,7 +222,15 @@ def _method(
         normalize=_NORMALIZATIONS[preconditioning],
         eps=float(eps) if takes_eps else 0.0,
         compute_dtype="input",
+        allow_unstable=True,
     )
+    if problem := find_instability(polar.schedule, float(jnp.finfo("float32").eps)):
+        warnings.warn(
+            f"muon_optax: preconditioning={preconditioning!r} brings singular values into "
+            f"[0, 1], and with these ns_coeffs {problem}. Updates may then point against the "
+            "momentum, as with optax.contrib.muon. Use other ns_coeffs, such as 'dion'",
+            stacklevel=3,
+        )
     return DualNorm(polar) if adaptive else polar
 
 

@@ -59,12 +59,15 @@ class NewtonSchulz:
         in one for an accelerator if the schedule is stable in it (`"cans"` and
         `"polar_express"` are not). With None, float64 input keeps its precision; complex input
         always does. float64 needs `jax_enable_x64`.
+      allow_unstable: Accept a schedule that is otherwise an error, the last under Raises, to
+        reproduce a run that was made with it. Its updates may point against the momentum, or
+        overflow.
 
     Raises:
       ValueError: If the family, normalization or form is unknown, `steps` is not positive or
         exceeds a fixed family, `eps` is negative or does not go with this normalization,
         `compute_dtype` is unknown, or the schedule makes singular values in (0, 1] negative or
-        takes them far from 1, counting the rounding of the operands.
+        takes them far from 1, counting the rounding of the operands, unless `allow_unstable`.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -81,6 +84,7 @@ class NewtonSchulz:
     eps: float = 0.0
     form: Form = "auto"
     compute_dtype: DTypeLike | None = None
+    allow_unstable: bool = False
 
     def __post_init__(self):
         # A name and the family it names are one configuration: equal, and one jit key.
@@ -97,7 +101,8 @@ class NewtonSchulz:
             )
         if self.compute_dtype is not None:
             object.__setattr__(self, "compute_dtype", _dtype_name(self.compute_dtype))
-        self._check_stability()
+        if not self.allow_unstable:
+            self._check_stability()
 
     def __init_subclass__(cls):
         raise TypeError("NewtonSchulz is final; write a class with .polar(x) that calls one")
@@ -204,7 +209,8 @@ class NewtonSchulz:
             raise ValueError(
                 f"{family.name!r} is unstable in {dtype}: normalize={self.normalize!r} brings "
                 f"singular values into [0, 1] up to rounding, and {problem}. "
-                f"{suggest_fix(family, self.steps, eps)}"
+                f"{suggest_fix(family, self.steps, eps)}. To reproduce a run that was made "
+                "with this schedule, pass allow_unstable=True"
             )
 
     def _operand_dtype(self, dtype: DTypeLike, platform: Platform) -> np.dtype:
