@@ -7,11 +7,12 @@ from muon_optax._leaves import LeafError
 from muon_optax.dims._advice import Need, write_dims
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._consistency import Neighbours
-from muon_optax.dims._evidence import Evidence
+from muon_optax.dims._evidence import judge
 from muon_optax.dims._guess import guess_spec, spec_by_bias, spec_by_places, spec_by_query
 from muon_optax.dims._lint import lint_leaf
 from muon_optax.dims._names import UNKNOWN, looks_like_kernel
 from muon_optax.dims._rules import Rule, find_rule
+from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import view_of
 from muon_optax.dims.layouts import LAYOUTS, is_from_layout
 
@@ -38,9 +39,9 @@ def assign_by_rules(
             assignments.append(Assignment(name, view, rule, evidence))
     if needs:
         raise _error(problems[0], rules, needs, leaves, neighbours)
-    evidence = Evidence(assignments, neighbours)
-    tree = {found.path: evidence.judge(found) for found in assignments}
-    return [lint_leaf(found, tree, evidence.widths, neighbours) for found in tree.values()]
+    tree = Tree(assignments, neighbours)
+    tree.assignments = {name: judge(found, tree) for name, found in tree.assignments.items()}
+    return [lint_leaf(found, tree) for found in tree.assignments.values()]
 
 
 def _rule_by_neighbours(

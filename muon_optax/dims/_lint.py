@@ -1,16 +1,22 @@
 """What looks wrong: a leaf that may be read the wrong way, a rule without a leaf."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 from muon_optax._ranges import without_numbers
 from muon_optax.dims._assignment import Assignment
-from muon_optax.dims._consistency import Neighbours
 from muon_optax.dims._guess import guess_spec
-from muon_optax.dims._names import UNKNOWN, looks_like_adapter, parts_of, sounds_like_gain
+from muon_optax.dims._names import (
+    UNKNOWN,
+    is_named_first,
+    looks_like_adapter,
+    parts_of,
+    sounds_like_gain,
+)
 from muon_optax.dims._rules import Rule
+from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import MatrixView, Spec
-from muon_optax.dims._widths import Widths, channels, ends
+from muon_optax.dims._widths import channels, ends
 from muon_optax.dims.layouts import is_from_layout
 
 # The kernels of a recurrent cell for its inputs and for its state, and what they consist of.
@@ -35,12 +41,7 @@ _MAX_RATIO, _MAX_RATIO_OF_GUESS = 20, 200
 _UNSPECIFIC = ("matrix", "stack of matrices", "convolution", "stack of convolutions")
 
 
-def lint_leaf(
-    found: Assignment,
-    tree: Mapping[str, Assignment],
-    widths: Widths,
-    neighbours: Neighbours,
-) -> Assignment:
+def lint_leaf(found: Assignment, tree: Tree) -> Assignment:
     """The assignment with its doubt: why the leaf may be no matrix, or another one.
 
     >>> import jax.numpy as jnp
@@ -57,19 +58,10 @@ def lint_leaf(
         return found
     if found.view.shape[0] * found.view.shape[-1] == 0:
         return found
-    # In the order of what says most about the leaf.
-    doubt = (
-        _check_name(found.path)
-        or _check_fused(found.path, found.rule, found.view)
-        or _check_pair(found.path, found.rule, found.view, tree)
-        or _check_gates(found.path, found.rule, found.view, tree)
-        or _check_order(found.path, found.rule, found.view, tree)
-        or _check_channels(found.path, found.rule, found.view, widths)
-        or _check_stack(found.path, found.rule, found.view, neighbours)
-        or _check_sides(found.path, found.rule, found.view, widths)
-        or _check_taken(found.path, found.rule, found.view, widths)
-    )
-    return found._replace(doubt=doubt[0], proposal=doubt[1]) if doubt else found
+    for check in _CHECKS:  # in the order of what says most about the leaf
+        if doubt := check(found.path, found.rule, found.view, tree):
+            return found._replace(doubt=doubt[0], proposal=doubt[1])
+    return found
 
 
 def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list[str]:
@@ -95,7 +87,7 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
     return problems
 
 
-def _check_name(path: str) -> Doubt:
+def _check_name(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A stack of biases or gains has as many axes as a matrix."""
     name = path.rpartition("/")[2]
     if sounds_like_gain(name):
@@ -103,7 +95,7 @@ def _check_name(path: str) -> Doubt:
     return None
 
 
-def _check_fused(path: str, rule: Rule, view: MatrixView) -> Doubt:
+def _check_fused(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A fused kernel is several matrices."""
     plain = rule.role in (*_UNSPECIFIC, "experts")
     if not plain or (parts := parts_of(path)) is None:
@@ -124,13 +116,11 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
     return " ".join(words)
 
 
-def _check_pair(
-    path: str, rule: Rule, view: MatrixView, tree: Mapping[str, Assignment]
-) -> Doubt:
+def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A layer with twice the outputs that the next one takes has two in it, such as a gate."""
     for first, second in _PAIRS:
         name, count = re.subn(rf"(^|/){first}((/[^/]+)?)$", rf"\1{second}\2", path)
-        other = tree.get(name) if count else None
+        other = tree.assignments.get(name) if count else None
         if other and other.view:
             taken, given = other.view.sides[0][1], view.sides[0][2]
             if len(view.sides) == 1 and given >= 2 * taken:
@@ -138,13 +128,11 @@ def _check_pair(
     return None
 
 
-def _check_gates(
-    path: str, rule: Rule, view: MatrixView, tree: Mapping[str, Assignment]
-) -> Doubt:
+def _check_gates(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A recurrent cell has the kernels of its gates in one, as often as the state's width."""
     for inputs, state in _RECURRENT:
         name = re.sub(inputs, state, path) if re.search(f"({inputs}|{state})", path) else ""
-        other = tree.get(name)
+        other = tree.assignments.get(name)
         if other and other.view:
             _, width, outputs = other.view.sides[0]
             parts = _GATES.get(outputs // width if outputs % width == 0 else 0)
@@ -153,10 +141,10 @@ def _check_gates(
     return None
 
 
-def _check_order(path: str, rule: Rule, view: MatrixView, tree: Collection[str]) -> Doubt:
+def _check_order(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """Flax has kernels `[in, out]`; a `weight` of PyTorch and Equinox is `[out, in]`."""
     bias = re.sub("weight$", "bias", path)
-    if bias != path and bias in tree:  # then the bias has confirmed the order
+    if bias != path and bias in tree.shapes:  # then the bias has confirmed the order
         return None
     _, fan_in, fan_out = view.sides[0]
     if rule.spec == "in out" and path.endswith("weight") and fan_in != fan_out:
@@ -165,29 +153,36 @@ def _check_order(path: str, rule: Rule, view: MatrixView, tree: Collection[str])
     return None
 
 
-def _check_channels(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:
+def _check_channels(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A depthwise kernel, with one input channel, is not a matrix: its channels do not mix."""
     if "convolution" not in rule.role or channels(view) > 1:
         return None
-    if not widths.is_given(ends(view)[1], path):  # then a first layer, that reads grey images
+    # The first layer may read grey images or sound: no other layer gives as many outputs, or
+    # equal layers have more channels.
+    others = [
+        tree.assignments[p].view for p in tree.equal_layers(path) if p in tree.assignments
+    ]
+    if not tree.widths.is_given(ends(view)[1], path) or is_named_first(path):
+        return None
+    if any(other and channels(other) > 1 for other in others):
         return None
     return "a convolution with one input channel; depthwise, and so not a matrix?", None
 
 
-def _check_stack(path: str, rule: Rule, view: MatrixView, neighbours: Neighbours) -> Doubt:
+def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """Three axes are a stack or one kernel; a leaf around with the same first axis tells."""
     if rule.role != "stack of matrices":
         return None
-    for other in neighbours.siblings(path):
-        shape = neighbours.shapes[other]
+    for other in tree.neighbours.siblings(path):
+        shape = tree.shapes[other]
         equal_layer = without_numbers(other) == without_numbers(path)
         if shape and shape[0] == view.shape[0] and not equal_layer:
             return None
-    guess = guess_spec(path, neighbours) or rule.spec
+    guess = guess_spec(path, tree.neighbours) or rule.spec
     return f"a stack of {view.shape[0]} matrices, or one of several axes?", guess
 
 
-def _check_sides(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:
+def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A long side that no other layer shares may be the length of a table."""
     plain = rule.role in _UNSPECIFIC
     if looks_like_adapter(path) or not (plain or rule.guess):
@@ -195,18 +190,35 @@ def _check_sides(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Dou
     limit = _MAX_RATIO if plain else _MAX_RATIO_OF_GUESS
     for _, fan_in, fan_out in view.sides:
         length = max(fan_in, fan_out)
-        shared = widths.is_given if fan_in > fan_out else widths.is_taken
+        shared = tree.widths.is_given if fan_in > fan_out else tree.widths.is_taken
         if length > limit * min(fan_in, fan_out) and not shared(length, path):
             reason = f"no other layer has {length} inputs or outputs; a table?"
             return f"read as {fan_in} × {fan_out}, and {reason}", None
     return None
 
 
-def _check_taken(path: str, rule: Rule, view: MatrixView, widths: Widths) -> Doubt:
+def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """What no other layer takes is an output of the model."""
     if rule.role not in _UNSPECIFIC or len(view.sides) > 1:
         return None
     fan_in, fan_out = ends(view)
-    if widths.is_taken(fan_out, path) or not widths.is_given(fan_in, path):
+    if (
+        tree.is_repeated(path, view)
+        or tree.widths.is_taken(fan_out, path)
+        or not tree.widths.is_given(fan_in, path)
+    ):
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
+
+
+_CHECKS = (
+    _check_name,
+    _check_fused,
+    _check_pair,
+    _check_gates,
+    _check_order,
+    _check_channels,
+    _check_stack,
+    _check_sides,
+    _check_taken,
+)

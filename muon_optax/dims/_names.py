@@ -23,7 +23,8 @@ _OUTPUT = re.compile(
 _ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
 # Not one head of an attention layer, which contains a query or a key.
 _HEAD = re.compile(
-    rf"(^|/)(?!multi_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})", re.IGNORECASE
+    rf"(^|/)(?!multi_|pre_|[qkvo]_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})",
+    re.IGNORECASE,
 )
 _FUSED = (  # a module, or a kernel without one, and what its outputs are in order
     (r"w?qkv|query_key_value|c_attn", ("q", "k", "v")),
@@ -35,6 +36,12 @@ _FUSED = (  # a module, or a kernel without one, and what its outputs are in ord
     (r"lstm\w*(/\w*cell\w*|/linear)?", ("i", "f", "g", "o")),
     (r"gru\w*(/\w*cell\w*)?", ("r", "z", "n")),
 )
+
+
+def plain_name(path: str) -> str:
+    """The path with slashes for dots, and without what wraps an array or its weight norm."""
+    path = path.replace(".", "/").replace("/parametrizations/", "/")
+    return re.sub(r"/(value|data_array)$|(?<=weight)(_v|/original1)$", "", path)
 
 
 def looks_like_kernel(path: str) -> bool:
@@ -60,6 +67,11 @@ def is_in_head(path: str) -> bool:
 def is_named_like_last(path: str) -> bool:
     """Whether the name of a layer says only where it is in an order."""
     return _NUMBERED.search(path) is not None
+
+
+def is_named_first(path: str) -> bool:
+    """Whether a layer is called the first one, which reads images or sound."""
+    return re.search(r"stem|patch|embed|first|(^|[/_])init", path, re.IGNORECASE) is not None
 
 
 def is_named_output(path: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from muon_optax.dims._consistency import Neighbours, find_contradiction
+from muon_optax.dims._names import plain_name
 from muon_optax.dims._spec import parse
 from muon_optax.dims._view import Spec, is_numbers, view_of
 
@@ -84,10 +85,8 @@ class Rule:
 
     def finds(self, name: str) -> bool:
         """Whether the pattern is in this path, whatever the number of axes."""
-        # PyTorch's names have dots where JAX's paths have slashes, and the array of a
-        # Penzai parameter has a name of its own.
-        plain = re.sub(r"/(value|data_array)$", "", name.replace(".", "/"))
-        return any(re.search(self.pattern, n, re.IGNORECASE) for n in {name: 0, plain: 0})
+        names = {name, plain_name(name)}
+        return any(re.search(self.pattern, n, re.IGNORECASE) for n in names)
 
 
 class Layout(tuple[Rule, ...]):

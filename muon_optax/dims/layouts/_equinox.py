@@ -8,7 +8,7 @@ EQUINOX = Layout(
     "EQUINOX",
     *NOT_MATRICES,
     *(
-        Rule("convolution", r"(^|/)\w*(conv|stem|patch)[^/]*/weight$", axes, guess=True)
+        Rule("convolution", r"(^|/)\w*(conv|stem|patch)[^/]*(/\d+)?/weight$", axes, guess=True)
         for axes in (
             "out in in",
             "out in in in",

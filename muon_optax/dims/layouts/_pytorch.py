@@ -27,6 +27,8 @@ PYTORCH = Layout(
         guess=True,
     ),
     *EQUINOX[:-1],
+    Rule("matrix", r"_weight$", "out in"),
+    Rule("stack of matrices", r"_weight$", "stack out in", guess=True),
     # The Conv1D of Hugging Face's GPT-2, whose bias shows the order.
     Rule("matrix", r"(^|/)weight$", "in out", guess=True),
     Rule("transposed convolution", r"(^|/)weight$", "in out in in", guess=True),

@@ -10,7 +10,7 @@ NOT_MATRICES: tuple[Rule, ...] = (
     Rule("bias", r"(^|[/_])bias(es)?(_\w+)?$", None),
     Rule(
         "gain",
-        r"(^|[/_])(scales?|gains?|gamma|beta|offset|temperature|alpha|lambda\w*|layer_?scale|ls\d|weight_g)$",
+        r"(^|[/_])(scales?|gains?|gamma|beta|offset|temperature|alpha|lambda\w*|layer_?scale|ls\d|weight_g|weight/original0)$",
         None,
     ),
     # Whole words, except layers that project, such as norm_mod and ln_proj.
@@ -25,8 +25,19 @@ NOT_MATRICES: tuple[Rule, ...] = (
         r"(^|/)(A_?logs?|Ds?|dt(_bias)?|log_\w+|time_(decay|first|mix|maa|faaaa)\w*|\w*sinks?)$",
         None,
     ),
-    Rule("table", r"(^|[/_])rel(ative|_)\w*(bias|pos|emb)\w*(/(weight|embedding))?$", None),
-    Rule("embedding", rf"(^|/)(?!\w*patch){_TABLE}/weight$", None, max_ndim=2, guess=True),
+    Rule(
+        "table",
+        r"(^|[/_])(rel(ative|_)\w*(bias|pos|emb)|emb_rel)\w*(/(weight|embedding))?$",
+        None,
+        guess=True,
+    ),
+    Rule(
+        "embedding",
+        rf"(^|/)(?!\w*patch)({_TABLE}(/(\d+|pe_\w+))?|\w*tokens?)/weight$",
+        None,
+        max_ndim=2,
+        guess=True,
+    ),
     Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
     Rule(
         "table",
@@ -36,7 +47,11 @@ NOT_MATRICES: tuple[Rule, ...] = (
     Rule(
         "table", r"(^|[/_])pos(ition(al)?)?s?(_?(enc(oding)?|emb(ed(ding)?)?|table))?s?$", None
     ),
-    Rule("output head", r"(^|/)(?!multi_)(\w+_)?(head|classifier)(_?\d+)?/" + WEIGHT, None),
+    Rule(
+        "output head",
+        r"(^|/)(?!multi_|pre_|[qkvo]_)(\w+_)?(head|classifier)(_?\d+)?/" + WEIGHT,
+        None,
+    ),
     Rule("output head", r"(?<!pre_)logit[^/]*/" + WEIGHT, None),
     Rule("output head", r"(^|/)(unembed\w*|readout|output_layer|vocab_proj)/" + WEIGHT, None),
     Rule("output head", r"(^|/)seq_relationship/" + WEIGHT, None),
