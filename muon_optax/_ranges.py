@@ -14,6 +14,11 @@ def without_numbers(path: str) -> str:
     return re.sub(r"\d+", "#", path)
 
 
+def numbers_of(path: str) -> list[int]:
+    """The numbers in a path, in their order."""
+    return [int(number) for number in re.findall(r"\d+", path)]
+
+
 def range_of_paths(paths: Sequence[str]) -> str:
     """`layers/{0..3}/kernel` for paths that differ only in their numbers."""
     return replace_numbers(paths, _format_range)

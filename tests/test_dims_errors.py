@@ -88,7 +88,7 @@ def test_advice_names_the_leaf_and_every_rule_that_is_missing():
     two = r"In all, 2 leaves have no rule. Put rules(?s:.*)n/kernel(?s:.*)\*EQUINOX,\n"
     layout = r"\*FLAX,(?s:.*)a layout that knows every leaf: dims=LAYOUTS\['maxtext'\]"
     for params, dims, message in (
-        ("u:2,3,1", FLAX, r"'u' \(shape \(2, 3, 1\), float32\)(?s:.*)r'\^u\$', None\)"),
+        ("u:2,3,4", FLAX, r"'u' \(shape \(2, 3, 4\), float32\)(?s:.*)r'\^u\$', None\)"),
         ("layers/wi/kernel:8,3,16 n/kernel:4,3", EQUINOX, two),
         ("layers/wi_0/kernel:8,3,16 layers/scale:4,3", own, layout),
     ):

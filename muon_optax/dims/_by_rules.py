@@ -54,8 +54,12 @@ def _rule_by_neighbours(
         return Rule("attention output", "", spec), "its heads are those of the query"
     if looks_like_kernel(name) and (spec := spec_by_places(tuple(leaf.shape))):
         return Rule("convolution", "", spec), "its first axes are square and short"
-    if len(leaf.shape) == 2 and not looks_like_kernel(name):
-        return Rule(UNKNOWN, "", None), "no rule knows its name; a matrix?"
+    if not looks_like_kernel(name):
+        long = [length for length in leaf.shape if length != 1]
+        if len(long) < 2:
+            return Rule("vector or scalar", "", None), "no two axes are longer than 1"
+        if len(long) == 2:
+            return Rule(UNKNOWN, "", None), "no rule knows its name; a matrix?"
     return None, None
 
 

@@ -47,14 +47,17 @@ class Neighbours:
                 return [other for other in self._modules[module] if other != name]
         return []
 
+    def is_model_width(self, length: int, but: str) -> bool:
+        """Whether norms, or rows of embeddings, of other leaves than one have this length."""
+        return bool(self._model_widths[length] - {but})
+
     @functools.cached_property
-    def model_widths(self) -> set[int]:
-        """The lengths of norms, and of the rows of embeddings."""
-        return {
-            shape[-1]
-            for name, shape in self.shapes.items()
-            if shape and re.search(r"norm|(^|/)ln|scale$|embed", name, re.IGNORECASE)
-        }
+    def _model_widths(self) -> dict[int, set[str]]:
+        found = defaultdict(set)
+        for name, shape in self.shapes.items():
+            if shape and re.search(r"norm|(^|/)ln|scale$|embed", name, re.IGNORECASE):
+                found[shape[-1]].add(name)
+        return found
 
     def around(self, name: str, min_ndim: int) -> list[Axes]:
         """The shapes in the smallest module around a leaf with one of so many axes."""
@@ -82,24 +85,38 @@ def find_contradiction(
     if neighbours.shapes[name] is None:
         return None
     if view is None:
-        return _check_no_bias(name, neighbours)
+        return _check_table(name, neighbours)
     if name.endswith(_GATE):
         checks = (_check_gate,)
     elif view.batch == (1,):
         checks = (_check_second_axis,)
     else:
-        checks = (_check_bias, _check_heads, _check_layers, _check_stack, _check_experts)
+        checks = (
+            _check_bias,
+            _check_width,
+            _check_heads,
+            _check_layers,
+            _check_stack,
+            _check_experts,
+        )
     for check in checks:
         if problem := check(view, name, neighbours):
             return problem
     return None
 
 
-def _check_no_bias(name: str, neighbours: Neighbours) -> str | None:
-    """A table has no bias; a linear layer that is called an embedding has one."""
+def _check_table(name: str, neighbours: Neighbours) -> str | None:
+    """A table has no bias and rows as long as the model is wide; a linear layer may not."""
     bias_name, found = re.subn(r"(kernel|weight|w)$", "bias", name)
     if found and bias_name in neighbours.shapes:
         return f"{bias_name!r} is next to it"
+    shape = neighbours.shapes[name]
+    if name.endswith("weight") and shape and len(shape) == 2:
+        rows, width = (neighbours.is_model_width(length, but=name) for length in shape)
+        if rows and not width:
+            return (
+                f"its rows, and not its columns, are as many as the model is wide, {shape[0]}"
+            )
     return None
 
 
@@ -112,6 +129,18 @@ def _check_bias(view: MatrixView, name: str, neighbours: Neighbours) -> str | No
     if bias is None or _without_ones(bias) == _without_ones(expected):
         return None
     return f"then its bias would have shape {expected}, not {bias}"
+
+
+def _check_width(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
+    """A query, key or value takes the model's width."""
+    if len(view.reduction) != 1 or len(view.output) != 2 or not name.endswith("kernel"):
+        return None
+    taken = view.shape[view.reduction[0]]
+    given = [view.shape[axis] for axis in view.output]
+    known = lambda length: neighbours.is_model_width(length, but=name)
+    if not known(taken) and any(map(known, given)):
+        return f"then it would take {taken}, not the model's width"
+    return None
 
 
 def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
@@ -194,8 +223,8 @@ def _check_experts(view: MatrixView, name: str, neighbours: Neighbours) -> str |
         return None
     _, fan_in, fan_out = view.sides[0]
     inner, outer = (fan_in, fan_out) if found[3] else (fan_out, fan_in)
-    widths = neighbours.model_widths
-    if outer not in widths and inner in widths:
+    known = lambda length: neighbours.is_model_width(length, but=name)
+    if not known(outer) and known(inner):
         return (
             f"then it would {'give' if found[3] else 'take'} {outer}, not the model's {inner}"
         )

@@ -9,9 +9,15 @@
 
 import re
 
+from muon_optax._ranges import numbers_of
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._consistency import QUERY, first_kernel
-from muon_optax.dims._names import is_in_head, is_named_like_last, is_named_output
+from muon_optax.dims._names import (
+    is_in_head,
+    is_named_first,
+    is_named_like_last,
+    is_named_output,
+)
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import MatrixView
@@ -47,21 +53,38 @@ def _as_router(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
 
 
 def _as_depthwise(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
-    # One convolution with one input channel may read grey images; two do not.
-    if is_depthwise(view, rule) and any(
-        other.path != path
-        and other.view
-        and other.rule
-        and is_depthwise(other.view, other.rule)
-        for other in tree.assignments.values()
-    ):
-        return "depthwise convolution", "one input channel, like others"
+    if not _has_one_channel(view, rule) or is_first_layer(path, view, tree):
+        return None
+    for other in tree.assignments.values():
+        if other.path != path and other.view and other.rule:
+            equal = sorted(other.view.shape)[:-1] == sorted(view.shape)[:-1]
+            if equal and _has_one_channel(other.view, other.rule):
+                return "depthwise convolution", "one input channel, like others"
     return None
 
 
-def is_depthwise(view: MatrixView, rule: Rule) -> bool:
-    """Whether it is a convolution with one input channel."""
+def _has_one_channel(view: MatrixView, rule: Rule) -> bool:
     return "convolution" in rule.role and channels(view) == 1
+
+
+def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
+    """Whether a convolution with one input channel reads grey images or sound.
+
+    Then no other layer gives as many outputs, or it is the first of equal layers and the others
+    have more channels, or it is alone and called so.
+    """
+    if not tree.widths.is_given(ends(view)[1], path):
+        return True
+    equal = {
+        p: tree.assignments[p].view for p in tree.equal_layers(path) if p in tree.assignments
+    }
+    if equal and all(other and channels(other) > 1 for other in equal.values()):
+        return all(numbers_of(path) < numbers_of(other) for other in equal)
+    alone = sum(
+        bool(found.view and found.rule and _has_one_channel(found.view, found.rule))
+        for found in tree.assignments.values()
+    )
+    return alone == 1 and is_named_first(path)
 
 
 def _as_vectors(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
@@ -69,7 +92,7 @@ def _as_vectors(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     stacked = len(around) > 1 and all(
         other[0] == shape[0] and shape[0] not in other[1:] for other in around
     )
-    if len(shape) == 2 and stacked and shape[0] not in shape[1:]:
+    if rule.spec == "in out" and stacked and shape[0] not in shape[1:]:
         return "stack of vectors", f"all leaves around begin with {shape[0]}"
     return None
 
@@ -79,10 +102,16 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     in_attention = first_kernel(re.sub(r"[^/]+/[^/]+$", "", path), QUERY, tree.neighbours)
     if len(view.sides) > 1 or in_attention:
         return None
-    if is_named_output(path) and _FEW * fan_out <= fan_in and "conv" in rule.role:
+    image = "conv" in rule.role and _FEW * fan_out <= fan_in and "encoder/" not in path
+    if image and is_named_output(path):
         return "output layer", f"an output of {fan_out} channels"
     if tree.is_repeated(path, view) and fan_out > 1 and not is_in_head(path):
         return None
+    given = tree.widths.is_given(fan_in, path)
+    if fan_out == 1 and given:
+        return "output layer", "one output"
+    if is_named_output(path) and tree.widths.is_the_models_input(fan_out, fan_in, path):
+        return "output layer", f"only the inputs have its width, {fan_out}"
     # What a convolution gives may be flattened; what the last layer gives may not.
     last = is_in_head(path) or is_named_like_last(path) or is_named_output(path)
     if tree.widths.is_taken(fan_out, path, joined="conv" in rule.role or not last):
@@ -90,11 +119,11 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     evidence = f"no other layer takes its {fan_out} outputs"
     if is_in_head(path):
         return "output layer", evidence
-    if not tree.widths.is_given(fan_in, path):
+    if not given:
         return None
     if table := tree.widths.tables.get(fan_out):
         return "output layer", f"as many outputs as {table!r} has rows"
-    if fan_out == 1 or is_named_output(path):
+    if is_named_output(path):
         return "output layer", evidence
     if is_named_like_last(path) and not tree.widths.may_be_an_image(fan_out):
         return "output layer", evidence

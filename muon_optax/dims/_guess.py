@@ -68,9 +68,9 @@ def guess_spec(name: str, neighbours: Neighbours) -> str | None:
     rest = shape[num_batch:]
     if len(rest) == 2:
         return _spec(num_batch, ["in", "out"])
-    widths = neighbours.model_widths
-    if len(rest) > 2 and (rest[0] in widths) != (rest[-1] in widths):
-        inner = "out" if rest[0] in widths else "in"
+    known = [neighbours.is_model_width(length, but=name) for length in rest]
+    if len(rest) > 2 and known[0] != known[-1]:
+        inner = "out" if known[0] else "in"
         return _spec(num_batch, ["in", *[inner] * (len(rest) - 2), "out"])
     return None
 

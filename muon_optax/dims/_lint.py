@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 
-from muon_optax._ranges import without_numbers
+from muon_optax._ranges import numbers_of, without_numbers
 from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._evidence import is_first_layer
 from muon_optax.dims._guess import guess_spec
 from muon_optax.dims._names import (
     UNKNOWN,
-    is_named_first,
+    is_named_like_last,
     looks_like_adapter,
     parts_of,
     sounds_like_gain,
@@ -16,7 +17,7 @@ from muon_optax.dims._names import (
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import MatrixView, Spec
-from muon_optax.dims._widths import channels, ends
+from muon_optax.dims._widths import channels, ends, head_ends
 from muon_optax.dims.layouts import is_from_layout
 
 # The kernels of a recurrent cell for its inputs and for its state, and what they consist of.
@@ -31,7 +32,12 @@ _GATES = {3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
 _PAIRS = (
     *(("query", "out"), ("q_proj", "o_proj"), ("q", "o"), ("in_proj", "out_proj")),
     *(("wi", "wo"), ("fc1", "fc2"), ("up_proj", "down_proj"), ("up", "down"), ("w1", "w2")),
-    *(("linear1", "linear2"), ("c_fc", "c_proj"), ("gate_up_proj", "down_proj")),
+    *(
+        ("linear1", "linear2"),
+        ("c_fc", "c_proj"),
+        ("linear_start", "linear_end"),
+        ("gate_up_proj", "down_proj"),
+    ),
 )
 Doubt = tuple[str, Spec] | None  # why, and what would be right then
 
@@ -53,15 +59,25 @@ def lint_leaf(found: Assignment, tree: Tree) -> Assignment:
     if found.rule is None or (found.evidence is None and not is_from_layout(found.rule)):
         return found
     if found.view is None:
-        if found.evidence and found.rule.role == UNKNOWN:
-            return found._replace(doubt=found.evidence)
-        return found
+        return found._replace(doubt=_doubt_of_fallback(found, found.rule, tree))
     if found.view.shape[0] * found.view.shape[-1] == 0:
         return found
     for check in _CHECKS:  # in the order of what says most about the leaf
         if doubt := check(found.path, found.rule, found.view, tree):
             return found._replace(doubt=doubt[0], proposal=doubt[1])
     return found
+
+
+def _doubt_of_fallback(found: Assignment, rule: Rule, tree: Tree) -> str | None:
+    """Why a leaf that is given to the fallback may be a matrix."""
+    shape = tree.shapes[found.path]
+    if rule.role == UNKNOWN:
+        return found.evidence
+    if rule.role == "output head" and shape and len(shape) > 1:
+        given = head_ends(found.path, shape)[1]
+        if given > 1 and tree.widths.is_taken(given, found.path, joined=False):
+            return f"other layers take its {given} outputs; a matrix?"
+    return None
 
 
 def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list[str]:
@@ -116,8 +132,15 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
     return " ".join(words)
 
 
+def _is_last_number(path: str, tree: Tree) -> bool:
+    """Whether no equal layer in the same module has a larger number."""
+    return all(numbers_of(other) < numbers_of(path) for other in tree.equal_layers(path))
+
+
 def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A layer with twice the outputs that the next one takes has two in it, such as a gate."""
+    if looks_like_adapter(path):
+        return None
     for first, second in _PAIRS:
         name, count = re.subn(rf"(^|/){first}((/[^/]+)?)$", rf"\1{second}\2", path)
         other = tree.assignments.get(name) if count else None
@@ -157,14 +180,7 @@ def _check_channels(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doub
     """A depthwise kernel, with one input channel, is not a matrix: its channels do not mix."""
     if "convolution" not in rule.role or channels(view) > 1:
         return None
-    # The first layer may read grey images or sound: no other layer gives as many outputs, or
-    # equal layers have more channels.
-    others = [
-        tree.assignments[p].view for p in tree.equal_layers(path) if p in tree.assignments
-    ]
-    if not tree.widths.is_given(ends(view)[1], path) or is_named_first(path):
-        return None
-    if any(other and channels(other) > 1 for other in others):
+    if is_first_layer(path, view, tree):
         return None
     return "a convolution with one input channel; depthwise, and so not a matrix?", None
 
@@ -202,11 +218,12 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     if rule.role not in _UNSPECIFIC or len(view.sides) > 1:
         return None
     fan_in, fan_out = ends(view)
-    if (
-        tree.is_repeated(path, view)
-        or tree.widths.is_taken(fan_out, path)
-        or not tree.widths.is_given(fan_in, path)
-    ):
+    if tree.is_repeated(path, view) or not tree.widths.is_given(fan_in, path):
+        return None
+    last = is_named_like_last(path) and _is_last_number(path, tree)
+    if last and tree.widths.is_the_models_input(fan_out, fan_in, path):
+        return f"only the inputs have its width, {fan_out}; an output layer?", None
+    if tree.widths.is_taken(fan_out, path):
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
 

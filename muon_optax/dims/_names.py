@@ -16,14 +16,15 @@ _NUMBERED = re.compile(
     rf"(^|/)(dense|linear|fc|layers?|mlp|proj|conv|out)(_?\d+)?{_LAYER}", re.IGNORECASE
 )
 _OUTPUT = re.compile(
-    r"(^|[/_])(out|outputs?|predict\w*|logits?|final\w*|decoder|conv_out|proj_out)"
-    rf"(_?\d+)?{_LAYER}",
+    r"(^|[/_])(out|outputs?|predict\w*|actor\w*|critic\w*|policy\w*|q_values?|mu|pi|mean|"
+    r"logits?|final\w*|last\w*|conv_out|proj_out)"
+    rf"(_?\d+)?{_LAYER}|(^|/)decoder/(kernel|weight)$",
     re.IGNORECASE,
 )
 _ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
 # Not one head of an attention layer, which contains a query or a key.
 _HEAD = re.compile(
-    rf"(^|/)(?!multi_|pre_|[qkvo]_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})",
+    rf"(^|/)(?!multi_|pre_|conv_|[qkvo]_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})",
     re.IGNORECASE,
 )
 _FUSED = (  # a module, or a kernel without one, and what its outputs are in order
@@ -33,8 +34,8 @@ _FUSED = (  # a module, or a kernel without one, and what its outputs are in ord
     (r"in_proj_qkvz", ("q", "k", "v", "z")),
     (r"in_proj_ba", ("b", "a")),
     (r"kv_a_proj_with_mqa", ()),  # of unequal sizes
-    (r"lstm\w*(/\w*cell\w*|/linear)?", ("i", "f", "g", "o")),
-    (r"gru\w*(/\w*cell\w*)?", ("r", "z", "n")),
+    (r"lstm(_?cell)?(_?\d+)?(/\w*cell\w*|/linear)?", ("i", "f", "g", "o")),
+    (r"gru(_?cell)?(_?\d+)?(/\w*cell\w*)?", ("r", "z", "n")),
 )
 
 

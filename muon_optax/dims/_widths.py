@@ -27,10 +27,12 @@ class Widths:
         self.tables: dict[int, str] = {}
         for path, view, rule, *_ in assignments:
             shape = shapes[path] or ()
-            if view is not None:
+            if view is not None and rule is not None and "convolution" in rule.role:
+                self._add_convolution(path, view)
+            elif view is not None:
                 self._add_matrix(path, view)
             elif len(shape) > 1 and rule is not None and rule.role == "output head":
-                self._add(self._taken, path, shape)
+                self._add(self._taken, path, head_ends(path, shape)[:1])
             elif len(shape) > 1 and rule is not None and rule.role in ("embedding", "table"):
                 self.tables[shape[-2]] = path
                 self._add(self._given, path, shape[-1:])
@@ -47,12 +49,15 @@ class Widths:
         for _, fan_in, fan_out in view.sides:
             self._add(self._taken, path, (fan_in,))
             self._add(self._given, path, (fan_out,))
-        if len(view.reduction) > 1:
-            self._add(self._taken, path, (channels(view),))
-            self._channels.add(channels(view))
-            self._images.add(view.sides[0][2])
-        if len(view.output) > 1:
+        if len(view.output) > 1:  # the depth of heads, of which a norm may be as long
             self._add(self._given, path, (view.shape[view.output[-1]],))
+
+    def _add_convolution(self, path: str, view: MatrixView) -> None:
+        fan_in, fan_out = ends(view)
+        self._add(self._taken, path, (fan_in,))
+        self._add(self._given, path, (fan_out,))
+        self._channels.add(fan_in)
+        self._images.add(fan_out)
 
     def is_taken(self, width: int, path: str, joined: bool = True) -> bool:
         """Whether another leaf takes this width, or a part; if `joined`, several of it."""
@@ -63,6 +68,31 @@ class Widths:
             for other, paths in self._taken.items()
             if paths - {path}
         )
+
+    def is_the_models_input(self, width: int, fan_in: int, path: str) -> bool:
+        """Whether only layers that lead to this leaf take its width, as they take inputs."""
+        first = self._taken[width] - {path}
+        if self._given[width] != {path} or not first:
+            return False
+        reached = {other for other, paths in self._given.items() if paths & first}
+        while not any(_is_multiple(fan_in, other) for other in reached):
+            more = self._next(reached, path) | reached
+            if more == reached:
+                return False
+            reached = more
+        return True
+
+    def _next(self, widths: Iterable[int], path: str) -> set[int]:
+        """The widths that those layers give which take these."""
+        takers = set().union(
+            *(
+                self._taken[taken]
+                for taken in self._taken
+                for w in widths
+                if _is_multiple(taken, w)
+            )
+        )
+        return {width for width, paths in self._given.items() if paths & (takers - {path})}
 
     def may_be_an_image(self, width: int) -> bool:
         """Whether a convolution may take this width, as the pixels of its channels."""
@@ -93,3 +123,11 @@ def ends(view: MatrixView) -> tuple[int, int]:
     """The widths that a layer takes and gives: of a convolution, its channels."""
     _, fan_in, fan_out = view.sides[0]
     return (channels(view) if len(view.reduction) > 1 else fan_in), fan_out
+
+
+def head_ends(path: str, shape: Axes) -> tuple[int, int]:
+    """The widths that an output head takes and gives; a `weight` has its outputs first."""
+    first, last = shape[0], shape[-1]
+    if re.search(r"weight(/0)?$", path):
+        return shape[1], first
+    return shape[-2], last

@@ -38,6 +38,8 @@ FLAX = Layout(
     ),
     Rule("attention output", r"(^|/)(out|o)(_proj)?/kernel$", "... in in out", guess=True),
     Rule("low-rank factor", r"lora_?[ab](/(kernel|weight))?$", "in out"),
+    Rule("low-rank factor", r"lora_?a(/(kernel|weight))?$", "in in out", guess=True),
+    Rule("low-rank factor", r"lora_?b(/(kernel|weight))?$", "in out out", guess=True),
     Rule("matrix", r"(^|/)w\[[^/]*$", "in out"),  # of e3nn, for two irreps
     # Not the decoder layers that MaxText calls moe_layers, nor attention inside a block.
     Rule(

@@ -18,5 +18,9 @@ KERAS = Layout(
     Rule("transposed convolution", r"conv3d_transpose[^/]*/kernel$", "in in in out in"),
     Rule("recurrent kernel", r"/recurrent_kernel$", "in out"),
     Rule("attention output", r"(^|/)attention_output/kernel$", "in in out"),
+    *(
+        Rule("attention query, key or value", r"/(query|key|value)/kernel$", axes, guess=True)
+        for axes in ("in out out", "out in out")  # as of Gemma
+    ),
     *FLAX,
 )

@@ -4,7 +4,10 @@ from muon_optax.dims._rules import Rule
 
 WEIGHT = r"(kernel|weights?|w\d*)$"
 
-_TABLE = r"(\w+_)?(emb(ed(s|der|ding|dings)?)?|wte|wpe|shared|codebooks?|lookup|tables?)(_\w+)?"
+_TABLE = (
+    r"((\w+_)?(emb(ed(s|der|ding|dings)?)?|wte|wpe|shared|codebooks?|lookup|tables?)"
+    r"(_(?!\w*(proj|map|linear|mlp|fc|dense|conv))\w+)?|emb\w*/(\d+|pe_\w+))"
+)
 
 NOT_MATRICES: tuple[Rule, ...] = (
     Rule("bias", r"(^|[/_])bias(es)?(_\w+)?$", None),
@@ -33,23 +36,25 @@ NOT_MATRICES: tuple[Rule, ...] = (
     ),
     Rule(
         "embedding",
-        rf"(^|/)(?!\w*patch)({_TABLE}(/(\d+|pe_\w+))?|\w*tokens?)/weight$",
+        rf"(^|/)(?!\w*patch)({_TABLE}|\w*tokens?|\w*position_encoding)/weight$",
         None,
         max_ndim=2,
         guess=True,
     ),
-    Rule("embedding", r"(^|_|/)(pos)?emb(ed(ding)?s?)?(_table)?$", None),
+    Rule("embedding", r"(^|_|/)((pos)?emb(ed(ding)?s?)?(_table)?|\w*_table)$", None),
     Rule(
         "table",
-        r"(^|/)(wte|wpe|cls|probe|latents?|code(book|vector)s?|quer(y|ies)_embed)$|_tokens?$",
+        r"(^|/)(wte|wpe|cls|probe|latents?|code(book|vector)s?|quer(y|ies)_embed)$|_tokens?_?\d*$",
         None,
     ),
     Rule(
-        "table", r"(^|[/_])pos(ition(al)?)?s?(_?(enc(oding)?|emb(ed(ding)?)?|table))?s?$", None
+        "table",
+        r"(^|[/_])pos(ition(al)?)?s?(_?(enc(oding)?|emb(ed(ding)?)?|table))?s?_?\d*$",
+        None,
     ),
     Rule(
         "output head",
-        r"(^|/)(?!multi_|pre_|[qkvo]_)(\w+_)?(head|classifier)(_?\d+)?/" + WEIGHT,
+        r"(^|/)(?!multi_|pre_|conv_|[qkvo]_)(\w+_)?(head|classifier)(_?\d+)?/" + WEIGHT,
         None,
     ),
     Rule("output head", r"(?<!pre_)logit[^/]*/" + WEIGHT, None),
