@@ -52,7 +52,7 @@ KEYS = jax.random.split(jax.random.key(0), 3)
 PARAMS = {
     "up": {"kernel": jax.random.normal(KEYS[0], (8, 32))},
     "down": {"kernel": jax.random.normal(KEYS[1], (32, 8))},
-    "out": {"kernel": jax.random.normal(KEYS[2], (8, 16)), "bias": jnp.ones(16)},
+    "side": {"kernel": jax.random.normal(KEYS[2], (8, 16)), "bias": jnp.ones(16)},
 }
 METHODS = [Cubic(), BatchedCubic()]
 
@@ -101,7 +101,7 @@ def test_a_users_method_runs_on_a_mesh(method, expected):
 
 def test_stacks_whose_plans_have_equal_buckets_go_through_one_call():
     method = BatchedCubic()
-    matrices = {"up": jnp.ones((6, 32)), "down": jnp.ones((32, 6)), "out": jnp.ones((6, 16))}
+    matrices = {"up": jnp.ones((6, 32)), "down": jnp.ones((32, 6)), "side": jnp.ones((6, 16))}
     jax.eval_shape(
         lambda x: scale_by_muon(method).update(x, scale_by_muon(method).init(x)), matrices
     )

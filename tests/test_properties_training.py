@@ -154,7 +154,7 @@ def test_every_leaf_has_one_optimizer_and_the_plan_says_which(drawn):
         named = isinstance(error, LeafError) and error.path in params
         assert named or "muon has no matrix to train" in str(error)
         return
-    planned = plan(params).leaves
+    planned = plan(params).leaves if params else ()
     assert sum(leaf.size for leaf in planned) == sum(p.size for p in params.values())
     for leaf in planned:
         trained = {"Muon": 0, "fallback": -1}[leaf.optimizer]

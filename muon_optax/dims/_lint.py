@@ -30,15 +30,12 @@ _RECURRENT = (
 _GATES = {3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
 # A layer and the one that takes its outputs. Twice as many outputs are two layers in one.
 _PAIRS = (
-    *(("query", "out"), ("q_proj", "o_proj"), ("q", "o"), ("in_proj", "out_proj")),
-    *(("wi", "wo"), ("fc1", "fc2"), ("up_proj", "down_proj"), ("up", "down"), ("w1", "w2")),
-    *(
-        ("linear1", "linear2"),
-        ("c_fc", "c_proj"),
-        ("linear_start", "linear_end"),
-        ("gate_up_proj", "down_proj"),
-    ),
+    *(("query", "out"), ("q_proj", "o_proj"), ("in_proj", "out_proj"), ("wi", "wo")),
+    *(("fc1", "fc2"), ("up_proj", "down_proj"), ("up", "down"), ("w1", "w2")),
+    *(("linear1", "linear2"), ("c_fc", "c_proj"), ("linear_start", "linear_end")),
 )
+_HEAD_OF_A_PART = r"[^/]/(?!lm_)(\w+_)?head(_?\d+)?/(kernel|weight|w)$"  # not of the model
+_MANY = 4  # so many layers that take what a head gives are not the inputs' first ones
 Doubt = tuple[str, Spec] | None  # why, and what would be right then
 
 # A matrix with one side so many times the other is doubted, if no layer shares the longer one:
@@ -73,9 +70,9 @@ def _doubt_of_fallback(found: Assignment, rule: Rule, tree: Tree) -> str | None:
     shape = tree.shapes[found.path]
     if rule.role == UNKNOWN:
         return found.evidence
-    if rule.role == "output head" and shape and len(shape) > 1:
+    if shape and len(shape) > 1 and re.search(_HEAD_OF_A_PART, found.path, re.IGNORECASE):
         given = head_ends(found.path, shape)[1]
-        if given > 1 and tree.widths.is_taken(given, found.path, joined=False):
+        if tree.widths.num_takers(given, found.path) >= _MANY:
             return f"other layers take its {given} outputs; a matrix?"
     return None
 
@@ -146,7 +143,8 @@ def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         other = tree.assignments.get(name) if count else None
         if other and other.view:
             taken, given = other.view.sides[0][1], view.sides[0][2]
-            if len(view.sides) == 1 and given >= 2 * taken:
+            several = given == 2 * taken or (given > 2 * taken and first == "in_proj")
+            if len(view.sides) == 1 and several:
                 return f"it has {given} outputs, of which {second!r} takes {taken}", rule.spec
     return None
 

@@ -59,6 +59,10 @@ class Widths:
         self._channels.add(fan_in)
         self._images.add(fan_out)
 
+    def num_takers(self, width: int, path: str) -> int:
+        """The number of other leaves that take this very width."""
+        return len(self._taken[width] - {path})
+
     def is_taken(self, width: int, path: str, joined: bool = True) -> bool:
         """Whether another leaf takes this width, or a part; if `joined`, several of it."""
         return any(

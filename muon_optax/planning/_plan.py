@@ -17,6 +17,7 @@ from muon_optax.dims import (
     FLAX,
     Assignment,
     Dims,
+    ResolvedDims,
     Rule,
     check_any_matrix,
     describe_doubts,
@@ -83,16 +84,13 @@ def plan(
     check_method(method)
     _check_settings(settings)
     params = only_parameters(params)
-    resolved = resolve_once(exclude_leaves(dims, exclude), params)
-    if not resolved.assignments:
-        raise ValueError("params has no leaves: pass a tree of arrays, or of their shapes")
+    resolved = _resolve(exclude_leaves(dims, exclude), params)
     if adam_learning_rate is None:
         adam_learning_rate = learning_rate
     muon_rate = _shown_rate("learning_rate", learning_rate)
     adam_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
     fallback_rate = None if settings.get("fallback") is not None else adam_rate
     assignments = tuple(resolved.assignments.values())
-    check_any_matrix([assignment.view for assignment in assignments])
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
@@ -121,6 +119,15 @@ def plan(
     if strict and (doubts or unused):
         raise ValueError("\n".join([*unused, *([f"plan is {doubts}"] if doubts else [])]))
     return Plan(leaves, unused, doubts, why)
+
+
+def _resolve(dims: Dims, params: Any) -> ResolvedDims:
+    """What `dims` says of a tree that has leaves, and a matrix among them."""
+    resolved = resolve_once(dims, params)
+    if not resolved.assignments:
+        raise ValueError("params has no leaves: pass a tree of arrays, or of their shapes")
+    check_any_matrix([assignment.view for assignment in resolved.assignments.values()])
+    return resolved
 
 
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:

@@ -19,7 +19,7 @@ NOT_MATRICES: tuple[Rule, ...] = (
     # Whole words, except layers that project, such as norm_mod and ln_proj.
     Rule(
         "norm",
-        r"(norm|(^|[/_])(ln|bn))(?!\w*(proj|mod|dense|linear|fc|mlp))\w*/(weight|w|kernel)$",
+        r"(norm(?!al_)|(^|[/_])(ln|bn))(?!\w*(proj|mod|dense|linear|fc|mlp))\w*/(weight|w|kernel)$",
         None,
     ),
     # Of state-space models and linear attention: one number for each channel and state.
