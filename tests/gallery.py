@@ -1,64 +1,51 @@
-"""Fills docs/gallery.md: plans of public models, and what a rule by rank makes of their trees.
+"""Fills docs/gallery.md: plans of public models, and how many leaves have the right label.
 
 python tests/gallery.py
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import layouts
 
-from muon_optax import dims, plan
+from muon_optax import plan
 
 PAGE = Path(__file__).parent.parent / "docs" / "gallery.md"
 
 
-def matrices(view):
-    """What Muon sees: the axes of every stack, whatever their names."""
-    return view and (view.shape, view.batch, view.reduction, view.output, view.parts)
-
-
-def rank_two(model):
-    """What the rule "two axes are a matrix [in, out], all else is not" makes of the leaves.
-
-    `(rightly treated, Muon's by mistake, Adam's by mistake, matrices seen wrongly)`
-    """
-    right = to_muon = to_adam = seen_wrongly = 0
-    by_rank = {
-        leaf.path: leaf.view for leaf in dims.assign(dims.RANK_TWO, layouts.params(model))
-    }
-    for path, (shape, reading) in layouts.leaves(model).items():
-        # Sides, not axes: a square matrix may be seen as its transpose.
-        intended, found = (
-            view and view.sides
-            for view in (dims.view_of(reading, path, layouts.struct(shape)), by_rank[path])
-        )
-        right += found == intended
-        to_muon += bool(found and not intended)
-        to_adam += bool(intended and not found)
-        seen_wrongly += bool(found and intended and found != intended)
-    return right, to_muon, to_adam, seen_wrongly
-
-
-def rank_two_table():
-    columns = [
-        "model",
-        "leaves",
-        "right",
-        "Muon's by mistake",
-        "Adam's by mistake",
-        "seen wrongly",
+def outcome_table():
+    """Ours beside the rule by rank, by layout, for known models and those set aside."""
+    ours = ("right", "marked", "false alarm", "refused", "wrong")
+    theirs = ("right", "taken in", "left out", "seen wrongly")
+    lines = [
+        "| models | leaves | right | wrong, marked | right, marked | refused | wrong | "
+        "by rank: right | not a matrix, taken | a matrix, left out | seen wrongly |",
+        "| --- |" + " ---: |" * 10,
     ]
-    rows = [[m, len(layouts.leaves(m)), *rank_two(m)] for m in layouts.DATA]
-    total = ["**all**", *(sum(row[i] for row in rows) for i in range(1, len(columns)))]
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows, total]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    for name, models in _groups().items():
+        found = layouts.count(models)
+        by_rank = sum((layouts.by_rank(model) for model in models), Counter())
+        cells = [sum(found.values()), *(found[o] for o in ours), *(by_rank[o] for o in theirs)]
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def _groups():
+    """The rows of the table: known models by layout, all of them, and those set aside."""
+    groups = {}
+    for model, entry in layouts.KNOWN.items():
+        groups.setdefault(entry["rules"], []).append(model)
+    rows = {f"`{rules}` ({len(models)})": models for rules, models in sorted(groups.items())}
+    rows[f"**known** ({len(layouts.KNOWN)})"] = list(layouts.KNOWN)
+    rows[f"**set aside** ({len(layouts.SET_ASIDE)})"] = list(layouts.SET_ASIDE)
+    return rows
 
 
 def block(name):
     """What stands under `<!-- made: NAME -->`."""
-    if name == "rank two":
-        return rank_two_table()
+    if name == "outcomes":
+        return outcome_table()
     made = plan(
         layouts.params(name), layouts.rules(name), learning_rate=0.02, adam_learning_rate=3e-3
     )

@@ -257,15 +257,6 @@ def test_one_input_is_no_doubt_of_what_is_no_convolution():
     assert plan({"query": {"kernel": jnp.ones((1, 4, 8))}}, strict=True).doubts == ()
 
 
-def test_no_leaf_of_a_public_model_is_doubtful():
-    doubtful = {
-        (model, leaf.path)
-        for model in layouts.DATA
-        for leaf in plan(layouts.params(model), layouts.rules(model)).doubts
-    }
-    assert doubtful == set()
-
-
 def test_a_model_of_nnx_counts_its_parameters_alone():
     """No statistics of BatchNorm, no counters of Dropout: as nnx.Optimizer trains it."""
 
