@@ -27,7 +27,7 @@ def test_a_leaf_that_no_rule_fits_is_an_error_that_names_it():
 
 CONTRADICTIONS = {
     "linear/weight:8,32 linear/bias:8": r"'linear/weight'.*'matrix'.*bias.*\(32,\), not \(8,\)",
-    "Conv_0/kernel:5,3,3,4,8 Conv_0/bias:5,4": r"'Conv_0/kernel'.*bias.*\(5, 8\), not \(5, 4\)",
+    "Conv_0/kernel:5,3,3,4,8 Conv_0/bias:5,6": r"'Conv_0/kernel'.*bias.*\(5, 8\), not \(5, 6\)",
     "wq/kernel:32,4,8 wo/kernel:4,8,32": "'wo/kernel'.*'stack of .* then 'wq/kernel' .* 4 too",
     "wx/kernel:32,4,8 wy/kernel:32,16": "'wx/kernel'.*'stack of .* would, but.*'wy/kernel'",
 }

@@ -49,7 +49,8 @@ def _rule_by_neighbours(
 ) -> tuple[Rule | None, str | None]:
     """A rule for a leaf that no rule knows, and why; None if only its user can know."""
     if len(leaf.shape) > 2 and (spec := spec_by_bias(name, neighbours)):
-        return Rule("kernel of several axes", "", spec), "its bias has its output axes"
+        role = "convolution" if spec_by_places(tuple(leaf.shape)) else "kernel of several axes"
+        return Rule(role, "", spec), "its bias has its output axes"
     if spec := spec_by_query(name, neighbours):
         return Rule("attention output", "", spec), "its heads are those of the query"
     if looks_like_kernel(name) and (spec := spec_by_places(tuple(leaf.shape))):

@@ -47,6 +47,14 @@ class Neighbours:
                 return [other for other in self._modules[module] if other != name]
         return []
 
+    def bias(self, name: str) -> Axes | None:
+        """The shape of the bias of a kernel; None if it has none."""
+        for kernel, bias in (("(kernel|weight|w)$", "bias"), ("(^|(?<=/))w$", "b")):
+            other = re.sub(kernel, bias, name)
+            if other != name and other in self.shapes:
+                return self.shapes[other]
+        return None
+
     def is_model_width(self, length: int, but: str) -> bool:
         """Whether norms, or rows of embeddings, of other leaves than one have this length."""
         return bool(self._model_widths[length] - {but})
@@ -107,9 +115,8 @@ def find_contradiction(
 
 def _check_table(name: str, neighbours: Neighbours) -> str | None:
     """A table has no bias and rows as long as the model is wide; a linear layer may not."""
-    bias_name, found = re.subn(r"(kernel|weight|w)$", "bias", name)
-    if found and bias_name in neighbours.shapes:
-        return f"{bias_name!r} is next to it"
+    if neighbours.bias(name):
+        return "it has a bias"
     shape = neighbours.shapes[name]
     if name.endswith("weight") and shape and len(shape) == 2:
         rows, width = (neighbours.is_model_width(length, but=name) for length in shape)
@@ -122,8 +129,7 @@ def _check_table(name: str, neighbours: Neighbours) -> str | None:
 
 def _check_bias(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
     """A layer's bias has the batch axes and the output axes of its kernel."""
-    bias_name, found = re.subn(r"(kernel|weight)$", "bias", name)
-    bias = neighbours.shapes.get(bias_name) if found else None
+    bias = neighbours.bias(name)
     expected = tuple(view.shape[axis] for axis in view.batch + view.output)
     # Equinox's convolutions have a bias [out, 1, 1].
     if bias is None or _without_ones(bias) == _without_ones(expected):

@@ -17,6 +17,7 @@ from muon_optax.dims._names import (
     is_named_first,
     is_named_like_last,
     is_named_output,
+    is_of_attention,
 )
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._tree import Tree
@@ -67,6 +68,12 @@ def _has_one_channel(view: MatrixView, rule: Rule) -> bool:
     return "convolution" in rule.role and channels(view) == 1
 
 
+def is_last_number(path: str, tree: Tree) -> bool:
+    """Whether there are equal layers, and none has a larger number."""
+    equal = tree.equal_layers(path)
+    return bool(equal) and all(numbers_of(other) < numbers_of(path) for other in equal)
+
+
 def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
     """Whether a convolution with one input channel reads grey images or sound.
 
@@ -100,21 +107,23 @@ def _as_vectors(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
 def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     fan_in, fan_out = ends(view)
     in_attention = first_kernel(re.sub(r"[^/]+/[^/]+$", "", path), QUERY, tree.neighbours)
-    if len(view.sides) > 1 or in_attention:
+    if len(view.sides) > 1 or in_attention or is_of_attention(path):
         return None
     image = "conv" in rule.role and _FEW * fan_out <= fan_in and "encoder/" not in path
-    if image and is_named_output(path):
+    last_colours = fan_out <= 4 and is_last_number(path, tree)
+    if image and (is_named_output(path) or last_colours):
         return "output layer", f"an output of {fan_out} channels"
     if tree.is_repeated(path, view) and fan_out > 1 and not is_in_head(path):
         return None
     given = tree.widths.is_given(fan_in, path)
     if fan_out == 1 and given:
         return "output layer", "one output"
-    if is_named_output(path) and tree.widths.is_the_models_input(fan_out, fan_in, path):
+    if (is_named_output(path) or is_in_head(path)) and tree.widths.is_the_models_input(
+        fan_out, fan_in, path
+    ):
         return "output layer", f"only the inputs have its width, {fan_out}"
-    # What a convolution gives may be flattened; what the last layer gives may not.
-    last = is_in_head(path) or is_named_like_last(path) or is_named_output(path)
-    if tree.widths.is_taken(fan_out, path, joined="conv" in rule.role or not last):
+    joined = tree.widths.is_joined(fan_out, path)
+    if tree.widths.is_taken(fan_out, path) or (joined and "conv" in rule.role):
         return None
     evidence = f"no other layer takes its {fan_out} outputs"
     if is_in_head(path):
@@ -125,6 +134,7 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
         return "output layer", f"as many outputs as {table!r} has rows"
     if is_named_output(path):
         return "output layer", evidence
-    if is_named_like_last(path) and not tree.widths.may_be_an_image(fan_out):
+    hidden = joined or tree.widths.may_be_an_image(fan_out)
+    if is_named_like_last(path) and not hidden:
         return "output layer", evidence
     return None

@@ -15,9 +15,7 @@ _LARGEST_KERNEL = 16  # pixels; a stack of more layers than that is no convoluti
 
 def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
     """The spec of a kernel with a bias, which has the axes of its outputs; None if unclear."""
-    bias_name, found = re.subn(r"(kernel|weight|w)$", "bias", name)
-    bias = neighbours.shapes.get(bias_name) if found else None
-    shape = neighbours.shapes[name]
+    bias, shape = neighbours.bias(name), neighbours.shapes[name]
     if not bias or not shape or len(bias) >= len(shape):
         return None
     readings = set()
@@ -31,6 +29,8 @@ def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
             readings.add(_spec(num_batch, ["in"] * num_in + ["out"] * len(output)))
         elif rest[: len(output)] == output:
             readings.add(_spec(num_batch, ["out"] * len(output) + ["in"] * num_in))
+        elif len(rest) > 2 and rest[-2:-1] == output:  # a transposed convolution
+            readings.add(_spec(num_batch, ["in"] * (num_in - 1) + ["out", "in"]))
     return readings.pop() if len(readings) == 1 else None
 
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from muon_optax._ranges import numbers_of, without_numbers
+from muon_optax._ranges import without_numbers
 from muon_optax.dims._assignment import Assignment
-from muon_optax.dims._evidence import is_first_layer
+from muon_optax.dims._evidence import is_first_layer, is_last_number
 from muon_optax.dims._guess import guess_spec
 from muon_optax.dims._names import (
     UNKNOWN,
@@ -129,11 +129,6 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
     return " ".join(words)
 
 
-def _is_last_number(path: str, tree: Tree) -> bool:
-    """Whether no equal layer in the same module has a larger number."""
-    return all(numbers_of(other) < numbers_of(path) for other in tree.equal_layers(path))
-
-
 def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A layer with twice the outputs that the next one takes has two in it, such as a gate."""
     if looks_like_adapter(path):
@@ -204,7 +199,7 @@ def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     limit = _MAX_RATIO if plain else _MAX_RATIO_OF_GUESS
     for _, fan_in, fan_out in view.sides:
         length = max(fan_in, fan_out)
-        shared = tree.widths.is_given if fan_in > fan_out else tree.widths.is_taken
+        shared = tree.widths.is_given if fan_in > fan_out else tree.widths.is_used
         if length > limit * min(fan_in, fan_out) and not shared(length, path):
             reason = f"no other layer has {length} inputs or outputs; a table?"
             return f"read as {fan_in} × {fan_out}, and {reason}", None
@@ -218,10 +213,16 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     fan_in, fan_out = ends(view)
     if tree.is_repeated(path, view) or not tree.widths.is_given(fan_in, path):
         return None
-    last = is_named_like_last(path) and _is_last_number(path, tree)
+    others = tree.equal_layers(path)
+    last = is_named_like_last(path) and (not others or is_last_number(path, tree))
     if last and tree.widths.is_the_models_input(fan_out, fan_in, path):
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):
+        table = tree.widths.tables.get(fan_out)
+        if table and last:
+            return f"as many outputs as {table!r} has rows; an output layer?", None
+        return None
+    if tree.widths.is_joined(fan_out, path) and not last:
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
 

@@ -65,6 +65,11 @@ def is_in_head(path: str) -> bool:
     return _HEAD.search(path) is not None
 
 
+def is_of_attention(path: str) -> bool:
+    """Whether a layer makes queries, keys or values."""
+    return re.search(rf"(^|/){_ATTENTION}\w+$", path, re.IGNORECASE) is not None
+
+
 def is_named_like_last(path: str) -> bool:
     """Whether the name of a layer says only where it is in an order."""
     return _NUMBERED.search(path) is not None

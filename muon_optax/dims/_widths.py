@@ -34,7 +34,8 @@ class Widths:
             elif len(shape) > 1 and rule is not None and rule.role == "output head":
                 self._add(self._taken, path, head_ends(path, shape)[:1])
             elif len(shape) > 1 and rule is not None and rule.role in ("embedding", "table"):
-                self.tables[shape[-2]] = path
+                if "pos" not in path:
+                    self.tables[shape[-2]] = path
                 self._add(self._given, path, shape[-1:])
             elif shape and re.search(r"(scale|gamma)$|norm", path, re.IGNORECASE):
                 lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis
@@ -63,20 +64,34 @@ class Widths:
         """The number of other leaves that take this very width."""
         return len(self._taken[width] - {path})
 
-    def is_taken(self, width: int, path: str, joined: bool = True) -> bool:
-        """Whether another leaf takes this width, or a part; if `joined`, several of it."""
+    def is_taken(self, width: int, path: str) -> bool:
+        """Whether another leaf takes this very width, or a part of it."""
         return any(
-            other == width
-            or (joined and _is_multiple(other, width))
-            or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
+            other == width or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
             for other, paths in self._taken.items()
             if paths - {path}
         )
 
+    def is_joined(self, width: int, path: str) -> bool:
+        """Whether another leaf takes several of this width, or it and another one together."""
+        return any(
+            _is_multiple(other, width)
+            or (other > width and self._given[other - width] - {path})
+            for other, paths in list(self._taken.items())
+            if paths - {path}
+        )
+
+    def is_used(self, width: int, path: str) -> bool:
+        """Whether another leaf takes this width in any of these ways."""
+        return self.is_taken(width, path) or self.is_joined(width, path)
+
     def is_the_models_input(self, width: int, fan_in: int, path: str) -> bool:
         """Whether only layers that lead to this leaf take its width, as they take inputs."""
         first = self._taken[width] - {path}
-        if self._given[width] != {path} or not first:
+        # The layers of one module may give it together, such as a mean and a scale.
+        module = "/".join([*path.split("/")[:-2], ""]) or path
+        within = {other for other in first | self._given[width] if other.startswith(module)}
+        if not first or first & within or self._given[width] - within:
             return False
         reached = {other for other, paths in self._given.items() if paths & first}
         while not any(_is_multiple(fan_in, other) for other in reached):
