@@ -63,7 +63,7 @@ class Neighbours:
     def _model_widths(self) -> dict[int, set[str]]:
         found = defaultdict(set)
         for name, shape in self.shapes.items():
-            if shape and re.search(r"norm|(^|/)ln|scale$|embed", name, re.IGNORECASE):
+            if shape and re.search(r"norm(?!al)|(^|/)ln|scale$|embed", name, re.IGNORECASE):
                 found[shape[-1]].add(name)
         return found
 

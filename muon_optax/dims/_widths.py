@@ -37,7 +37,7 @@ class Widths:
                 if "pos" not in path:
                     self.tables[shape[-2]] = path
                 self._add(self._given, path, shape[-1:])
-            elif shape and re.search(r"(scale|gamma)$|norm", path, re.IGNORECASE):
+            elif shape and re.search(r"(scale|gamma)$|norm(?!al)", path, re.IGNORECASE):
                 lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis
                 self._add(self._taken, path, lengths)
                 self._add(self._given, path, lengths)
