@@ -65,8 +65,10 @@ def _write_rule(paths: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> 
             paths, lambda n: n[0] if len(n) == 1 else f"({'|'.join(n)})", re.escape
         )
     pattern = f"^{any_number}$"
-    name = re.sub(r"/(kernel|weights?|w)$", "", paths[0]).rpartition("/")[2]
-    role = re.sub(r"_?\d+$", "", name) or "array"
+    words = re.findall(
+        r"[A-Za-z]\w*?(?=_?\d*(?:/|$))", re.sub(r"/(kernel|weights?|w)$", "", paths[0])
+    )
+    role = words[-1] if words else "array"
     quoted = repr(pattern) if "'" in pattern else f"r'{pattern}'"
     return f"Rule({role!r}, {quoted}, {spec!r})"
 

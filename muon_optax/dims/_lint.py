@@ -219,7 +219,7 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)
-        if table and last:
+        if table and last and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
         return None
     if tree.widths.is_joined(fan_out, path) and not last:

@@ -17,7 +17,12 @@ _SHORTEST_PART = 16  # shorter widths divide others by chance
 
 
 class Widths:
-    """The lengths that the layers of a tree take in and give out, and which leaf does."""
+    """The lengths that the layers of a tree take in and give out, and which leaf does.
+
+    Attributes:
+      tables: The number of rows of each table, and its path.
+      heads: The numbers of outputs that output heads have.
+    """
 
     def __init__(self, assignments: Iterable[Assignment], shapes: Mapping[str, Axes | None]):
         self._taken: dict[int, set[str]] = defaultdict(set)
@@ -25,6 +30,7 @@ class Widths:
         self._channels: set[int] = set()  # that convolutions take
         self._images: set[int] = set()  # the channels that they give
         self.tables: dict[int, str] = {}
+        self.heads: set[int] = set()
         for path, view, rule, *_ in assignments:
             shape = shapes[path] or ()
             if view is not None and rule is not None and "convolution" in rule.role:
@@ -32,7 +38,9 @@ class Widths:
             elif view is not None:
                 self._add_matrix(path, view)
             elif len(shape) > 1 and rule is not None and rule.role == "output head":
-                self._add(self._taken, path, head_ends(path, shape)[:1])
+                taken, given = head_ends(path, shape)
+                self._add(self._taken, path, (taken,))
+                self.heads.add(given)
             elif len(shape) > 1 and rule is not None and rule.role in ("embedding", "table"):
                 if "pos" not in path:
                     self.tables[shape[-2]] = path
