@@ -40,9 +40,9 @@ def scalars(library: Library) -> None:
 @row(21, "leaves of 3, 4, 5 axes without a spec", "the rules decide, and a table says how")
 def many_axes(library: Library) -> None:
     """The printed table names each leaf and agrees with what happens."""
-    shapes = {"blocks": (2, 8, 12), "conv2": (3, 3, 4, 8), "conv3": (2, 2, 2, 4, 8)}
+    shapes = {"blocks": (2, 8, 4), "conv2": (3, 3, 4, 8), "conv3": (2, 2, 2, 4, 8)}
     model = {name: {"kernel": _noise(shape)} for name, shape in shapes.items()}
-    model["blocks"]["bias"] = _noise((2, 12))
+    model["blocks"]["bias"] = _noise((2, 4))
     text, trained = library.plan(model)
     updates, _ = run(library.muon(0.1), model, model)
     for name in shapes:
