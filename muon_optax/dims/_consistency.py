@@ -49,7 +49,7 @@ class Neighbours:
 
     def bias(self, name: str) -> Axes | None:
         """The shape of the bias of a kernel; None if it has none."""
-        for kernel, bias in (("(kernel|weight|w)$", "bias"), ("(^|(?<=/))w$", "b")):
+        for kernel, bias in ((r"(kernel|weight|w)(/0)?$", r"bias\2"), (r"(^|(?<=/))w$", "b")):
             other = re.sub(kernel, bias, name)
             if other != name and other in self.shapes:
                 return self.shapes[other]

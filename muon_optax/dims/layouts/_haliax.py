@@ -14,7 +14,13 @@ HALIAX = Layout(
     Rule("attention query", r"(^|/)q_proj/weight/0$", "... out out out in"),
     Rule("attention key or value", r"(^|/)[kv]_proj/weight/0$", "... out out in"),
     Rule("attention output", r"(^|/)o_proj/weight/0$", "... out in in"),
-    Rule("matrix", r"(^|/)weight/0$", "out in"),
-    Rule("stack of matrices", r"(^|/)stacked/(.*/)?weight/0$", "layers out in"),
+    # Of its GPT-2, with the inputs first.
+    Rule("attention query, key and value", r"(^|/)c_attn/weight/0$", "... in parts out out"),
+    Rule("attention output", r"attn/c_proj/weight/0$", "... in in out"),
+    # A bias tells which way a layer was made.
+    Rule("matrix", r"(^|/)weight/0$", "out in", guess=True),
+    Rule("matrix", r"(^|/)weight/0$", "in out", guess=True),
+    Rule("stack of matrices", r"(^|/)stacked/(.*/)?weight/0$", "layers out in", guess=True),
+    Rule("stack of matrices", r"(^|/)stacked/(.*/)?weight/0$", "layers in out", guess=True),
     VECTOR,
 )
