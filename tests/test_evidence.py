@@ -27,6 +27,8 @@ NOT_MATRICES = {
         layers/down/kernel:12,256,64""",
     "the few channels of an image": """flax decoder/conv_in/kernel:3,3,4,64
         decoder/conv_out/kernel:3,3,64,3- encoder/conv_in/kernel:3,3,3,64""",
+    "PyTorch's flat names": """pytorch wte.weight:900,64- h.0.mlp.up.weight:256,64
+        h.0.mlp.down.weight:64,256 lm_head.weight:900,64-""",
     "a name that no rule knows": "flax mixture:8,64? up/kernel:64,256 down/kernel:256,64",
 }
 HIDDEN = {
