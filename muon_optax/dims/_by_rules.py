@@ -1,5 +1,6 @@
 """From rules to one result for each leaf."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,12 +56,12 @@ def _rule_by_neighbours(
         return Rule("attention output", "", spec), "its heads are those of the query"
     if looks_like_kernel(name) and (spec := spec_by_places(tuple(leaf.shape))):
         return Rule("convolution", "", spec), "its first axes are square and short"
-    if not looks_like_kernel(name):
-        long = [length for length in leaf.shape if length != 1]
+    long = [length for length in leaf.shape if length != 1]
+    is_kernel = re.search(r"(^|[/.])(kernel|weights?|w)$", name)
+    if not is_kernel and (len(leaf.shape) == 2 or len(long) < 3):
         if len(long) < 2:
             return Rule("vector or scalar", "", None), "no two axes are longer than 1"
-        if len(long) == 2:
-            return Rule(UNKNOWN, "", None), "no rule knows its name; a matrix?"
+        return Rule(UNKNOWN, "", None), "no rule knows its name; a matrix?"
     return None, None
 
 

@@ -16,11 +16,23 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from muon_optax.dims._names import looks_like_adapter, plain_name
 from muon_optax.dims._view import Axes, MatrixView
 
 QUERY = ("query", "q", "query_proj", "q_proj")
-_OUT = ("out", "o", "out_proj", "o_proj")
-_INPUTS = (*QUERY, "key", "k", "key_proj", "k_proj", "value", "v", "value_proj", "v_proj")
+_OUT = ("out", "o", "out_proj", "o_proj", "output")
+_INPUTS = (
+    *QUERY,
+    "key",
+    "k",
+    "key_proj",
+    "k_proj",
+    "value",
+    "v",
+    "value_proj",
+    "v_proj",
+    "gating",
+)
 _GATE = "gating_einsum"
 _GAIN = re.compile(
     r"(^|[/_])(bias|scale|gamma|beta)$|(norm|(^|/)ln)[^/]*/weight$", re.IGNORECASE
@@ -35,10 +47,15 @@ class Neighbours:
 
     def __init__(self, shapes: Mapping[str, Axes | None]):
         self.shapes = shapes
+        self._plain = {plain_name(name): shape for name, shape in shapes.items()}
         self._modules: dict[str, list[str]] = defaultdict(list)
         for name in shapes:
             for module in _modules_above(name):
                 self._modules[module].append(name)
+
+    def leaves_in(self, module: str) -> list[str]:
+        """The paths of the leaves of a module."""
+        return self._modules[module]
 
     def siblings(self, name: str) -> list[str]:
         """The other leaves of the smallest module that has any."""
@@ -49,10 +66,21 @@ class Neighbours:
 
     def bias(self, name: str) -> Axes | None:
         """The shape of the bias of a kernel; None if it has none."""
-        for kernel, bias in ((r"(kernel|weight|w)(/0)?$", r"bias\2"), (r"(^|(?<=/))w$", "b")):
+        name = plain_name(name)
+        for kernel, bias in (
+            (r"(kernel|weights?|w)(/0)?$", r"bias\2"),
+            (r"(^|(?<=/))w$", "b"),
+        ):
             other = re.sub(kernel, bias, name)
-            if other != name and other in self.shapes:
-                return self.shapes[other]
+            if other != name and other in self._plain:
+                return self._plain[other]
+        return None
+
+    def kernel(self, module: str) -> Axes | None:
+        """The shape of the kernel of a module, by any of the names that libraries give it."""
+        for name in ("kernel", "weights", "w", "Linear/weights"):
+            if shape := self._plain.get(f"{module}/{name}"):
+                return shape
         return None
 
     def is_model_width(self, length: int, but: str) -> bool:
@@ -153,7 +181,7 @@ def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
     """In one layer `query` is `[in, heads, depth]` and `out` is `[heads, depth, out]`."""
     if len(view.reduction + view.output) < 3:
         return None
-    layer = re.sub(r"(^|/)[^/]+/kernel$", r"\1", name)
+    layer = layer_of(name)
     query = first_kernel(layer, QUERY, neighbours)
     out = first_kernel(layer, _OUT, neighbours)
     if not query or not out or len(query) != len(out):
@@ -167,19 +195,24 @@ def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
 def first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Axes | None:
     """The shape of the first of some kernels that the layer has."""
     for role in roles:
-        if shape := neighbours.shapes.get(f"{layer}{role}/kernel"):
+        if shape := neighbours.kernel(f"{layer}{role}"):
             return shape
     return None
 
 
+def layer_of(name: str) -> str:
+    """The path of the layer that has a kernel among others: `attn/` of `attn/query/kernel`."""
+    return re.sub(r"[^/]+(/Linear)?/[^/]+$", "", plain_name(name))
+
+
 def _check_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
     """If all siblings begin with one length, and not by chance, it counts stacked layers."""
-    if view.batch or len(view.reduction + view.output) < 3:
+    if view.batch or len(view.reduction + view.output) < 3 or looks_like_adapter(name):
         return None
     shapes = {}
     for other in neighbours.siblings(name):
         shape = neighbours.shapes[other]
-        if shape is None:
+        if shape is None or looks_like_adapter(other):
             continue
         if shape[:1] != view.shape[:1]:
             return None
@@ -193,10 +226,16 @@ def _check_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | 
 
 def _begin_with_different_axes(name: str, other: str) -> bool:
     """Whether the first axes of two kernels of an attention layer differ in meaning."""
-    first, second = (path.split("/")[-2:][0] for path in (name, other))
+    first, second = map(_role, (name, other))
     if first in _INPUTS:  # the model's width, as in a key, but not in an output
         return second not in _INPUTS
     return first in _OUT
+
+
+def _role(name: str) -> str:
+    """`query` of `attn/query/kernel` and of `attn/query_w`."""
+    *_, module, kernel = ["", *name.split("/")]
+    return kernel.removesuffix("_w") if kernel.endswith("_w") else module
 
 
 def _check_gate(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:

@@ -11,7 +11,7 @@ import re
 
 from muon_optax._ranges import numbers_of
 from muon_optax.dims._assignment import Assignment
-from muon_optax.dims._consistency import QUERY, first_kernel
+from muon_optax.dims._consistency import QUERY, first_kernel, layer_of
 from muon_optax.dims._names import (
     is_in_head,
     is_named_first,
@@ -106,7 +106,7 @@ def _as_vectors(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
 
 def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     fan_in, fan_out = ends(view)
-    in_attention = first_kernel(re.sub(r"[^/]+/[^/]+$", "", path), QUERY, tree.neighbours)
+    in_attention = first_kernel(layer_of(path), QUERY, tree.neighbours)
     if len(view.sides) > 1 or in_attention or is_of_attention(path):
         return None
     image = "conv" in rule.role and _FEW * fan_out <= fan_in and "encoder/" not in path

@@ -5,9 +5,7 @@
 'in in out'
 """
 
-import re
-
-from muon_optax.dims._consistency import QUERY, Neighbours, first_kernel
+from muon_optax.dims._consistency import QUERY, Neighbours, first_kernel, layer_of
 from muon_optax.dims._view import Axes
 
 _LARGEST_KERNEL = 16  # pixels; a stack of more layers than that is no convolution
@@ -46,7 +44,7 @@ def spec_by_places(shape: Axes) -> str | None:
 def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
     """The spec of an attention output, whose heads are those of the query next to it."""
     shape = neighbours.shapes[name]
-    query = first_kernel(re.sub(r"[^/]+/[^/]+$", "", name), QUERY, neighbours)
+    query = first_kernel(layer_of(name), QUERY, neighbours)
     if not shape or not query or len(shape) < 3 or len(query) != len(shape):
         return None
     *batch, width, heads, depth = query

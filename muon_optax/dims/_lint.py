@@ -17,7 +17,7 @@ from muon_optax.dims._names import (
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import MatrixView, Spec
-from muon_optax.dims._widths import channels, ends, head_ends
+from muon_optax.dims._widths import SHORTEST_PART, channels, ends, head_ends
 from muon_optax.dims.layouts import is_from_layout
 
 # The kernels of a recurrent cell for its inputs and for its state, and what they consist of.
@@ -28,14 +28,14 @@ _RECURRENT = (
     ("(?<!recurrent_)kernel$", "recurrent_kernel"),
 )
 _GATES = {3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
-# A layer and the one that takes its outputs. Twice as many outputs are two layers in one.
+_HEAD_OF_A_PART = r"[^/]/(?!lm_)(\w+_)?head(_?\d+)?/(kernel|weight|w)$"  # not of the model
+_MANY = 4  # so many layers that take what a head gives are not the inputs' first ones
+# A layer and the one that takes its outputs.
 _PAIRS = (
     *(("query", "out"), ("q_proj", "o_proj"), ("in_proj", "out_proj"), ("wi", "wo")),
     *(("fc1", "fc2"), ("up_proj", "down_proj"), ("up", "down"), ("w1", "w2")),
     *(("linear1", "linear2"), ("c_fc", "c_proj"), ("linear_start", "linear_end")),
 )
-_HEAD_OF_A_PART = r"[^/]/(?!lm_)(\w+_)?head(_?\d+)?/(kernel|weight|w)$"  # not of the model
-_MANY = 4  # so many layers that take what a head gives are not the inputs' first ones
 Doubt = tuple[str, Spec] | None  # why, and what would be right then
 
 # A matrix with one side so many times the other is doubted, if no layer shares the longer one:
@@ -131,17 +131,40 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
 
 def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A layer with twice the outputs that the next one takes has two in it, such as a gate."""
-    if looks_like_adapter(path):
+    if looks_like_adapter(path) or len(view.sides) != 1:
         return None
+    _, _, outputs = view.sides[0]
     for first, second in _PAIRS:
         name, count = re.subn(rf"(^|/){first}((/[^/]+)?)$", rf"\1{second}\2", path)
         other = tree.assignments.get(name) if count else None
         if other and other.view:
-            taken, given = other.view.sides[0][1], view.sides[0][2]
-            several = given == 2 * taken or (given > 2 * taken and first == "in_proj")
-            if len(view.sides) == 1 and several:
-                return f"it has {given} outputs, of which {second!r} takes {taken}", rule.spec
+            _, taken, _ = other.view.sides[0]
+            if outputs == 2 * taken or (outputs > 2 * taken and first == "in_proj"):
+                return f"{second!r} takes {taken} of its {outputs} outputs", rule.spec
     return None
+
+
+def _check_halves(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
+    """If one layer of a small module takes half of what another gives, that is two in one."""
+    if rule.role != "matrix" or len(view.sides) != 1 or looks_like_adapter(path):
+        return None
+    _, _, outputs = view.sides[0]
+    module = path.rpartition("/")[0].rpartition("/")[0]
+    while module and not (around := _matrices_in(module, path, tree)):
+        module = module.rpartition("/")[0]
+    if not module or len(around) != 1:
+        return None
+    _, taken, _ = around[0].sides[0]
+    if outputs == 2 * taken:
+        return f"the layer next to it takes {taken} of its {outputs} outputs", rule.spec
+    return None
+
+
+def _matrices_in(module: str, path: str, tree: Tree) -> list[MatrixView]:
+    """The views of the other leaves of a module that are one stack."""
+    found = (tree.assignments.get(name) for name in tree.neighbours.leaves_in(module))
+    views = [leaf.view for leaf in found if leaf and leaf.view and leaf.path != path]
+    return [view for view in views if len(view.sides) == 1]
 
 
 def _check_gates(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
@@ -214,15 +237,15 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     if tree.is_repeated(path, view) or not tree.widths.is_given(fan_in, path):
         return None
     others = tree.equal_layers(path)
-    last = is_named_like_last(path) and (not others or is_last_number(path, tree))
-    if last and tree.widths.is_the_models_input(fan_out, fan_in, path):
+    last = (is_named_like_last(path) and not others) or is_last_number(path, tree)
+    if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within=True):
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)
         if table and last and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
         return None
-    if tree.widths.is_joined(fan_out, path) and not last:
+    if fan_out >= SHORTEST_PART and tree.widths.is_joined(fan_out, path) and not last:
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
 
@@ -231,6 +254,7 @@ _CHECKS = (
     _check_name,
     _check_fused,
     _check_pair,
+    _check_halves,
     _check_gates,
     _check_order,
     _check_channels,

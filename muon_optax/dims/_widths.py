@@ -13,7 +13,7 @@ from muon_optax.dims._view import Axes, MatrixView
 # A layer may take a part of what another one gives, such as one of eight gates or of nine
 # modulations, or several copies of it next to one another.
 _MOST_PARTS = 9
-_SHORTEST_PART = 16  # shorter widths divide others by chance
+SHORTEST_PART = 16  # shorter widths divide others by chance
 
 
 class Widths:
@@ -93,13 +93,18 @@ class Widths:
         """Whether another leaf takes this width in any of these ways."""
         return self.is_taken(width, path) or self.is_joined(width, path)
 
-    def is_the_models_input(self, width: int, fan_in: int, path: str) -> bool:
-        """Whether only layers that lead to this leaf take its width, as they take inputs."""
+    def is_the_models_input(
+        self, width: int, fan_in: int, path: str, within: bool = False
+    ) -> bool:
+        """Whether only layers that lead to this leaf take its width, as they take inputs.
+
+        Those of its own module are such layers only if `within`.
+        """
         first = self._taken[width] - {path}
         # The layers of one module may give it together, such as a mean and a scale.
         module = "/".join([*path.split("/")[:-2], ""]) or path
-        within = {other for other in first | self._given[width] if other.startswith(module)}
-        if not first or first & within or self._given[width] - within:
+        inside = {other for other in first | self._given[width] if other.startswith(module)}
+        if not first or (first & inside and not within) or self._given[width] - inside:
             return False
         reached = {other for other, paths in self._given.items() if paths & first}
         while not any(_is_multiple(fan_in, other) for other in reached):
@@ -137,7 +142,7 @@ class Widths:
 
 
 def _is_multiple(large: int, small: int) -> bool:
-    return large == small or (small >= _SHORTEST_PART and large % small == 0)
+    return large == small or (small >= SHORTEST_PART and large % small == 0)
 
 
 def channels(view: MatrixView) -> int:

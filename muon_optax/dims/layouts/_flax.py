@@ -3,6 +3,10 @@
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._shared import NOT_MATRICES, VECTOR, WEIGHT
 
+_KERNEL = r"(_proj)?(/Linear)?/(kernel|weights|w)$"
+_QUERY = r"(^|/)(query|key|value|[qkv])" + _KERNEL
+_OUTPUT = r"(^|/)(output|out|o)" + _KERNEL
+
 # Leading axes of a matrix (scanned layers, experts) are batch axes. All heads of an attention
 # kernel form one matrix. Gemma's einsums are read by their names.
 FLAX = Layout(
@@ -30,17 +34,21 @@ FLAX = Layout(
     Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up in out", guess=True),
     Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up out in", guess=True),
     Rule("matrix", r"(^|/)mlp/linear$", "... in out"),
-    Rule(
-        "attention query, key or value",
-        r"(^|/)(query|key|value|[qkv])(_proj)?/kernel$",
-        "... in out out",
-        guess=True,
+    *(  # of grouped queries, each with its key
+        rule
+        for query, output in (
+            ("... in out out", "... in in out"),
+            ("in out out out", "in in in out"),
+        )
+        for rule in (
+            Rule("attention query, key or value", _QUERY, query, guess=True),
+            Rule("attention output", _OUTPUT, output, guess=True),
+        )
     ),
-    Rule("attention output", r"(^|/)(out|o)(_proj)?/kernel$", "... in in out", guess=True),
     Rule("low-rank factor", r"lora_?[ab](/(kernel|weight))?$", "in out"),
     Rule("low-rank factor", r"lora_?a(/(kernel|weight))?$", "in in out", guess=True),
     Rule("low-rank factor", r"lora_?b(/(kernel|weight))?$", "in out out", guess=True),
-    Rule("matrix", r"(^|/)w\[[^/]*$", "in out"),  # of e3nn, for two irreps
+    Rule("matrix", r"(^|/)w\[[^/]*$", "... in out"),  # of e3nn, for two irreps
     # Not the decoder layers that MaxText calls moe_layers, nor attention inside a block.
     Rule(
         "experts",

@@ -17,8 +17,10 @@ HAIKU = Layout(
         Rule("convolution", r"conv[^/]*/w$", axes)
         for axes in ("in in out", "in in in out", "in in in in out")
     ),
-    Rule("attention query, key or value", _INPUTS, "... in out out"),
-    Rule("attention output", r"(^|/)\w*(output|out|o)_w(eights)?$", "... in in out"),
+    Rule("attention query, key or value", _INPUTS, "... in out out", guess=True),
+    Rule(
+        "attention output", r"(^|/)\w*(output|out|o)_w(eights)?$", "... in in out", guess=True
+    ),
     Rule("recurrent kernel", r"(^|/)w_[ih]$", "in out"),
     Rule("matrix", r"^$|(^|/)(\w+_)?" + _WEIGHT, "in out", guess=True),
     Rule("stack of matrices", r"(^|/)(\w+_)?" + _WEIGHT, "stack in out", guess=True),

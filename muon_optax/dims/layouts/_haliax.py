@@ -17,6 +17,7 @@ HALIAX = Layout(
     # Of its GPT-2, with the inputs first.
     Rule("attention query, key and value", r"(^|/)c_attn/weight/0$", "... in parts out out"),
     Rule("attention output", r"attn/c_proj/weight/0$", "... in in out"),
+    Rule("experts", r"expert[^/]*/\w+/weight/0$", "... experts in out"),
     # A bias tells which way a layer was made.
     Rule("matrix", r"(^|/)weight/0$", "out in", guess=True),
     Rule("matrix", r"(^|/)weight/0$", "in out", guess=True),
