@@ -32,6 +32,7 @@ PARAMS = {
     "experts": {"up": jnp.ones((3, 6, 24))},
     "head": {"kernel": jnp.ones((8, 10))},
 }
+shape = layouts.struct
 RULES = (Rule("fused attention", "qkv/kernel$", "in out[q=8 k=4 v=4]"), *FLAX)
 
 
@@ -267,11 +268,12 @@ def test_a_model_of_nnx_counts_its_parameters_alone():
             self.drop = nnx.Dropout(0.1, rngs=rngs)
 
     model = Model(nnx.Rngs(0))
-    made = plan(model)
-    assert made == plan(nnx.state(model, nnx.Param))
-    assert {leaf.path for leaf in made.leaves} == {
-        *("linear/bias", "linear/kernel", "norm/bias", "norm/scale")
-    }
+    assert plan(model) == plan(nnx.state(model, nnx.Param))
+    assert plan(nnx.eval_shape(lambda: Model(nnx.Rngs(0)))) == plan(model)
+    names = ("linear/bias", "linear/kernel", "norm/bias", "norm/scale")
+    assert [leaf.path for leaf in plan(model).leaves] == list(names)
+    two = plan({"actor": model, "critics": [model]})  # models inside a tree
+    assert by_path(two).keys() == {f"{m}/{n}" for m in ("actor", "critics/0") for n in names}
 
 
 def test_the_rules_are_shown_to_who_asks():
@@ -287,11 +289,24 @@ def test_operations_are_readable_however_many():
         assert line.endswith(f" {cell} GFLOP a step.")
 
 
-def test_nothing_to_train_is_an_error():
-    for nothing in ({}, {"a": optax.MaskedNode()}):
-        with pytest.raises(ValueError, match="params has no leaves: pass a tree of arrays"):
-            plan(nothing)
-    with pytest.raises(ValueError, match=r"'f' .*write|'f'.*eqx.filter\(model"):
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"a": optax.MaskedNode()}, "no leaves"),
+        ({"w": shape((2, 2)), "f": jnp.tanh}, "<PjitFunction of .* at 'f'"),
+        ({"rate": 0.1}, "0.1 at 'rate'"),  # what a filter of shapes leaves of a model
+    ],
+)
+def test_shapes_of_equinox_are_an_error_that_says_what_to_write(params, found):
+    write = r"are eqx\.filter_eval_shape\(lambda key: eqx\.filter\(Model"
+    with pytest.raises(ValueError, match=f"params has {found}: pass .* {write}"):
+        plan(params)
+
+
+def test_what_muon_refuses_its_plan_refuses():
+    with pytest.raises(
+        ValueError, match=r"leaf 'f'.* eqx\.filter\(model, eqx\.is_inexact_array"
+    ):
         plan({"f": jnp.tanh, "kernel": jnp.ones((2, 2))})
     with pytest.raises(ValueError, match="no matrix to train"):
         plan({"bias": jnp.ones(3)})

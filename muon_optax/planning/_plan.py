@@ -17,7 +17,6 @@ from muon_optax.dims import (
     FLAX,
     Assignment,
     Dims,
-    ResolvedDims,
     Rule,
     check_any_matrix,
     describe_doubts,
@@ -25,7 +24,7 @@ from muon_optax.dims import (
     lint_rules,
     resolve_once,
 )
-from muon_optax.planning._parameters import only_parameters
+from muon_optax.planning._parameters import select_parameters
 from muon_optax.planning._table import LeafPlan, Plan
 from muon_optax.polar._method import PolarMethod, batched, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
@@ -83,8 +82,9 @@ def plan(
     """
     check_method(method)
     _check_settings(settings)
-    params = only_parameters(params)
-    resolved = _resolve(exclude_leaves(dims, exclude), params)
+    params = select_parameters(params)
+    resolved = resolve_once(exclude_leaves(dims, exclude), params)
+    check_any_matrix([found.view for found in resolved.assignments.values()])
     if adam_learning_rate is None:
         adam_learning_rate = learning_rate
     muon_rate = _shown_rate("learning_rate", learning_rate)
@@ -110,24 +110,12 @@ def plan(
             doubt=assignment.doubt,
         )
 
-    leaves = tuple(
-        leaf_plan(assignment, leaf)
-        for assignment, leaf in zip(assignments, jax.tree.leaves(params))
-    )
+    leaves = tuple(map(leaf_plan, assignments, jax.tree.leaves(params)))
     unused = tuple(lint_rules(resolved.rules, assignments))
     doubts = describe_doubts(resolved, leaves_by_path(params))
     if strict and (doubts or unused):
         raise ValueError("\n".join([*unused, *([f"plan is {doubts}"] if doubts else [])]))
     return Plan(leaves, unused, doubts, why)
-
-
-def _resolve(dims: Dims, params: Any) -> ResolvedDims:
-    """What `dims` says of a tree that has leaves, and a matrix among them."""
-    resolved = resolve_once(dims, params)
-    if not resolved.assignments:
-        raise ValueError("params has no leaves: pass a tree of arrays, or of their shapes")
-    check_any_matrix([assignment.view for assignment in resolved.assignments.values()])
-    return resolved
 
 
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
