@@ -17,6 +17,7 @@ from muon_optax.dims import (
     FLAX,
     Assignment,
     Dims,
+    ResolvedDims,
     Rule,
     check_any_matrix,
     describe_doubts,
@@ -24,8 +25,10 @@ from muon_optax.dims import (
     lint_rules,
     resolve_once,
 )
+from muon_optax.dims._rules import EXCLUDED
+from muon_optax.dims.layouts import is_from_layout
 from muon_optax.planning._parameters import select_parameters
-from muon_optax.planning._table import LeafPlan, Plan
+from muon_optax.planning._table import LeafPlan, Plan, list_problems
 from muon_optax.polar._method import PolarMethod, batched, check_method
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._shape import shape_factor
@@ -77,14 +80,15 @@ def plan(
       >>> table = plan(params, learning_rate=0.02, adam_learning_rate=3e-3)
       >>> [(leaf.path, leaf.optimizer, leaf.rates) for leaf in table.leaves]
       [('up/bias', 'fallback', (0.003,)), ('up/kernel', 'Muon', (0.04,))]
-      >>> print(str(table).splitlines()[5])
-      Muon trains 16,384 of 16,640 parameters: 1 matrix, 0.013 GFLOP a step.
+      >>> print(str(table).partition("1 matrix. ")[2])
+      Its polar factor takes 13.1 MFLOP a step.
     """
     check_method(method)
     _check_settings(settings)
     params = select_parameters(params)
     resolved = resolve_once(exclude_leaves(dims, exclude), params)
     check_any_matrix([found.view for found in resolved.assignments.values()])
+    rules = [rule for rule in resolved.rules if rule.role != EXCLUDED]
     if adam_learning_rate is None:
         adam_learning_rate = learning_rate
     muon_rate = _shown_rate("learning_rate", learning_rate)
@@ -96,7 +100,7 @@ def plan(
         sides = assignment.view.sides if assignment.view else ()
         scales = tuple(shape_factor(shape_scaling, i, o) for _, i, o in sides)
         rate, factors = (muon_rate, scales) if sides else (fallback_rate, (1.0,))
-        role, reason = _reason(assignment, resolved.rules, dims)
+        role, reason = _reason(assignment, rules, dims)
         return LeafPlan(
             path=assignment.path,
             shape=tuple(leaf.shape),
@@ -111,11 +115,19 @@ def plan(
         )
 
     leaves = tuple(map(leaf_plan, assignments, jax.tree.leaves(params)))
-    unused = tuple(lint_rules(resolved.rules, assignments))
-    doubts = describe_doubts(resolved, leaves_by_path(params))
-    if strict and (doubts or unused):
-        raise ValueError("\n".join([*unused, *([f"plan is {doubts}"] if doubts else [])]))
-    return Plan(leaves, unused, doubts, why)
+    unused = tuple(lint_rules(rules, assignments))
+    advice = describe_doubts(_without_unused(resolved), leaves_by_path(params))
+    problems = list_problems(unused, advice)
+    if strict and problems:
+        raise ValueError("\n".join(problems))
+    return Plan(leaves, unused, advice, why)
+
+
+def _without_unused(resolved: ResolvedDims) -> ResolvedDims:
+    """Only the rules that decide a leaf, or are of a layout: those that advice keeps."""
+    used = [found.rule for found in resolved.assignments.values()]
+    rules = tuple(rule for rule in resolved.rules if rule in used or is_from_layout(rule))
+    return ResolvedDims(resolved.assignments, rules)
 
 
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
@@ -143,8 +155,8 @@ def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[
         spec = view.spec if view else None
         why = "every leaf is a matrix" if dims is None else f"a spec, {spec!r}"
         return ("matrix" if view else "not a matrix"), f"dims: {why}"
-    if assignment.evidence:
-        return rule.role, assignment.evidence
+    if assignment.evidence or rule.role == EXCLUDED:
+        return rule.role, assignment.evidence or "the argument exclude"
     number = f"rule {rules.index(rule) + 1}, " if rule in rules else ""
     return rule.role, f"{number}{rule.pattern or 'any path'} → {rule.spec}"
 

@@ -8,16 +8,8 @@ from dataclasses import dataclass
 
 from muon_optax._ranges import is_full_range, range_of_paths, without_numbers
 
-_COLUMNS = [
-    "leaf",
-    "shape",
-    "role",
-    "optimizer",
-    "fan_in × fan_out",
-    "scale",
-    "rate",
-    "GFLOP",
-]
+_COLUMNS = ["leaf", "shape", "role", "optimizer", "fan_in × fan_out", "scale", "rate"]
+_UNITS = {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6, "kFLOP": 1e3, "FLOP": 1}
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,8 @@ class LeafPlan:
       shape: The shape of the array.
       optimizer: `"Muon"` or `"fallback"`.
       role: The role that the deciding rule gives it, in words.
-      why: The number of that rule in `dims`, its pattern and spec; or the spec given.
+      why: The number of that rule in `dims`, its pattern and spec; or the other leaves that say
+        so, or the spec given.
       matrices: `(count, fan_in, fan_out)`, once for each part of a fused leaf; empty for the
         fallback.
       scales: The shape factor for each of `matrices`.
@@ -61,8 +54,9 @@ class Plan:
     """How each parameter is trained; `print` it, or let a notebook show it.
 
     Leaves that are trained in the same way share a line: `layers_{0..11}/kernel` is twelve
-    leaves. Shape, matrices and rates on that line are those of one leaf; GFLOP are those of all
-    of them in one step. `rate` includes the factor `scale`. `(?)` marks a doubtful leaf.
+    leaves. Shape, matrices and rates on that line are those of one leaf; operations (the last
+    column, in a unit that suits the total) are those of all of them in one step. `rate`
+    includes the factor `scale`. `(?)` marks a doubtful leaf.
 
     Attributes:
       leaves: One for each parameter, in the order of `jax.tree.leaves`.
@@ -90,8 +84,8 @@ class Plan:
         return tuple(leaf for leaf in self.leaves if leaf.doubt)
 
     def __str__(self) -> str:
-        lines = [_COLUMNS, *self._rows()]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+        lines = self._lines()
+        widths = [max(map(len, column)) for column in zip(*lines)]
         lines.insert(1, ["-" * width for width in widths])
         table = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
@@ -100,26 +94,38 @@ class Plan:
         return "\n".join([*table, "", *self._remarks()])
 
     def _repr_html_(self) -> str:
-        def line(tag: str, cells: Iterable[str]) -> str:
-            return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+        def row(tag: str, cells: Iterable[str]) -> str:
+            marked = (f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+            return f"<tr>{''.join(marked)}</tr>"
 
-        body = "".join(f"<tr>{line('td', row)}</tr>" for row in self._rows())
-        remarks = "".join(f"<pre>{html.escape(text)}</pre>" for text in self._remarks() if text)
-        return f"<table><tr>{line('th', _COLUMNS)}</tr>{body}</table>{remarks}"
+        head, *lines = self._lines()
+        body = "".join(row("td", line) for line in lines)
+        remarks = html.escape("\n".join(self._remarks()))
+        return f"<table>{row('th', head)}{body}</table><pre>{remarks}</pre>"
 
-    def _rows(self) -> list[list[str]]:
-        groups: dict[tuple, list[LeafPlan]] = {}
+    def _lines(self) -> list[list[str]]:
+        """The cells of the table, its head first, without columns that are empty."""
+        unit = _unit_of(self._flops)
+        lines = [[*_COLUMNS, unit], *(_row(group, _UNITS[unit]) for group in self._groups())]
+        kept = [column for column in zip(*lines) if any(column[1:])]
+        return [list(line) for line in zip(*kept)]
+
+    def _groups(self) -> list[list[LeafPlan]]:
+        """The leaves of each line."""
+        alike: dict[tuple, list[LeafPlan]] = {}
         for leaf in self.leaves:
             path = without_numbers(leaf.path)
             key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt
-            groups.setdefault(key, []).append(leaf)
-        rows = []
-        for group in groups.values():
-            if is_full_range([leaf.path for leaf in group]):
-                rows.append(_row(group))
-            else:
-                rows += [_row([leaf]) for leaf in group]
-        return rows
+            alike.setdefault(key, []).append(leaf)
+        groups = []
+        for leaves in alike.values():
+            full = is_full_range([leaf.path for leaf in leaves])
+            groups += [leaves] if full else [[leaf] for leaf in leaves]
+        return groups
+
+    @property
+    def _flops(self) -> float:
+        return sum(leaf.flops or 0 for leaf in self.leaves)
 
     def _remarks(self) -> list[str]:
         muon = [leaf for leaf in self.leaves if leaf.matrices]
@@ -127,19 +133,31 @@ class Plan:
         total = sum(leaf.size for leaf in self.leaves)
         count = sum(count for leaf in muon for count, _, _ in leaf.matrices)
         noun = "matrix" if count == 1 else "matrices"
-        flops = sum(leaf.flops or 0 for leaf in muon)
-        cost = f", {_format_large(flops / 1e9)} GFLOP a step" if flops else ""
-        remarks = [f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}{cost}."]
-        remarks += self.unused
-        if self.advice:
-            remarks.append(f"Marked (?), plan is {self.advice}")
+        said = f"Muon trains {trained:,} of {total:,} parameters: {count:,} {noun}."
+        if flops := self._flops:
+            unit = _unit_of(flops)
+            cost = f"{_format_operations(flops / _UNITS[unit])} {unit}"
+            whose = "Its polar factor takes" if count == 1 else "Their polar factors take"
+            said += f" {whose} {cost} a step."
+        remarks = [said, *list_problems(self.unused, self.advice)]
         if self.show_why:
             reasons = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
             remarks += ["", "Why, rule by rule:", *reasons]
         return remarks
 
 
-def _row(leaves: Sequence[LeafPlan]) -> list[str]:
+def list_problems(unused: Sequence[str], advice: str | None) -> list[str]:
+    """What looks wrong with a plan, and what to write instead."""
+    problems = list(unused)
+    if unused:
+        where = ", as below." if advice else "."
+        problems.append(f"Correct an unused rule or leave it out{where}")
+    if advice:
+        problems.append(f"plan is {advice}")
+    return problems
+
+
+def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
     """The cells for leaves that are trained in the same way."""
     first = leaves[0]
     counts: Counter[tuple[int, int]] = Counter()
@@ -149,7 +167,7 @@ def _row(leaves: Sequence[LeafPlan]) -> list[str]:
         f"{count} of {fan_in} × {fan_out}" if count > 1 else f"{fan_in} × {fan_out}"
         for (fan_in, fan_out), count in counts.items()
     ]
-    flops = [leaf.flops for leaf in leaves if leaf.matrices and leaf.flops is not None]
+    flops = sum(leaf.flops or 0 for leaf in leaves)
     return [
         range_of_paths([leaf.path for leaf in leaves]),
         "×".join(map(str, first.shape)) or "scalar",
@@ -158,15 +176,20 @@ def _row(leaves: Sequence[LeafPlan]) -> list[str]:
         ", ".join(matrices),
         _format_numbers(first.scales),
         _format_numbers(first.rates),
-        _format_large(sum(flops) / 1e9) if flops else "",
+        _format_operations(flops / unit) if flops else "",
     ]
 
 
-def _format_large(value: float) -> str:
-    """Two digits or more, and never an exponent."""
-    if value < 0.001:
+def _unit_of(flops: float) -> str:
+    """The largest unit of which the operations are one or more."""
+    return next((unit for unit, size in _UNITS.items() if flops >= size), "FLOP")
+
+
+def _format_operations(value: float) -> str:
+    """Three digits, or three after the point: never an exponent."""
+    if value < 0.0005:
         return "<0.001"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 1 else f"{value:.3g}"
+    return f"{value:.3f}" if value < 1 else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _format_numbers(values: Iterable[float]) -> str:
