@@ -42,6 +42,11 @@ HIDDEN = {
         value_head/linear_1/w:32,1-""",
     "under a classifier of Keras": """keras dense/kernel:8,64 classifier/hidden/kernel:64,32
         classifier/scores/kernel:32,3-""",
+    "a convolution that is flattened": """flax Conv_0/kernel:3,3,3,32 Conv_1/kernel:3,3,32,64
+        Dense_0/kernel:4096,256 Dense_1/kernel:256,10-""",
+    "two towers, joined": """flax a/Dense_0/kernel:10,64 a/Dense_1/kernel:64,128
+        b/Dense_0/kernel:20,256 c/Dense_0/kernel:384,64 c/Dense_1/kernel:64,2-""",
+    "arrays without a module": "flax h/wq:64,64 h/wo:64,64 h/w1:64,256 h/w2:256,64 wte:900,64-",
     "an embedding with a bias": """pytorch x_embedder/weight:64,16 x_embedder/bias:64-
         up/weight:128,64 down/weight:64,128""",
 }

@@ -236,6 +236,9 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     fan_in, fan_out = ends(view)
     if tree.is_repeated(path, view) or not tree.widths.is_given(fan_in, path):
         return None
+    joined = tree.widths.is_joined(fan_out, path)
+    if joined and "convolution" in rule.role:  # and flattened
+        return None
     others = tree.equal_layers(path)
     last = (is_named_like_last(path) and not others) or is_last_number(path, tree)
     if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within=True):
@@ -245,7 +248,7 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         if table and last and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
         return None
-    if fan_out >= SHORTEST_PART and tree.widths.is_joined(fan_out, path) and not last:
+    if joined and fan_out >= SHORTEST_PART and not last:
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
 

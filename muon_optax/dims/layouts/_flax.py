@@ -45,6 +45,7 @@ FLAX = Layout(
             Rule("attention output", _OUTPUT, output, guess=True),
         )
     ),
+    Rule("matrix", r"(^|/)w_?(q|k|v|o|i|in|out|up|down|gate|qkv|kv)(_\d+)?$", "in out"),
     Rule("low-rank factor", r"lora_?[ab](/(kernel|weight))?$", "in out"),
     Rule("low-rank factor", r"lora_?a(/(kernel|weight))?$", "in in out", guess=True),
     Rule("low-rank factor", r"lora_?b(/(kernel|weight))?$", "in out out", guess=True),
