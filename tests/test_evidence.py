@@ -46,6 +46,8 @@ HIDDEN = {
         Dense_0/kernel:4096,256 Dense_1/kernel:256,10-""",
     "two towers, joined": """flax a/Dense_0/kernel:10,64 a/Dense_1/kernel:64,128
         b/Dense_0/kernel:20,256 c/Dense_0/kernel:384,64 c/Dense_1/kernel:64,2-""",
+    "an output of attention, by the query": """flax a/query/kernel:64,4,16
+        a/attn_out_proj/kernel:4,16,64 up/kernel:64,256 down/kernel:256,64""",
     "arrays without a module": "flax h/wq:64,64 h/wo:64,64 h/w1:64,256 h/w2:256,64 wte:900,64-",
     "an embedding with a bias": """pytorch x_embedder/weight:64,16 x_embedder/bias:64-
         up/weight:128,64 down/weight:64,128""",

@@ -95,15 +95,6 @@ class Neighbours:
                 found[shape[-1]].add(name)
         return found
 
-    def around(self, name: str, min_ndim: int) -> list[Axes]:
-        """The shapes in the smallest module around a leaf with one of so many axes."""
-        for module in _modules_above(name):
-            others = [self.shapes[other] for other in self._modules[module] if other != name]
-            shapes = [shape for shape in others if shape]
-            if any(len(shape) >= min_ndim for shape in shapes):
-                return shapes
-        return []
-
 
 def _modules_above(name: str) -> list[str]:
     """Of the path `a/b/c`: `a/b`, `a` and the root."""

@@ -37,7 +37,7 @@ def judge(found: Assignment, tree: Tree) -> Assignment:
         return found
     if found.evidence is None and not is_from_layout(rule):
         return found
-    for look in (_as_router, _as_depthwise, _as_vectors, _as_output):
+    for look in (_as_router, _as_depthwise, _as_output):
         if result := look(found.path, rule, view, tree):
             role, evidence = result
             return found._replace(view=None, rule=Rule(role, "", None), evidence=evidence)
@@ -92,16 +92,6 @@ def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
         for found in tree.assignments.values()
     )
     return alone == 1 and is_named_first(path)
-
-
-def _as_vectors(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
-    shape, around = view.shape, tree.neighbours.around(path, min_ndim=3)
-    stacked = len(around) > 1 and all(
-        other[0] == shape[0] and shape[0] not in other[1:] for other in around
-    )
-    if rule.spec == "in out" and stacked and shape[0] not in shape[1:]:
-        return "stack of vectors", f"all leaves around begin with {shape[0]}"
-    return None
 
 
 def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
