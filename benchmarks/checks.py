@@ -9,10 +9,10 @@ from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.studies import planned
 from benchmarks.programs.floor import flops as plan_flops
 from benchmarks.programs.models import MODELS
-from benchmarks.programs.targets import TARGETS
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.sharding.layouts import OPTAX, OURS
 from benchmarks.text import short
+from muon_optax.estimates._targets import TARGETS
 
 PAGE = ROOT / "docs" / "scaling_numbers.md"
 

@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from benchmarks.groups import group
-from benchmarks.instructions import Executed, Instruction, Program, parts, size_in_bytes
-from benchmarks.products import product
+from muon_optax.estimates._instructions import (
+    Executed,
+    Instruction,
+    Program,
+    parts,
+    size_in_bytes,
+)
+from muon_optax.estimates._products import product
 
 # Kind → bytes that a device receives of a buffer with one byte, in a group of n. Of an
 # all-reduce that is what an optimal one takes: a reduce-scatter, then an all-gather.

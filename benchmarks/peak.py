@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from benchmarks.timing import PLATFORM, take_turns
+from muon_optax.comparison._timing import current_platform, take_turns
 from muon_optax.polar._linalg import product
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
@@ -40,5 +40,5 @@ def rate(dtype: str) -> float:
 
 def _matmul(n: int, dtype: str) -> Callable[[], Array]:
     a, b = jax.random.normal(jax.random.key(n), (2, n, n), jnp.dtype(dtype))
-    multiply = functools.partial(product, platform=PLATFORM)
+    multiply = functools.partial(product, platform=current_platform())
     return functools.partial(jax.jit(multiply), a, b)

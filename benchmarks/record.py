@@ -14,6 +14,8 @@ from pathlib import Path
 
 import jax
 
+from muon_optax.comparison._machine import describe_processor
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "torch")
@@ -23,7 +25,7 @@ def provenance() -> dict[str, str | int]:
     """Device, cores, versions, commit, command and date of this process."""
     return {
         "device": jax.devices()[0].device_kind,
-        "processor": _processor(),
+        "processor": describe_processor(),
         "cores": os.cpu_count() or 1,
         **{name: version(name) for name in PACKAGES if find_spec(name)},
         "python": platform.python_version(),
@@ -80,9 +82,3 @@ def _program() -> str:
     """`python -m PACKAGE` of this process, or its script."""
     spec = sys.modules["__main__"].__spec__
     return f"python -m {spec.parent}" if spec else sys.argv[0]
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    found = cpuinfo.exists() and re.search(r"model name\s*: (.*)", cpuinfo.read_text())
-    return found.group(1) if found else platform.processor()

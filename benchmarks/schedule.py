@@ -22,10 +22,10 @@ from benchmarks.hlo import (
     continued,
     devices,
 )
-from benchmarks.instructions import Executed, Instruction, Program
-from benchmarks.programs.kernels import kernels
-from benchmarks.programs.targets import Target
-from benchmarks.trips import attribute, trips
+from muon_optax.estimates._instructions import Executed, Instruction, Program
+from muon_optax.estimates._kernels import kernels
+from muon_optax.estimates._targets import Target
+from muon_optax.estimates._trips import attribute, trips
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def schedule(text: str, target: Target, seconds: Callable[[Collective], float]) 
     if "is_scheduled=true" not in text.partition("\n")[0]:
         raise ValueError("the program has no schedule; pass compiled.as_text() of a TPU or GPU")
     program, timeline = Program(text), _Timeline(seconds)
-    by_name = {kernel.line.name: kernel for kernel in kernels(program, target, None)}
+    by_name = {kernel.line.name: kernel for kernel in kernels(program, target)}
     unit = target.clock if target.kind == "tpu" else 1.0
     later, everyone = continued(program), devices(text)
     for line in _in_order(program, program.entry):

@@ -20,9 +20,9 @@ from benchmarks.optimizers import apply, optimizers
 from benchmarks.polar.studies import MOST, TOGETHER
 from benchmarks.record import provenance, save
 from benchmarks.shapes import TREES, distinct, stack, transformer
-from benchmarks.timing import milliseconds, spread, take_turns
 from muon_optax import NewtonSchulz, theory
 from muon_optax.coefficients import JORDAN
+from muon_optax.comparison._timing import milliseconds, spread, take_turns
 
 OPTAX, TORCH = "optax.contrib.muon", "torch.optim.Muon"
 TAKE_PART = (

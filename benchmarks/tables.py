@@ -7,8 +7,8 @@ from curves import LABELS, Curve, crossings
 from benchmarks.record import load
 from benchmarks.step import ALONE, OPTAX, TORCH
 from benchmarks.text import markdown, mean, median, written
-from benchmarks.timing import ratios
 from benchmarks.train_step import BACKWARD
+from muon_optax.comparison._timing import ratios
 
 
 def gpt_table(machine: str) -> str:

@@ -19,7 +19,7 @@ from benchmarks.compiled import compiled
 from benchmarks.optimizers import optimizers
 from benchmarks.record import provenance, save
 from benchmarks.step import Running, apply
-from benchmarks.timing import milliseconds, spread, take_turns
+from muon_optax.comparison._timing import milliseconds, spread, take_turns
 
 TAKE_PART = ("muon", "muon, SVD", "optax.contrib.muon", "optax.adamw")
 BACKWARD = "forward and backward"

@@ -5,11 +5,11 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from benchmarks.hlo import Collective
-from benchmarks.programs.targets import TARGETS
 from benchmarks.scaling import compiled, main
 from benchmarks.scaling.machines import WIRES
 from benchmarks.scaling.tables import compiled as table
 from benchmarks.sharding.layouts import OPTAX, OURS
+from muon_optax.estimates._targets import TARGETS
 
 CASE, V5P = compiled.CASES[0], TARGETS["v5p"]
 

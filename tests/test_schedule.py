@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks.hlo import collectives, count
-from benchmarks.programs.targets import TARGETS
 from benchmarks.schedule import schedule
+from muon_optax.estimates._targets import TARGETS
 
 V5E, H100 = TARGETS["v5e"], TARGETS["h100"]
 HEAD = "HloModule jit_f, is_scheduled=true, num_partitions=8\n\n"

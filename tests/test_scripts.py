@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import MEASUREMENTS
 from benchmarks.convergence import figures
-from benchmarks.programs.targets import NEEDED, installed
+from muon_optax.estimates._targets import NEEDED, installed
 
 pytestmark = pytest.mark.slow
 

@@ -6,13 +6,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
-from benchmarks.timing import PLATFORM
 from muon_optax import METHODS, NewtonSchulz, PolarMethod, theory
 from muon_optax.coefficients import FAMILIES, JORDAN
-from muon_optax.dims import MuonDimensionNumbers
+from muon_optax.comparison._contenders import OptaxMuon
+from muon_optax.comparison._timing import current_platform
 
 STEPS = (3, 5, 8, 12)
 
@@ -32,17 +31,8 @@ def ours(method: PolarMethod) -> Contender:
     """A polar method of the library."""
     if not isinstance(method, NewtonSchulz):
         return Contender(method.polar)
-    plan = partial(method.plan, platform=PLATFORM)
+    plan = partial(method.plan, platform=current_platform())
     return Contender(method.polar, lambda m, n: plan(m, n).flops, plan(1, 1).dtype)
-
-
-def optax_muon(x: Array) -> Array:
-    """Optax's orthogonaliser, by its public name: Muon without momentum."""
-    dims = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-    tx = optax.contrib.scale_by_muon(
-        beta=0.0, nesterov=False, weight_dimension_numbers={"x": dims}
-    )
-    return tx.update({"x": x}, tx.init({"x": x}))[0]["x"]
 
 
 def qdwh(x: Array) -> Array:
@@ -95,7 +85,9 @@ def _table() -> dict[str, Contender]:
     return {name: ours(method) for name, method in methods.items()} | {
         "qdwh": Contender(qdwh),
         "scipy polar": Contender(scipy_polar),
-        "optax.contrib": Contender(optax_muon, partial(theory.flops, JORDAN.schedule(5)), None),
+        "optax.contrib": Contender(
+            OptaxMuon().polar, partial(theory.flops, JORDAN.schedule(5)), None
+        ),
         "svd × 0.6": Contender(too_small),
     }
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from benchmarks.pictures import keep
 from benchmarks.polar.studies import SIZES
 from benchmarks.polar.tables import LABELS, by_contender, exponent
-from benchmarks.timing import spread
+from muon_optax.comparison._timing import spread
 
 COLORS = {
     "jordan q=5": "#d9480f",

@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.compiled import compiled, size_in_bytes
 from benchmarks.peak import best_matmul
-from benchmarks.polar.accuracy import decompose, judge
 from benchmarks.polar.contenders import CONTENDERS, Contender
 from benchmarks.polar.matrices import make, rank
-from benchmarks.timing import PLATFORM, milliseconds, spread, take_turns
+from muon_optax.comparison._accuracy import decompose, judge
+from muon_optax.comparison._timing import current_platform, milliseconds, spread, take_turns
 
 ALL_OF_THEM = 256  # up to this short side a decomposition takes all matrices, then one
 LARGEST_DECOMPOSED = 2048  # short side; above it neither timed nor taken for reference
@@ -46,7 +46,7 @@ class Group:
 
         Left to itself, it takes TF32 on an NVIDIA GPU, and float32 for bfloat16 on a CPU.
         """
-        known = self.dtype == "float32" and PLATFORM == "cpu"
+        known = self.dtype == "float32" and current_platform() == "cpu"
         return contender.products or (self.dtype if known else None)
 
     def flops(self, contender: Contender) -> int | None:

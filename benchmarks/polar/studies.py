@@ -4,9 +4,9 @@ from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.group import Group
 from benchmarks.polar.matrices import SPECTRA
 from benchmarks.shapes import distinct
-from benchmarks.timing import PAUSE_S, PLATFORM, SAMPLE_S, rounds_for
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
+from muon_optax.comparison._timing import PAUSE_S, SAMPLE_S, current_platform, rounds_for
 
 SIZES = tuple((n, n) for n in (64, 128, 256, 512, 1024, 2048)) + ((768, 3072),)
 OURS = "jordan q=5"  # the default, to which all are compared
@@ -24,7 +24,7 @@ BY_MODEL = (OURS, "optax.contrib", "svd")
 
 # Operations on one matrix above which it is left out, and on those that are timed together.
 # Fixed, not from the measured peak: a run that goes on must plan what the stopped one did.
-MOST, TOGETHER = (1e12, 2e11) if PLATFORM == "cpu" else (1e14, 5e12)
+MOST, TOGETHER = (1e12, 2e11) if current_platform() == "cpu" else (1e14, 5e12)
 
 COMPILING_S = 0.5  # of a program, seen on two cores
 PARETO = ((3, 128, 512), (1, 512, 512))  # the captured momenta's own shape, and a square
@@ -57,7 +57,10 @@ def seconds_of(group: Group, rate: float) -> float:
         decomposed = 60 * group.m * group.n * min(group.m, group.n)  # seen: 10 to 200
         flops = group.flops(contender) or group.count_for(contender) * decomposed
         once = max(flops / rate, SAMPLE_S)
-        total += len(group.spectra) * (rounds_for(once) + 1) * (once + PAUSE_S) + COMPILING_S
+        total += (
+            len(group.spectra) * (rounds_for(once) + 1) * (once + PAUSE_S[current_platform()])
+            + COMPILING_S
+        )
     return total
 
 

@@ -9,9 +9,9 @@ from benchmarks.polar.studies import BY_MODEL, BY_SIZE, OURS, SIZES
 from benchmarks.record import load
 from benchmarks.shapes import MODELS
 from benchmarks.text import markdown, median, written
-from benchmarks.timing import ratios, spread
 from muon_optax import theory
 from muon_optax.coefficients import JORDAN
+from muon_optax.comparison._timing import ratios, spread
 
 LABELS = {
     "jordan q=5": "Newton-Schulz",

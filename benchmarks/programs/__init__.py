@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks.programs import measure, tables
 from benchmarks.programs.floor import floor
-from benchmarks.programs.kernels import Kernel
 from benchmarks.programs.models import MODELS
 from benchmarks.programs.optimizers import ADAMW, OURS, POLAR_SIDES, POLARS, UPDATES
-from benchmarks.programs.targets import NEEDED, TARGETS, MissingCompiler, Target, installed
 from benchmarks.record import RESULTS, provenance, save
+from muon_optax.estimates._kernels import Kernel
+from muon_optax.estimates._targets import NEEDED, TARGETS, MissingCompiler, Target, installed
 
 SMOKE_MODEL = "256x2"
 _ALL = tuple(name for name in MODELS if name != SMOKE_MODEL)
@@ -91,17 +91,18 @@ def _polars(target: Target, kept: dict[str, Any]):
             )
 
 
-def _lines(kernels: Sequence[Kernel], count: int) -> list[str]:
+def _lines(kernels: dict[str, list[Kernel]], count: int) -> list[str]:
     """The kernels with the largest estimate, or the most bytes where none has one."""
-    estimated = any(kernel.estimate is not None for kernel in kernels)
+    found = [(kind, kernel) for kind, of_it in kernels.items() for kernel in of_it]
+    estimated = any(kernel.estimate is not None for _, kernel in found)
 
     def weight(kernel: Kernel) -> float:
         return (kernel.times or 1) * ((kernel.estimate or 0) if estimated else kernel.bytes)
 
     return [
-        f"  {weight(k):12.4g} {k.kind:8} × {k.times} {k.bytes / 1e6:8.2f} MB "
+        f"  {weight(k):12.4g} {kind:8} × {k.times} {k.bytes / 1e6:8.2f} MB "
         f"{k.line.name} {k.line.result}"
-        for k in sorted(kernels, key=weight, reverse=True)[:count]
+        for kind, k in sorted(found, key=lambda item: weight(item[1]), reverse=True)[:count]
     ]
 
 

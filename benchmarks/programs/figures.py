@@ -9,7 +9,7 @@ from benchmarks.pictures import keep
 from benchmarks.programs.kernels import KINDS
 from benchmarks.programs.optimizers import OPTAX, OURS
 from benchmarks.programs.tables import shown_targets
-from benchmarks.programs.targets import TARGETS
+from muon_optax.estimates._targets import TARGETS
 
 PASSES = "passes of the floor"
 COLORS = dict(zip((*KINDS, PASSES), ("tab:blue", "tab:green", "tab:olive", "tab:red", "0.7")))

@@ -3,9 +3,9 @@
 import math
 
 from benchmarks.programs.models import Model
-from benchmarks.programs.targets import Target
 from muon_optax import NewtonSchulz
 from muon_optax._platform import Platform
+from muon_optax.estimates._targets import Target
 
 # Bytes a parameter outside of products. The pass in reads the gradient and the momentum, and
 # writes the momentum and the matrix in bfloat16: 4 + 4 + 4 + 2. A TPU's last product writes the

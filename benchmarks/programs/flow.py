@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from benchmarks.instructions import Instruction, Program
+from muon_optax.estimates._instructions import Instruction, Program
 
 # What hands an array on, by another name or from another place.
 _MOVES = {"bitcast", "copy", "reshape", "get-tuple-element", "tuple", "opt-barrier"}

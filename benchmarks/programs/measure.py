@@ -7,20 +7,23 @@ from typing import Any
 import jax
 
 from benchmarks.compiled import compiled, size_in_bytes
-from benchmarks.instructions import Program
 from benchmarks.programs.flow import Arguments
-from benchmarks.programs.kernels import KINDS, Kernel, copies, is_counted, kernels
+from benchmarks.programs.kernels import by_kind, copies
 from benchmarks.programs.models import Model
 from benchmarks.programs.optimizers import UPDATES, polar_program, update_program
-from benchmarks.programs.targets import Target
+from muon_optax.estimates._instructions import Program
+from muon_optax.estimates._kernels import Kernel, is_counted, kernels
+from muon_optax.estimates._targets import Target
+
+Described = tuple[dict[str, Any], dict[str, list[Kernel]]]  # its row, and its kernels by kind
 
 
-def update(name: str, model: Model, target: Target) -> tuple[dict[str, Any], list[Kernel]]:
-    """A whole update with donated parameters and state; its row and its kernels."""
+def update(name: str, model: Model, target: Target) -> Described:
+    """A whole update with donated parameters and state."""
     return update_of(UPDATES[name](model), model, target)
 
 
-def update_of(tx: Any, model: Model, target: Target) -> tuple[dict[str, Any], list[Kernel]]:
+def update_of(tx: Any, model: Model, target: Target) -> Described:
     """The same, of any transformation."""
     function, shapes = update_program(tx, model.params, target.device())
     counts = Arguments(*(len(jax.tree.leaves(tree)) for tree in shapes))
@@ -31,7 +34,7 @@ def update_of(tx: Any, model: Model, target: Target) -> tuple[dict[str, Any], li
     return row, found
 
 
-def polar(name: str, m: int, n: int, target: Target) -> tuple[dict[str, Any], list[Kernel]]:
+def polar(name: str, m: int, n: int, target: Target) -> Described:
     """The polar step of one matrix, alone."""
     function, shapes = polar_program(name, m, n, target.device())
     return describe(function, shapes, target, m * n, None)
@@ -44,12 +47,13 @@ def describe(
     smallest: int,
     arguments: Arguments | None,
     donate: tuple[int, ...] = (),
-) -> tuple[dict[str, Any], list[Kernel]]:
+) -> Described:
     """Compile, and read the program's text and its memory plan."""
     executable, costs = compiled(function, *shapes, donate=donate)
     program = Program(executable.as_text())
     memory = executable.memory_analysis()
-    found = kernels(program, target, arguments)
+    found = kernels(program, target)
+    sorted_kernels = by_kind(found, program, arguments)
     row = {
         "trace_s": round(costs["trace_s"], 2),
         "compile_s": round(costs["compile_s"], 2),
@@ -58,13 +62,11 @@ def describe(
         "aliased_bytes": memory.alias_size_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,
         **_sums(found, target),
-        "by_kind": {
-            kind: _sums([k for k in found if k.kind == kind], target) for kind in KINDS
-        },
+        "by_kind": {kind: _sums(of_it, target) for kind, of_it in sorted_kernels.items()},
         "copies": copies(found, program, smallest),
         "products": dict(_products(found)),
     }
-    return row, found
+    return row, sorted_kernels
 
 
 def _sums(found: Sequence[Kernel], target: Target) -> dict[str, float | None]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from benchmarks.programs.kernels import KINDS
 from benchmarks.programs.optimizers import OPTAX, OURS
-from benchmarks.programs.targets import TARGETS
 from benchmarks.record import load
 from benchmarks.text import made_by, markdown, short, written
+from muon_optax.estimates._targets import TARGETS
 
 SHOWN_MODELS = {  # in the README
     "768x2": "2 layers of width 768",

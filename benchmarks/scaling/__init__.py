@@ -13,7 +13,6 @@ from rich.progress import track
 
 from benchmarks import programs
 from benchmarks.hlo import count
-from benchmarks.programs.targets import TARGETS
 from benchmarks.record import provenance, save
 from benchmarks.scaling import compiled, tables
 from benchmarks.scaling.machines import MACHINES
@@ -23,6 +22,7 @@ from benchmarks.scaling.schemes import schemes
 from benchmarks.sharding import host_devices
 from benchmarks.sharding.formula import Step
 from benchmarks.sharding.layouts import OPTAX, OURS
+from muon_optax.estimates._targets import TARGETS
 
 COMPILED = 128  # devices in a group: XLA takes minutes for an all-to-all between a thousand
 

@@ -19,13 +19,13 @@ from mesh import compiler_options
 
 from benchmarks.hlo import count, flops
 from benchmarks.optimizers import apply
-from benchmarks.programs.targets import Target
 from benchmarks.scaling.machines import WIRES
 from benchmarks.scaling.models import Case
 from benchmarks.scaling.schemes import METHOD, ours
 from benchmarks.schedule import Schedule, schedule
 from benchmarks.sharding.layouts import OPTAX, OURS, RATE, optimizers
 from muon_optax import muon
+from muon_optax.estimates._targets import Target
 
 CASES = (
     Case("one 4096×11008", {"fsdp": (2, 2, 2)}),

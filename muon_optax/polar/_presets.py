@@ -50,3 +50,12 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
     polar = method.polar(x)
     check_polars(method, [x], [polar])
     return polar
+
+
+
+def find_method(name: str) -> PolarMethod:
+    """The method of a name in `METHODS`, or of `"family:steps"`."""
+    if name in METHODS:
+        return METHODS[name]
+    family, _, steps = name.partition(":")
+    return NewtonSchulz(family, int(steps or 5))

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.programs import measure
 from benchmarks.programs.models import MODELS
-from benchmarks.programs.targets import TARGETS
+from muon_optax.estimates._targets import TARGETS
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,9 +14,9 @@ from train_gpt import GPT, Config, cross_entropy
 from benchmarks.hlo import collectives, count
 from benchmarks.programs import measure
 from benchmarks.programs.models import _apart, _gpt_sides
-from benchmarks.programs.targets import TARGETS
 from benchmarks.scaling.compiled import lower, mesh_of, schedule_of
 from muon_optax import muon
+from muon_optax.estimates._targets import TARGETS
 
 TORUS = {"fsdp": (2, 4)}
 GROUPS = 4  # of eight matrices in the tree below that are equal and cut alike

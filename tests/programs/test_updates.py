@@ -8,8 +8,8 @@ from benchmarks.compiled import size_in_bytes
 from benchmarks.programs import measure
 from benchmarks.programs.measure import describe
 from benchmarks.programs.models import Model
-from benchmarks.programs.targets import TARGETS
 from muon_optax import NewtonSchulz, muon
+from muon_optax.estimates._targets import TARGETS
 
 # Upper bounds for two layers of width 256. Tighten them when the library gets better.
 ESTIMATE = {"v5e": 0.31e6, "h100": 0.40e-3}  # cycles by XLA, seconds by a roofline

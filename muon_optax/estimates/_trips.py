@@ -1,12 +1,16 @@
 """How often the body of a compiled loop runs."""
 
+# A line of HLO that is not as expected is an error anyway.
+# pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
+# pyright: reportOptionalSubscript=false
+
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.instructions import Instruction, Program
+    from muon_optax.estimates._instructions import Instruction, Program
 
 _KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
@@ -35,7 +39,9 @@ def trips(loop: Instruction, program: Program) -> int | None:
     counts = (
         _opcode(step) == "add" and index in map(_index, added) and 1 in map(_constant, added)
     )
-    return max(0, last - first) if counts and None not in (first, last) else None
+    if not counts or first is None or last is None:
+        return None
+    return max(0, last - first)
 
 
 def attribute(instruction: Instruction, name: str) -> str:

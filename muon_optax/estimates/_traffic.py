@@ -4,7 +4,13 @@ import math
 import re
 from collections.abc import Sequence
 
-from benchmarks.instructions import Instruction, Program, arrays, parts, size_in_bytes
+from muon_optax.estimates._instructions import (
+    Instruction,
+    Program,
+    arrays,
+    parts,
+    size_in_bytes,
+)
 
 _SLICES = ("slice", "dynamic-slice", "gather")
 _UPDATE = "dynamic-update-slice"

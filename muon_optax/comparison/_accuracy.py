@@ -1,8 +1,11 @@
-"""The error of a polar factor, in float64 by NumPy, independent of the library."""
+"""The distance of a result from the polar factor, in float64 by NumPy alone."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+NEAR = 1 / 3  # of 1: the singular values that Jordan's five steps aim at
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,17 @@ class Exact:
 
 
 def decompose(x: np.ndarray, rank: int | None = None) -> Exact:
-    """Of a matrix as it was passed on, rounding and all."""
+    """The SVD of a matrix as a method gets it, rounded.
+
+    Without a rank, singular values count if they do for `SVD()` in float32.
+    """
     u, sigma, vh = np.linalg.svd(x.astype(np.float64), full_matrices=False)
+    if rank is None:
+        rank = int((sigma > max(x.shape) * np.finfo(np.float32).eps * sigma[0]).sum())
     return Exact(u[:, :rank], sigma[:rank], vh[:rank])
 
 
-def judge(exact: Exact, o: np.ndarray) -> dict[str, float | list[float] | None]:
+def judge(exact: Exact, o: np.ndarray) -> dict[str, Any]:
     """What `o: [m, n]` is for the polar factor of a matrix.
 
     error: ‖o − polar‖_F / ‖polar‖_F, 0 at best.
@@ -32,21 +40,26 @@ def judge(exact: Exact, o: np.ndarray) -> dict[str, float | list[float] | None]:
       both 1 at best.
     alignment: ⟨x, o⟩ / ‖x‖_*, 1 at best; what descends.
     orthogonality: the root mean square of σ² − 1 over those singular values, 0 at best.
+    reached: the share of the matrix's singular directions that o keeps, with a value within a
+      third of 1; 1 at best.
 
     None for each where o is not finite.
     """
     o = o.astype(np.float64)
     if not np.isfinite(o).all():
-        return dict.fromkeys(("error", "band", "alignment", "orthogonality"))
+        names = ("error", "band", "alignment", "orthogonality", "reached")
+        return dict.fromkeys(names)
     inner = exact.u.T @ o @ exact.vh.T
     sigma = np.linalg.svd(inner, compute_uv=False)
+    kept = inner.diagonal()
     return {
         "error": _round(np.linalg.norm(o - exact.polar) / np.sqrt(len(sigma))),
         "band": [_round(sigma[-1]), _round(sigma[0])],
-        "alignment": _round(exact.sigma @ inner.diagonal() / exact.sigma.sum()),
+        "alignment": _round(exact.sigma @ kept / exact.sigma.sum()),
         "orthogonality": _round(np.sqrt(np.mean((sigma**2 - 1) ** 2))),
+        "reached": _round(np.mean(np.abs(kept - 1) <= NEAR)),
     }
 
 
-def _round(x: float) -> float:
+def _round(x: Any) -> float:
     return float(f"{x:.6g}")

@@ -1,10 +1,14 @@
 """The matrix products of a compiled program: operations, and the dtypes of their operands."""
 
+# A line of HLO that is not as expected is an error anyway.
+# pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
+# pyright: reportOptionalSubscript=false
+
 import math
 import re
 from dataclasses import dataclass
 
-from benchmarks.instructions import Instruction, Program, arrays, lengths
+from muon_optax.estimates._instructions import Instruction, Program, arrays, lengths
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The processors that programs are compiled for, none of which has to be there."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -14,6 +16,7 @@ NEEDED = {
     "gpu": ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc"),
     "cpu": (),
 }
+_INSTALL = {"tpu": "'jax[tpu]'", "gpu": "'jax[cuda13-local]' nvidia-cuda-nvcc"}
 LAUNCH = 2.5e-6  # seconds that a GPU's kernel takes at least
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # no cloud's metadata server is asked
@@ -54,7 +57,7 @@ class Target:
         """The name of an estimate in results."""
         return "estimated_cycles" if self.kind == "tpu" else "estimated_s"
 
-    def device(self) -> jax.Device:
+    def device(self) -> Any:
         """A device to compile for.
 
         Raises:
@@ -62,7 +65,7 @@ class Target:
         """
         return self.devices(self.topology)[0]
 
-    def devices(self, topology: str) -> list[jax.Device]:
+    def devices(self, topology: str) -> Sequence[Any]:
         """The devices of a whole mesh: `"4x4x4"` of a TPU, `"1x8x8"` for 64 GPUs in 8 nodes.
 
         Raises:
@@ -90,9 +93,8 @@ class Target:
 
     def _advice(self, reason: str) -> str:
         return (
-            f"no compiler for {self.name}: {reason}. `make .venv-programs/.programs "
-            "VENV=.venv-programs` installs it on Linux, in an environment of its own; run "
-            "`.venv-programs/bin/python -m benchmarks programs` there"
+            f"no compiler for {self.name}: {reason}. On Linux, in an environment of its own: "
+            f"pip install {_INSTALL[self.kind]}"
         )
 
 

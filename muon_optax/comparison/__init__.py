@@ -1,0 +1,1 @@
+"""Polar methods compared on the same matrices, by time and by distance from the SVD."""

@@ -1,0 +1,55 @@
+"""The methods that are compared, by name or as objects, and Optax's own Muon."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+from jax import Array
+from optax.contrib import MuonDimensionNumbers
+
+from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax.polar._presets import find_method
+
+OPTAX, EXACT = "optax", "svd"
+DEFAULT = ("jordan", "fast", "polar_express:8", OPTAX, EXACT)
+
+Polar = Callable[[Array], Array]  # [..., m, n], of x's shape and dtype
+
+
+@dataclass(frozen=True)
+class OptaxMuon:
+    """Optax's orthogonaliser as a method, by its public name: Muon without momentum."""
+
+    def polar(self, x: Array) -> Array:
+        """The polar factors of `[count, m, n]`."""
+        dims = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+        tx = optax.contrib.scale_by_muon(
+            beta=0.0, nesterov=False, weight_dimension_numbers={"x": dims}
+        )
+        updates: Any = tx.update({"x": x}, tx.init({"x": x}))[0]
+        return updates["x"]
+
+
+def find_contenders(
+    methods: Sequence[str | PolarMethod] | Mapping[str, PolarMethod] | str,
+) -> dict[str, PolarMethod]:
+    """Name → method; an object is named by its `repr`.
+
+    Raises:
+      ValueError: If a name is unknown, or nothing is named.
+    """
+    if isinstance(methods, str):
+        methods = [name.strip() for name in methods.split(",") if name.strip()]
+    if not isinstance(methods, Mapping):
+        named = {m if isinstance(m, str) else repr(m): m for m in methods}
+        methods = {name: _find(m) if isinstance(m, str) else m for name, m in named.items()}
+    if not methods:
+        raise ValueError(f"no methods; name some, such as {', '.join(DEFAULT)}")
+    for method in methods.values():
+        check_method(method)
+    return dict(methods)
+
+
+def _find(name: str) -> PolarMethod:
+    return OptaxMuon() if name == OPTAX else find_method(name)

@@ -1,0 +1,24 @@
+"""The device that this process computes on, in words."""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import jax
+
+
+def describe_device() -> str:
+    """An accelerator's kind, or the processor and its cores."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    cores = os.cpu_count() or 1
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {describe_processor()}"
+
+
+def describe_processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = cpuinfo.exists() and re.search(r"model name\s*: (.*)", cpuinfo.read_text())
+    return found[1] if found else platform.processor() or platform.machine()

@@ -1,0 +1,53 @@
+"""The estimate of a function's time on a processor that is not there, by its compiler."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from muon_optax.estimates._compile import compile_program
+from muon_optax.estimates._instructions import Program
+from muon_optax.estimates._kernels import is_counted, kernels
+from muon_optax.estimates._targets import Target
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a compiler says of a program; nothing is measured but `compile_s`.
+
+    Attributes:
+      seconds: Of one call; None if it cannot be said.
+      temp_bytes: Temporary memory; None if the program was not compiled.
+      compile_s: Seconds that the compiler took, or after which it was stopped.
+      note: Why there is no time, or what it leaves out; "" if there is nothing to say.
+    """
+
+    seconds: float | None
+    temp_bytes: int | None
+    compile_s: float
+    note: str = ""
+
+
+def estimate(function: Callable, shape: jax.ShapeDtypeStruct, target: Target) -> Estimate:
+    """Compile a function of one array for a target, and add up its kernels.
+
+    Raises:
+      MissingCompiler: With what to install.
+    """
+    sharding = SingleDeviceSharding(target.device())
+    given = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+    executable, costs = compile_program(function, given)
+    found = [
+        k for k in kernels(Program(executable.as_text() or ""), target) if is_counted(k, target)
+    ]
+    unit = 1 / target.clock if target.kind == "tpu" and target.clock else 1.0
+    seconds = sum((k.times or 1) * (k.estimate or 0.0) for k in found) * unit
+    note = ""
+    if any(k.estimate is None for k in found):
+        seconds, note = None, "a call of a library, of which nothing is known"
+    elif target.kind == "tpu" and target.clock is None:
+        seconds, note = None, "the clock of this target is not public"
+    elif any(k.times is None for k in found):
+        note = "at least: loops of unknown length count once"
+    return Estimate(seconds, costs["temp_bytes"], costs["compile_s"], note)
