@@ -20,6 +20,8 @@ from muon_optax import theory as theory
 from muon_optax._muon import muon as muon
 from muon_optax.coefficients import FAMILIES as FAMILIES
 from muon_optax.coefficients import Coefficients as Coefficients
+from muon_optax.comparison._compare import compare as compare
+from muon_optax.comparison._comparison import Comparison as Comparison
 from muon_optax.dims import EQUINOX as EQUINOX
 from muon_optax.dims import FLAX as FLAX
 from muon_optax.dims import LAYOUTS as LAYOUTS

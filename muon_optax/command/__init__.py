@@ -1,0 +1,1 @@
+"""The command line: `python -m muon_optax bench`, `plan` and `check`."""

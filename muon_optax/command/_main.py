@@ -1,0 +1,156 @@
+"""The arguments of the command line, and what each command does."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+
+from muon_optax.command._trees import read_tree
+from muon_optax.comparison._compare import compare
+from muon_optax.comparison._comparison import Comparison
+from muon_optax.comparison._contenders import DEFAULT
+from muon_optax.dims import LAYOUTS
+from muon_optax.estimates._targets import TARGETS
+from muon_optax.planning._plan import plan
+
+_EXAMPLE = """
+  python -m muon_optax bench 768x3072 12x1024x1024 --dtype bfloat16 --methods jordan,fast,svd
+  python -m muon_optax bench --tree my_package.model:make_params --target v5e
+  python -m muon_optax check model.safetensors --layout pytorch
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; an error that the user can mend is one sentence and exit status 2."""
+    given = _parser().parse_args(arguments)
+    try:
+        given.run(given)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(_fail(str(error), 2))
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"muon_optax: {message}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "python -m muon_optax",
+        description="Newton-Schulz or SVD, on your matrices, on your device.",
+        epilog=f"examples:{_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    bench = commands.add_parser("bench", help="compare polar methods: time, memory, accuracy")
+    bench.set_defaults(run=_bench)
+    bench.add_argument("shapes", nargs="*", metavar="SHAPE", help="768x3072, or 12x1024x1024")
+    _add_tree(bench, "--tree")
+    bench.add_argument("--methods", default=",".join(DEFAULT), help="default: %(default)s")
+    bench.add_argument("--dtype", help="of the matrices; default: theirs, or float32")
+    bench.add_argument("--target", help=f"estimate for one of {', '.join(TARGETS)}")
+    bench.add_argument(
+        "--out", default="comparison", help="writes OUT.json and OUT.png; default: %(default)s"
+    )
+    for name, run, text in (
+        ("plan", _plan, "how muon would train each parameter"),
+        ("check", _check, "only what is doubtful; exit status 1 if anything is"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        _add_tree(command, "tree")
+    return parser
+
+
+def _add_tree(parser: argparse.ArgumentParser, name: str) -> None:
+    text = (
+        "a checkpoint (.npz, .safetensors, Orbax), or MODULE:FUNCTION that returns parameters"
+    )
+    parser.add_argument(name, help=text, metavar="TREE")
+    parser.add_argument("--layout", default="flax", help=f"of the tree: {', '.join(LAYOUTS)}")
+
+
+def _bench(given: argparse.Namespace) -> None:
+    if bool(given.shapes) == bool(given.tree):
+        raise ValueError("name shapes such as 768x3072, or --tree, but not both")
+    if not (folder := Path(given.out).parent).is_dir():
+        raise ValueError(f"--out {given.out}: there is no folder {folder}")
+    matrices = read_tree(given.tree) if given.tree else given.shapes
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
+    with _progress_bar() as progress:
+        found = compare(
+            matrices,
+            given.methods,
+            dims=_layout(given.layout),
+            dtype=given.dtype,
+            target=given.target,
+            progress=progress,
+        )
+    print(found)
+    _write(found.save, f"{given.out}.json")
+    if found.times:
+        _write(partial(_draw, found), f"{given.out}.png")
+    if found.interrupted:
+        sys.exit(_fail("interrupted; what was done until then is above", 130))
+
+
+def _write(write: Callable[[str], None], path: str) -> None:
+    """Write a file; a full disk or a missing right is one sentence and exit status 1."""
+    try:
+        write(path)
+    except OSError as error:
+        sys.exit(_fail(f"{path}: {error.strerror or error}", 1))
+
+
+def _draw(found: Comparison, path: str) -> None:
+    """The picture, or a sentence about what it needs."""
+    try:
+        found.plot().savefig(path, dpi=130)
+    except ImportError as error:
+        print(f"muon_optax: no picture: {error}", file=sys.stderr)
+
+
+def _plan(given: argparse.Namespace) -> None:
+    print(plan(read_tree(given.tree), _layout(given.layout)))
+
+
+def _check(given: argparse.Namespace) -> None:
+    found = plan(read_tree(given.tree), _layout(given.layout))
+    if not found.doubts:
+        return print(f"No label of {len(found.leaves)} leaves is doubtful.")
+    print(found.advice)
+    sys.exit(1)
+
+
+def _layout(name: str) -> Any:
+    if name not in LAYOUTS:
+        raise ValueError(f"--layout {name}; use one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on the standard error, or a line for each part of the work without rich."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        yield lambda done, total, text: print(f"{done + 1}/{total} {text}", file=sys.stderr)
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=text
+        )

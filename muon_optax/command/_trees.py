@@ -1,0 +1,79 @@
+"""The shapes of a model's parameters, from a checkpoint or from a function that makes them."""
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+# The letters of a dtype in a header of safetensors.
+_SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def read_tree(name: str) -> Any:
+    """The parameters of a checkpoint, as shapes, or what `module:function` returns.
+
+    Of a checkpoint that has an entry `params`, these.
+
+    Raises:
+      ValueError: If it is neither, or cannot be read.
+    """
+    path = Path(name)
+    if not path.exists():
+        return _call(name)
+    reader = _read_orbax if path.is_dir() else _READERS.get(path.suffix)
+    if reader is None:
+        known = ", ".join(_READERS)
+        raise ValueError(
+            f"{name}: use a file of {known}, a folder of Orbax, or MODULE:FUNCTION"
+        )
+    try:
+        tree = reader(path)
+    except ImportError as error:
+        raise ValueError(f"{name} needs Orbax: pip install orbax-checkpoint") from error
+    except Exception as error:  # whatever a file that is something else makes of its reader
+        raise ValueError(f"{name} cannot be read: {error}") from error
+    tree = tree["params"] if isinstance(tree, Mapping) and "params" in tree else tree
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def _call(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(
+            f"{name!r} is no file; name a checkpoint, or a function as MODULE:FUNCTION"
+        )
+    try:
+        make: Callable[[], Any] = getattr(import_module(module), attribute)
+        return make()
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def _read_safetensors(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """The header: its length in eight bytes, then JSON."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {
+        name: jax.ShapeDtypeStruct(entry["shape"], _SAFETENSORS.get(entry["dtype"], "int32"))
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _read_orbax(path: Path) -> Any:
+    from orbax import checkpoint
+
+    metadata: Any = checkpoint.StandardCheckpointer().metadata(path.resolve())
+    return metadata.item_metadata.tree
+
+
+_READERS = {".npz": _read_npz, ".safetensors": _read_safetensors}

@@ -1,0 +1,163 @@
+"""The matrices to compare methods on, equal shapes together, from shapes or from a model."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from muon_optax._leaves import LeafError, leaves_by_path
+from muon_optax.dims import Dims, ResolvedDims, check_any_matrix, resolve_once
+from muon_optax.planning._parameters import select_parameters
+
+_JUDGED = 3  # matrices of each stack that are judged
+
+
+@dataclass(frozen=True)
+class Case:
+    """Matrices of one shape, made wide.
+
+    Attributes:
+      count: How many there are.
+      m: The shorter side.
+      n: The longer side.
+      dtype: Of what a method gets.
+      momenta: Leaf's path → `[batch, m, n]`; empty if they are Gaussian matrices.
+    """
+
+    count: int
+    m: int
+    n: int
+    dtype: str
+    momenta: Mapping[str, np.ndarray] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.m}×{self.n}"
+
+    def make(self, count: int) -> np.ndarray:
+        """As many of them, `[count, m, n]`; the same at every call."""
+        if self.momenta:
+            stacks = [x[x.any((-2, -1))] for x in self.momenta.values()]
+            return np.concatenate(stacks)[:count]
+        x = np.random.default_rng(0).standard_normal((count, self.m, self.n), np.float32)
+        return x.astype(self.dtype)
+
+    def judged(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Leaf's path and matrix, of a few of each leaf that are not all zeros."""
+        if not self.momenta:
+            yield "", self.make(1)[0]
+        for path, stack in self.momenta.items():
+            nonzero = stack[stack.any((-2, -1))]
+            for index in np.unique(np.linspace(0, len(nonzero) - 1, _JUDGED, dtype=int)):
+                if len(nonzero):
+                    yield path, nonzero[index]
+
+
+def list_cases(matrices: Any, dims: Dims, momenta: Any, dtype: str | None) -> list[Case]:
+    """The cases of shapes, or of the matrices that `muon` would take of a tree.
+
+    Raises:
+      ValueError: If a shape is not one of matrices, a tree has none, or the momenta are not
+        those of the tree.
+    """
+    if shapes := _read_shapes(matrices):
+        if momenta is not None:
+            raise ValueError("momenta go with a tree of parameters, not with shapes")
+        return _group([("", count, m, n, dtype or "float32", None) for count, m, n in shapes])
+    matrices = select_parameters(matrices)
+    resolved = resolve_once(dims, matrices)
+    check_any_matrix([found.view for found in resolved.assignments.values()])
+    given = None if momenta is None else leaves_by_path(momenta)
+    return _group([*_stacks_of_tree(leaves_by_path(matrices), resolved, given, dtype)])
+
+
+def read_shape(text: str) -> tuple[int, int, int]:
+    """`"768x3072"` or `"12x1024x1024"` as count, m and n."""
+    sides = re.split("[x×]", text.strip().lower())
+    if not 2 <= len(sides) <= 3 or not all(side.isdecimal() for side in sides):
+        raise ValueError(f"shape {text!r}; write ROWSxCOLUMNS or COUNTxROWSxCOLUMNS: 768x3072")
+    return _check_shape(tuple(map(int, sides)))
+
+
+def _read_shapes(matrices: Any) -> list[tuple[int, int, int]]:
+    """All shapes, or none if it is a tree of arrays."""
+    if isinstance(matrices, str):
+        return [read_shape(matrices)]
+    if not isinstance(matrices, list | tuple) or not matrices:
+        return []
+    if all(isinstance(side, int) for side in matrices):
+        return [_check_shape(tuple(matrices))]
+    if not all(isinstance(shape, str | tuple) for shape in matrices):
+        return []
+    return [read_shape(x) if isinstance(x, str) else _check_shape(x) for x in matrices]
+
+
+def _check_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape with its count, or an error."""
+    whole = all(isinstance(side, int) and side > 0 for side in shape)
+    if not 2 <= len(shape) <= 3 or not whole:
+        raise ValueError(
+            f"shape {'x'.join(map(str, shape))}; use two sides ≥ 1, or a count and two sides"
+        )
+    m, n = shape[-2:]
+    return (shape[0] if len(shape) == 3 else 1), m, n
+
+
+Stack = tuple[str, int, int, int, str, np.ndarray | None]  # path, count, m, n, dtype, momenta
+
+
+def _stacks_of_tree(
+    leaves: Mapping[str, Any],
+    resolved: ResolvedDims,
+    momenta: Mapping[str, Any] | None,
+    dtype: str | None,
+) -> Iterator[Stack]:
+    for path, leaf in leaves.items():
+        view = resolved.assignments[path].view
+        if view is None:
+            continue
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise LeafError(path, leaf, "only real matrices are compared")
+        name, stacks = dtype or jnp.dtype(leaf.dtype).name, [None] * len(view.sides)
+        if momenta is not None:
+            momentum = _momentum_of(path, leaf, momenta)
+            name = dtype or momentum.dtype.name
+            stacks = [np.asarray(x) for x in view.to_matrices(jnp.asarray(momentum, name))]
+        for (count, m, n), stack in zip(view.sides, stacks):
+            if count and m and n:
+                yield path, count, m, n, name, stack
+
+
+def _momentum_of(path: str, leaf: Any, momenta: Mapping[str, Any]) -> np.ndarray:
+    """The momentum of a leaf, which has its shape."""
+    if path not in momenta:
+        known = ", ".join(list(momenta)[:3])
+        raise LeafError(path, leaf, f"momenta lacks this leaf; its first paths are {known}")
+    momentum = np.asarray(momenta[path])
+    if momentum.size != math.prod(leaf.shape):
+        raise LeafError(path, leaf, f"its momentum has another shape, {momentum.shape}")
+    return momentum
+
+
+def _group(stacks: Sequence[Stack]) -> list[Case]:
+    """One case for all stacks of the same sides and dtype."""
+    alike: dict[tuple[int, int, str], list[Stack]] = {}
+    for stack in stacks:
+        _, _, m, n, dtype, _ = stack
+        alike.setdefault((min(m, n), max(m, n), dtype), []).append(stack)
+    return [
+        Case(sum(stack[1] for stack in of_it), m, n, dtype, _momenta(of_it))
+        for (m, n, dtype), of_it in alike.items()
+    ]
+
+
+def _momenta(stacks: Sequence[Stack]) -> dict[str, np.ndarray]:
+    """Leaf's path → its momenta, wide; those of a fused leaf's parts one after another."""
+    found: dict[str, list[np.ndarray]] = {}
+    for path, _, m, n, _, x in stacks:
+        if x is not None:
+            found.setdefault(path, []).append(x if m <= n else x.mT)
+    return {path: np.concatenate(of_it) for path, of_it in found.items()}

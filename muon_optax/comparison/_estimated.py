@@ -1,0 +1,76 @@
+"""Times estimated for a processor that is not there, by its compiler in a process of its own.
+
+The compiler may take minutes, and can be stopped there. The settings that it needs do not reach
+the caller.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import jax
+
+from muon_optax.comparison._cases import Case
+from muon_optax.comparison._comparison import Time
+from muon_optax.comparison._contenders import find_contenders
+from muon_optax.comparison._measure import Say
+from muon_optax.estimates._compile import size_in_bytes
+from muon_optax.estimates._estimate import Estimate, estimate
+from muon_optax.estimates._targets import TARGETS, MissingCompiler
+
+_PATIENCE_S = 120.0
+_TOGETHER = 8  # matrices at most that a program has
+
+
+def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> Iterator[Time]:
+    """The estimated time of every method.
+
+    Raises:
+      MissingCompiler: With what to install.
+    """
+    shape = (min(case.count, _TOGETHER), case.m, case.n)
+    for name in methods:
+        say(f"{name} on {case} for {target}")
+        found = _in_process(name, shape, case.dtype, target)
+        given = size_in_bytes(jax.ShapeDtypeStruct(shape, case.dtype))
+        yield Time(
+            name, case.count, case.m, case.n, case.dtype,
+            ms=() if found.seconds is None else (1000 * found.seconds / shape[0],),
+            memory=None if found.temp_bytes is None else round(found.temp_bytes / given, 3),
+            compile_s=found.compile_s,
+            note=found.note or "estimated",
+        )  # fmt: skip
+
+
+def _in_process(name: str, shape: tuple[int, ...], dtype: str, target: str) -> Estimate:
+    asked = json.dumps({"name": name, "shape": shape, "dtype": dtype, "target": target})
+    command = [sys.executable, "-m", __name__, asked]
+    settings = os.environ | {"JAX_PLATFORMS": "cpu"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_PATIENCE_S, env=settings, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return Estimate(None, None, _PATIENCE_S, f"not compiled in {_PATIENCE_S:.0f} s")
+    if done.returncode:
+        raise MissingCompiler(done.stderr.strip().splitlines()[-1])
+    return Estimate(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _answer(asked: str) -> None:
+    """What the process does: one estimate, printed as JSON."""
+    question = json.loads(asked)
+    (method,) = find_contenders([question["name"]]).values()
+    shape = jax.ShapeDtypeStruct(question["shape"], question["dtype"])
+    try:
+        found = estimate(method.polar, shape, TARGETS[question["target"]])
+    except MissingCompiler as error:
+        raise SystemExit(str(error)) from error
+    print(json.dumps(asdict(found)))
+
+
+if __name__ == "__main__":
+    _answer(sys.argv[1])

@@ -1,0 +1,36 @@
+"""The time of a call that would take too long, from smaller matrices of the same form."""
+
+import time
+from collections.abc import Callable
+
+import jax
+
+PATIENCE_S = 20.0  # for compilation and one call
+
+Prepare = Callable[[int, int], Callable[[], object]]  # m, n → a compiled call
+
+
+def extrapolate(prepare: Prepare, m: int, n: int) -> tuple[float, str] | None:
+    """Seconds of a call, and where they come from; None if it can be waited for.
+
+    Two smaller matrices say how the time grows when the sides double.
+    """
+    quarter, half = ((max(1, m // part), max(1, n // part)) for part in (4, 2))
+    (first, waited), (second, waited_longer) = (
+        _time(prepare, *sides) for sides in (quarter, half)
+    )
+    if waited_longer * max(4.0, waited_longer / waited) < PATIENCE_S:
+        return None
+    source = " and ".join("{}×{}".format(*sides) for sides in (quarter, half))
+    return second * max(4.0, second / first), f"estimated from {source}"
+
+
+def _time(prepare: Prepare, m: int, n: int) -> tuple[float, float]:
+    """Seconds of a warm call, and of all it takes to get there."""
+    start = time.perf_counter()
+    call = prepare(m, n)
+    jax.block_until_ready(call())
+    warm = time.perf_counter()
+    jax.block_until_ready(call())
+    done = time.perf_counter()
+    return done - warm, done - start

@@ -1,0 +1,100 @@
+"""The measurement of methods on the matrices of one shape: time in turns, memory, accuracy."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muon_optax.comparison._accuracy import decompose, judge
+from muon_optax.comparison._cases import Case
+from muon_optax.comparison._comparison import Judgement, Time
+from muon_optax.comparison._extrapolation import extrapolate
+from muon_optax.comparison._timing import current_platform, milliseconds, take_turns
+from muon_optax.estimates._compile import compile_program, size_in_bytes
+from muon_optax.polar._method import MethodPlan, PolarMethod, batched, check_polars
+
+_TOGETHER = {"cpu": 2e10, "gpu": 5e12, "tpu": 5e12}  # operations that are timed in one call
+_GUESSED = 20.0  # operations of a decomposition, in those of its plan: seen 10 to 200
+_LARGE = 2**28  # m²·n from which smaller matrices are decomposed first
+_LARGEST_JUDGED = 2048  # short side; NumPy's SVD of a larger one takes a minute
+
+Say = Callable[[str], None]
+
+
+def measure_case(
+    case: Case, methods: Mapping[str, PolarMethod], say: Say
+) -> Iterator[Time | Judgement]:
+    """The times of all methods, then their judgements on every leaf.
+
+    An interruption while methods take turns goes on after the times of those that had one.
+    """
+    calls, costs, samples, stopped = {}, {}, {}, None
+    try:
+        for name, method in methods.items():
+            say(f"{name} on {case}")
+            if estimated := _estimate_if_long(case, name, method):
+                yield estimated
+            else:
+                calls[name], costs[name] = _prepare(case, method)
+        say(f"time on {case}")
+        take_turns(calls, samples=samples)
+    except KeyboardInterrupt as interruption:
+        stopped = interruption
+    for name, taken in samples.items():
+        if taken:
+            ms = milliseconds(taken, _count_together(case, methods[name]))
+            yield Time(name, case.count, case.m, case.n, case.dtype, tuple(ms), **costs[name])
+    if stopped:
+        raise stopped
+    if case.m <= _LARGEST_JUDGED:
+        say(f"accuracy on {case}")
+        yield from _judge(case, {name: methods[name] for name in calls})
+
+
+def _estimate_if_long(case: Case, name: str, method: PolarMethod) -> Time | None:
+    """The time by that of smaller matrices, where one call would take too long."""
+    is_guess = _plan(case, method).is_guess
+    if case.m**2 * case.n < _LARGE * (1 if is_guess else 16):
+        return None
+
+    def prepare(m: int, n: int) -> Callable:
+        return _prepare(Case(1, m, n, case.dtype), method)[0]
+
+    if found := extrapolate(prepare, case.m, case.n):
+        seconds, note = found
+        ms = tuple(milliseconds([seconds]))
+        return Time(name, case.count, case.m, case.n, case.dtype, ms, note=note)
+    return None
+
+
+def _prepare(case: Case, method: PolarMethod) -> tuple[Callable, dict]:
+    """A compiled call on matrices of the case, and what it cost."""
+    x = jnp.asarray(case.make(_count_together(case, method)))
+    program, costs = compile_program(method.polar, x)
+    memory = round(costs["temp_bytes"] / size_in_bytes(x), 3)
+    return partial(program, x), {"memory": memory, "compile_s": costs["compile_s"]}
+
+
+def _count_together(case: Case, method: PolarMethod) -> int:
+    """How many matrices are timed in one call."""
+    plan = _plan(case, method)
+    flops = plan.flops * (_GUESSED if plan.is_guess else 1.0)
+    return max(1, min(case.count, int(_TOGETHER[current_platform()] / flops)))
+
+
+def _plan(case: Case, method: PolarMethod) -> MethodPlan:
+    return batched(method).plan(case.m, case.n, case.dtype, current_platform())
+
+
+def _judge(case: Case, methods: Mapping[str, PolarMethod]) -> Iterator[Judgement]:
+    """Every method on some matrices of every leaf, compared with the SVD in float64."""
+    leaves, matrices = zip(*case.judged())
+    x = jnp.asarray(np.stack(matrices))
+    exact = [decompose(matrix) for matrix in matrices]
+    for name, method in methods.items():
+        polars = jax.jit(method.polar)(x)
+        check_polars(method, [x], [polars])
+        for leaf, reference, o in zip(leaves, exact, np.asarray(polars)):
+            yield Judgement(name, leaf, case.m, case.n, case.dtype, **judge(reference, o))

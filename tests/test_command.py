@@ -1,0 +1,144 @@
+"""The command line: what it reads and writes, and one sentence for each wrong input."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from orbax import checkpoint
+
+from muon_optax.command._main import main
+from muon_optax.comparison import _timing
+from muon_optax.estimates._targets import NEEDED, installed
+
+SHAPES = {"up": (8, 24), "down": (24, 8), "norm": (8,)}
+TREE = {f"{name}/kernel": np.ones(shape, np.float32) for name, shape in SHAPES.items()}
+
+
+def make_tree():
+    return TREE
+
+
+def make_vectors():
+    return {"norm/kernel": TREE["norm/kernel"]}
+
+
+def make_doubtful():
+    return TREE | {"thing": np.ones((8, 8), np.float32)}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
+    """An empty folder; one call a sample."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_timing, "SAMPLE_S", 0.0)
+    monkeypatch.setitem(_timing.PAUSE_S, "cpu", 0.0)
+    return tmp_path
+
+
+def test_bench_prints_a_table_and_a_verdict_and_writes_json_and_a_picture(here, capsys):
+    main(["bench", "8x16", "2x8x8", "--methods", "jordan,taylor2:3,svd", "--out", "found"])
+    said = capsys.readouterr().out
+    assert "2 × 8×8 float32" in said and "taylor2:3" in said
+    assert said.rstrip().splitlines()[-1].endswith(".") and "is the fastest" in said
+    found = json.loads((here / "found.json").read_text())
+    assert [time["count"] for time in found["times"]] == [1] * 3 + [2] * 3
+    assert (here / "found.png").stat().st_size > 10_000
+
+
+def write_npz(path):
+    np.savez(path, **TREE)
+
+
+def write_safetensors(path):
+    header = {name: {"dtype": "F32", "shape": x.shape} for name, x in TREE.items()}
+    text = json.dumps(header | {"__metadata__": {}}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+
+
+def write_orbax(path):
+    with checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path, {"params": TREE, "opt_state": [jnp.ones((8, 24))]})
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.npz", write_npz), ("a.safetensors", write_safetensors), ("a", write_orbax)],
+)
+def test_plan_reads_a_checkpoint(name, write, here, capsys):
+    write(here / name)
+    main(["plan", name])
+    assert "2 matrices" in capsys.readouterr().out
+
+
+def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
+    main(["check", "test_command:make_tree"])
+    assert capsys.readouterr().out == "No label of 3 leaves is doubtful.\n"
+    with pytest.raises(SystemExit) as status:
+        main(["check", "test_command:make_doubtful"])
+    assert status.value.code == 1
+    assert "thing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("bench 768", "shape '768'; write ROWSxCOLUMNS or COUNTxROWSxCOLUMNS: 768x3072"),
+        ("bench 0x5", "shape 0x5; use two sides ≥ 1"),
+        ("bench 8x8 --methods jordn", "jordn"),
+        ("bench 8x8 --methods jordan:0", "steps=0; use a whole number ≥ 1"),
+        (
+            "bench 8x8 --dtype int8",
+            "dtype='int8'; use one of ['bfloat16', 'float16',",
+        ),
+        ("bench 8x8 --target v9", "target='v9'; use one of"),
+        ("bench", "name shapes such as 768x3072, or --tree, but not both"),
+        ("bench 8x8 --out no/such", "--out no/such: there is no folder no"),
+        ("bench --tree test_command:make_vectors", "muon has no matrix to train"),
+        ("bench --tree test_command:nothing", "has no attribute 'nothing'"),
+        (
+            "bench --tree missing.npz",
+            "'missing.npz' is no file; name a checkpoint, or",
+        ),
+        ("plan broken.npz", "broken.npz cannot be read: "),
+        ("plan test_command:make_tree --layout flux", "--layout flux; use one of flax, "),
+        ("bench 8x8 --steps 5", "unrecognized arguments: --steps 5"),
+    ],
+)
+def test_what_is_wrong_gets_one_sentence(arguments, said, here, capsys):
+    (here / "broken.npz").write_text("nothing")
+    with pytest.raises(SystemExit) as status:
+        main(arguments.split())
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status.value.code == 2
+    assert said in error and "Traceback" not in error
+
+
+def test_a_full_disk_is_named_after_the_table_is_printed(here, capsys):
+    (here / "comparison.json").symlink_to("/dev/full")
+    with pytest.raises(SystemExit) as status:
+        main(["bench", "8x8", "--methods", "jordan"])
+    said = capsys.readouterr()
+    assert status.value.code == 1
+    assert "jordan is the fastest" in said.out
+    assert said.err.endswith("muon_optax: comparison.json: No space left on device\n")
+
+
+def test_without_the_extra_there_is_a_table_and_a_sentence_on_what_to_install(
+    here, capsys, monkeypatch
+):
+    for name in ("rich.console", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    main(["bench", "8x8", "--methods", "jordan"])
+    said = capsys.readouterr()
+    assert "jordan is the fastest" in said.out
+    assert said.err.splitlines()[0] == "1/3 jordan on 1 × 8×8"
+    assert said.err.endswith("no picture: a picture needs matplotlib: pip install matplotlib\n")
+
+
+@pytest.mark.skipif(all(map(installed, NEEDED["tpu"])), reason="the compiler is here")
+def test_a_target_without_its_compiler_is_one_sentence(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "8x8", "--methods", "jordan", "--target", "v5e"])
+    assert "pip install 'jax[tpu]'" in capsys.readouterr().err

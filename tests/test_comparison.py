@@ -1,0 +1,165 @@
+"""The comparison of polar methods: what it says is right, and what is wrong it shows."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.polar.matrices import SPECTRA, make, rank
+from muon_optax import METHODS, SVD, NewtonSchulz, compare, theory
+from muon_optax.coefficients import JORDAN
+from muon_optax.comparison import _extrapolation, _measure, _timing
+from muon_optax.comparison._accuracy import decompose, judge
+from muon_optax.comparison._cases import read_shape
+
+EPS = float(jnp.finfo("float32").eps)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """One call a sample, and no pause before it."""
+    monkeypatch.setattr(_timing, "SAMPLE_S", 0.0)
+    monkeypatch.setitem(_timing.PAUSE_S, "cpu", 0.0)
+
+
+@dataclass(frozen=True)
+class Altered:
+    """The exact polar factor, and something done to it."""
+
+    alter: str
+
+    def polar(self, x):
+        y = SVD().polar(x)
+        return {"0.6": 0.6 * y, "transposed": y.mT, "zeros": 0 * y, "nan": y / 0}[self.alter]
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_accuracy_agrees_with_the_scalar_map_in_float64(spectrum):
+    """What Jordan's steps make of each singular value is known without any matrix."""
+    x = make(spectrum, 1, 24, 64, "float32")[0]
+    found = compare({"w": x}, ["jordan"], momenta={"w": x}, dims=None).judgements[0]
+    sigma = np.linalg.svd(x.astype(np.float64), compute_uv=False)[: rank(spectrum, 24, 64)]
+    out = theory.scalar_map(JORDAN.schedule(5), sigma / np.linalg.norm(sigma))
+    # Five steps multiply a rounding error by 3.4445⁵ = 485 at most.
+    close = {"abs": 485 * 4 * EPS}
+    assert found.error == pytest.approx(np.sqrt(np.mean((out - 1) ** 2)), **close)
+    assert found.band == pytest.approx([out.min(), out.max()], **close)
+    assert found.alignment == pytest.approx(sigma @ out / sigma.sum(), **close)
+    assert found.orthogonality == pytest.approx(np.sqrt(np.mean((out**2 - 1) ** 2)), **close)
+    assert found.reached == pytest.approx(np.mean(np.abs(out - 1) <= 1 / 3), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("alter", "wrong"),
+    [
+        ("0.6", {"error": 0.4, "alignment": 0.6, "orthogonality": 0.64}),
+        ("transposed", {}),  # still orthogonal: only what compares with the matrix can tell
+        ("zeros", {"error": 1.0, "alignment": 0.0, "orthogonality": 1.0}),
+    ],
+)
+def test_every_column_that_should_shows_a_wrong_method(alter, wrong):
+    found = compare("16x16", {"jordan": METHODS["jordan"], "wrong": Altered(alter)})
+    _, of_it = found.judgements
+    assert {name: getattr(of_it, name) for name in wrong} == pytest.approx(wrong, abs=1e-5)
+    band = {"0.6": 0.6, "transposed": 1.0, "zeros": 0.0}[alter]
+    assert of_it.band == pytest.approx([band, band], abs=1e-5)
+    assert of_it.error > 0.3 and of_it.alignment < 0.7 and of_it.reached < 0.3
+    assert "jordan is the fastest" in found.verdict and "wrong is left out" in found.verdict
+
+
+def test_what_is_not_finite_is_said_to_be():
+    found = compare("8x8", {"nan": Altered("nan")})
+    assert found.judgements[0].error is None
+    assert "not finite" in str(found) and "nan is left out" in found.verdict
+
+
+def test_what_is_put_into_a_null_space_is_an_error():
+    x = make("half rank", 1, 16, 24, "float64")[0]
+    full, half = decompose(x, 16), decompose(x)
+    assert len(half.sigma) == 8
+    assert judge(half, full.polar)["error"] == pytest.approx(1.0)
+
+
+@pytest.fixture
+def model():
+    """A wide and a tall kernel, a fused one and a vector; its momenta."""
+    shapes = {"up": (8, 24), "down": (24, 8), "norm": (8,)}
+    params = {
+        name: {"kernel": jax.ShapeDtypeStruct(s, "float32")} for name, s in shapes.items()
+    }
+    rng = np.random.default_rng(0)
+    momenta = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), params)
+    return params, momenta
+
+
+def test_matrices_of_a_model_of_one_shape_are_compared_together_and_by_leaf(model):
+    params, momenta = model
+    found = compare(params, "jordan", momenta=momenta)
+    (time,) = found.times
+    assert (time.count, time.m, time.n) == (2, 8, 24)
+    assert [judgement.leaf for judgement in found.judgements] == ["down/kernel", "up/kernel"]
+    exact = decompose(momenta["up"]["kernel"])
+    o = np.asarray(NewtonSchulz().polar(momenta["up"]["kernel"]))
+    assert found.judgements[1].error == pytest.approx(judge(exact, o)["error"], rel=1e-3)
+    assert "up/kernel" in str(found)
+
+
+def test_a_leaf_of_zeros_is_timed_and_not_judged(model):
+    params, momenta = model
+    momenta["up"]["kernel"][:] = 0
+    found = compare(params, "jordan", momenta=momenta)
+    assert found.times[0].count == 2
+    assert [judgement.leaf for judgement in found.judgements] == ["down/kernel"]
+
+
+def test_interrupting_keeps_what_is_done():
+    class Interrupted:
+        def polar(self, x):
+            if x.shape[-1] == 9:
+                raise KeyboardInterrupt
+            return x
+
+    found = compare(["8x8", "9x9"], {"jordan": METHODS["jordan"], "it": Interrupted()})
+    assert found.interrupted
+    assert [(time.method, time.m) for time in found.times] == [("jordan", 8), ("it", 8)]
+    assert len(found.judgements) == 2
+
+
+def test_a_long_call_is_estimated_from_smaller_ones_and_said_to_be(monkeypatch):
+    monkeypatch.setattr(_measure, "_LARGE", 0)
+    monkeypatch.setattr(_extrapolation, "PATIENCE_S", 0.0)
+    found = compare("16x32", "jordan")
+    assert found.times[0].note == "estimated from 4×8 and 8×16"
+    assert not found.judgements
+    assert "≈" in str(found)
+
+
+def test_an_extrapolation_goes_on_as_the_smaller_ones_grow(monkeypatch):
+    def seconds(prepare, m, n):
+        return 1e-6 * m**3, 1e-6 * m**3
+
+    monkeypatch.setattr(_extrapolation, "_time", seconds)
+    expected, source = _extrapolation.extrapolate(lambda m, n: None, 400, 400)
+    assert expected == pytest.approx(1e-6 * 400**3)
+    assert source == "estimated from 100×100 and 200×200"
+    assert _extrapolation.extrapolate(lambda m, n: None, 200, 200) is None
+
+
+def test_a_comparison_is_a_dict_a_file_and_a_picture(tmp_path):
+    found = compare([(8, 16), "2x8x8"], ["jordan", "svd"])
+    found.save(tmp_path / "found.json")
+    assert '"method": "svd"' in (tmp_path / "found.json").read_text()
+    assert found.to_dict()["verdict"] == found.verdict
+    time, error = found.plot().axes
+    assert [label.get_text() for label in time.get_yticklabels()][-1] in ("svd", "jordan")
+    assert "milliseconds for all 3 matrices" in time.get_xlabel()
+    assert "error" in error.get_xlabel()
+    seconds = [found.seconds(name) for name in ("jordan", "svd")]
+    totals = [sum(t.total_s for t in found.times if t.method == m) for m in ("jordan", "svd")]
+    assert seconds == totals
+
+
+def test_a_count_may_stand_before_the_sides():
+    assert read_shape("12x1024×256") == (12, 1024, 256)
