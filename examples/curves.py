@@ -10,7 +10,9 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
-COLORS = {"adamw": "#8a8f98", "adamw_two": "#4c6ef5", "muon": "#d9480f"}
+# Of Okabe and Ito's colours, which the colour-blind tell apart.
+COLORS = {"adamw": "#0072b2", "adamw_two": "#56b4e9", "muon": "#d55e00"}
+LINES = {"adamw": ":", "adamw_two": "--", "muon": "-"}
 LABELS = {"adamw": "AdamW", "adamw_two": "AdamW, two rates", "muon": "Muon"}
 
 
@@ -52,13 +54,15 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> None:
-    """The held-out loss by step and by wall-clock; one colour per optimizer."""
-    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    """The held-out loss by step and by wall-clock; one colour and line per optimizer."""
+    size = {"figsize": (8.5, 4.2), "layout": "constrained"}
+    figure, (by_step, by_time) = plt.subplots(1, 2, sharey=True, **size)
+    lines = {}
     for curve in curves:
-        style = {"color": COLORS[curve.optimizer], "lw": 1.6, "alpha": 0.8}
+        style = {"color": COLORS[curve.optimizer], "ls": LINES[curve.optimizer]}
         by_step.plot(curve.step, curve.loss, **style)
-        by_time.plot(curve.seconds, curve.loss, **style)
-    for axes, xlabel in ((by_step, "step"), (by_time, "seconds of training steps")):
+        lines[LABELS[curve.optimizer]] = by_time.plot(curve.seconds, curve.loss, **style)[0]
+    for axes, xlabel in ((by_step, "step"), (by_time, "seconds of training")):
         axes.set_xlabel(xlabel)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
@@ -69,29 +73,12 @@ def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> No
     )
     by_step.set_ylim(low - 0.08 * (early - low), early)
     by_step.set_ylabel(ylabel)
-    _label(by_time, curves)
-    _mark_crossing(by_step, curves)
-    figure.suptitle(title, x=0.07, ha="left", fontsize=11)
-    figure.tight_layout()
+    by_step.set_title(title, loc="left", fontsize=10)
+    by_time.legend(lines.values(), lines, frameon=False)
+    _say_crossing(by_step, curves)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=200)
     plt.close(figure)
-
-
-def _label(axes, curves: list[Curve]) -> None:
-    """Name each colour once, to the right of where its curves end, in place of a legend."""
-    ends = {}
-    for name in LABELS:
-        of_it = [c.loss[-1] for c in curves if c.optimizer == name]
-        if of_it:
-            ends[name] = sum(of_it) / len(of_it)
-    low, high = axes.get_ylim()
-    at = low
-    for name, end in sorted(ends.items(), key=lambda item: item[1]):
-        at = max(end, at)
-        style = {"color": COLORS[name], "fontweight": "bold", "va": "center"}
-        axes.annotate(LABELS[name], (1.02, at), xycoords=("axes fraction", "data"), **style)
-        at += 0.055 * (high - low)  # the next one not on top of this
 
 
 def crossings(curves: list[Curve], baseline: str = "adamw") -> dict[int, int | None]:
@@ -101,15 +88,18 @@ def crossings(curves: list[Curve], baseline: str = "adamw") -> dict[int, int | N
     return {c.seed: c.steps_to(ends[c.seed]) for c in muons}
 
 
-def _mark_crossing(axes, curves: list[Curve]) -> None:
-    """Where Muon passes AdamW's end of the same seed, in the seed where that is latest."""
-    steps = {seed: step for seed, step in crossings(curves).items() if step}
-    if not steps:
+def _say_crossing(axes, curves: list[Curve]) -> None:
+    """Where Muon is at AdamW's final loss, in the seed where that is latest."""
+    steps = crossings(curves)
+    if not steps or None in steps.values():
         return
     seed, step = max(steps.items(), key=lambda item: item[1])
     end = next(c.loss[-1] for c in curves if (c.optimizer, c.seed) == ("adamw", seed))
-    axes.plot([step, axes.get_xlim()[1]], [end] * 2, ":", color="black", lw=1)
-    axes.plot([step], [end], "o", color="black", ms=4)
-    label = f"AdamW's end,\nat step {step}"
-    offset = {"xytext": (-6, -24), "textcoords": "offset points", "ha": "right"}
-    axes.annotate(label, (step, end), fontsize=9, **offset)
+    axes.plot([step, axes.get_xlim()[1]], [end] * 2, color="black", lw=0.8)
+    axes.plot([step], [end], "o", color="black", ms=5)
+    where = {"xytext": (0.04, 0.06), "textcoords": "axes fraction"}
+    arrow = {"arrowstyle": "-", "lw": 0.8, "shrinkB": 4}
+    said = f"step {step}: Muon is\nwhere AdamW ends"
+    axes.annotate(said, (step, end), arrowprops=arrow, **where)
+    said = f"Muon reaches AdamW's final loss by step {step} of {curves[0].step[-1]}"
+    axes.figure.suptitle(said, x=0.01, ha="left", weight="bold")
