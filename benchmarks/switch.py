@@ -6,17 +6,15 @@ rates: AdamW itself; Muon with AdamW's moments, by `compat.transfer`; Muon with 
 
 import copy
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from curves import COLORS, Curve
 from train_gpt import Config, Run, data, make_optimizer
 
 from benchmarks.gpt import SMALL
-from benchmarks.pictures import keep
+from benchmarks.pictures import begin, keep
 from benchmarks.record import RESULTS, folder, load, provenance, save
 from benchmarks.text import mean, written
 from muon_optax import compat
@@ -26,7 +24,11 @@ ARMS = {
     "carried": "Muon, moments carried over",
     "afresh": "Muon, moments afresh",
 }
-_COLORS = {"adamw": COLORS["adamw"], "carried": COLORS["muon"], "afresh": "#4c6ef5"}
+LOOKS = {
+    "adamw": {"color": COLORS["adamw"], "ls": ":"},
+    "carried": {"color": COLORS["muon"], "ls": "-"},
+    "afresh": {"color": COLORS["muon"], "ls": "--"},
+}
 JUST_AFTER = 40  # steps, in which a spike would show
 
 
@@ -110,40 +112,19 @@ def table(machine: str) -> str:
 
 
 def draw(machine: str) -> None:
-    """Every seed, whole and around the switch."""
+    """The losses from a little before the switch on: every seed, and the means in bold."""
     record = load(machine, "switch")
-    every, middle = record["eval_every"], record["steps"] // 2
-    figure, (whole, near) = plt.subplots(1, 2, figsize=(11, 4.2))
-    for seed in record["seeds"]:
-        before = np.arange(every, middle + 1, every)
-        for axes in (whole, near):
-            axes.plot(before, seed["before"], color=_COLORS["adamw"], lw=1.2)
-            for name in ARMS:
-                losses = [seed["before"][-1], *seed[name]]
-                steps = middle + every * np.arange(len(losses))
-                axes.plot(steps, losses, color=_COLORS[name], lw=1.2)
-    for axes in (whole, near):
-        axes.axvline(middle, color="black", lw=0.8, ls=":")
-        axes.set_xlabel("step")
-    whole.set_ylabel("held-out loss (nats per byte)")
-    whole.set_title("Byte GPT: AdamW, then Muon", loc="left", fontsize=11)
-    near.set_title("around the switch", loc="left", fontsize=11)
-    near.set_xlim(middle - JUST_AFTER, middle + 2 * JUST_AFTER)
-    of_all = partial(np.concatenate, axis=None)
-    shown = of_all(
-        [
-            of_all(
-                [
-                    seed["before"][-JUST_AFTER // every :],
-                    *(seed[n][: 2 * JUST_AFTER // every] for n in ARMS),
-                ]
-            )
-            for seed in record["seeds"]
-        ]
-    )
-    near.set_ylim(shown.min() - 0.03, shown.max() + 0.03)
-    whole.set_ylim(top=np.percentile(of_all([s["before"] for s in record["seeds"]]), 97))
-    for number, (name, label) in enumerate(ARMS.items()):
-        style = {"color": _COLORS[name], "fontweight": "bold", "ha": "right"}
-        whole.text(0.98, 0.93 - 0.07 * number, label, transform=whole.transAxes, **style)
+    seeds, every, middle = record["seeds"], record["eval_every"], record["steps"] // 2
+    below = [passed(seed, "carried", every) for seed in seeds]
+    title = "Muon takes over from AdamW and is below it for good {} to {} steps later"
+    figure, axes = begin(title.format(min(below), max(below)), height=4.2)
+    for name, label in ARMS.items():
+        start = middle - JUST_AFTER * (name == "adamw")  # the others have nothing before
+        whole = np.array([seed["before"] + seed[name] for seed in seeds])
+        losses, steps = whole[:, start // every - 1 :], np.arange(start, 2 * middle + 1, every)
+        axes.plot(steps, losses.T, **LOOKS[name], lw=0.7, alpha=0.5)
+        axes.plot(steps, losses.mean(0), **LOOKS[name], lw=2.5, label=label)
+    axes.axvline(middle, color="black", lw=0.8, ls=":")
+    axes.set(xlabel="step", ylabel="held-out loss (nats per byte)")
+    axes.legend(title="mean (bold) and 3 seeds")
     keep(figure, RESULTS / machine, "switch")

@@ -99,7 +99,7 @@ def _say_crossing(axes, curves: list[Curve]) -> None:
     axes.plot([step], [end], "o", color="black", ms=5)
     where = {"xytext": (0.04, 0.06), "textcoords": "axes fraction"}
     arrow = {"arrowstyle": "-", "lw": 0.8, "shrinkB": 4}
-    said = f"step {step}: Muon is\nwhere AdamW ends"
+    said = f"step {step}: Muon is\nat AdamW's final loss"
     axes.annotate(said, (step, end), arrowprops=arrow, **where)
     said = f"Muon reaches AdamW's final loss by step {step} of {curves[0].step[-1]}"
     axes.figure.suptitle(said, x=0.01, ha="left", weight="bold")

@@ -226,11 +226,6 @@ def test_what_a_stopped_run_left_is_shown(machine, tmp_path, monkeypatch):
     figures.draw(tmp_path, record)
 
 
-def test_the_front_is_what_none_beats_in_both():
-    points = {"a": (1.0, 0.5), "b": (2.0, 0.6), "c": (3.0, 0.1), "d": (3.0, 0.2)}
-    assert list(figures.front(points)) == ["a", "c"]
-
-
 # Presets
 
 

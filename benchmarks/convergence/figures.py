@@ -2,41 +2,34 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.convergence.training import METHODS_BY_NAME
-from benchmarks.pictures import keep
-from muon_optax import NewtonSchulz
+from benchmarks.pictures import add_legend, begin, keep, look, write_ticks
 
-COLORS = {
-    "SVD": "black",
-    "Jordan q=5": "#d9480f",
-    "Polar Express q=8": "#2b8a3e",
-    "Polar Express q=5": "#2b8a3e",
-    "SGD, momentum": "#8a8f98",
-    "AdamW": "#4c6ef5",
-    "q=0": "#e8a33d",
+LOSS = "held-out loss (nats per byte)"
+WORDS = {
+    "SVD, small ones left small": "SVD, values below 1/485 left small",
+    "SVD, more left small": "SVD, values below 1/23 left small",
+    "Jordan, small ones filled": "Jordan, values below 0.003 set to 1",
+    "Jordan, RMS of the SVD": "Jordan, scaled to the SVD's size",
+    "SGD, momentum, step by L_F": "SGD, own step size by smoothness",
+    "robust": "robust regression",
 }
-KAPPA_COLORS = {1: "#c5b0e6", 2: "#9b6fd3", 3: "#6f3bb3", 4: "#431c7a"}
-STYLES = {1: ":", 2: "--", 3: "-.", 5: "-", 8: "-"}
 
 
-def color(method: str) -> str:
-    """One colour for a method in every figure; a family's for its members."""
-    if method.startswith("κ="):
-        return KAPPA_COLORS[int(method[2])]
-    return COLORS.get(method, "#5c7a29")
-
-
-def style(method: str) -> str:
-    """The line of a member of the Taylor family tells its q."""
-    return STYLES.get(int(method[-1]), "-") if method.startswith("κ=") else "-"
+def words(method: str) -> str:
+    """The name without symbols: "κ=2 q=5" is "Taylor, degree 5, 5 steps"."""
+    if method in WORDS:
+        return WORDS[method]
+    method = re.sub(r"κ=(\d)", lambda found: f"Taylor, degree {2 * int(found[1]) + 1}", method)
+    return re.sub(r" q=(\d+)", r", \1 steps", method).replace(", 1 steps", ", 1 step")
 
 
 def finals(runs: list[dict]) -> list[float]:
@@ -45,157 +38,141 @@ def finals(runs: list[dict]) -> list[float]:
 
 
 def training_by_step(training: dict, times: dict) -> Figure:
-    """(a, b) Loss by step and by time, each method at its own best rate."""
-    shown = ("q=0", "κ=2 q=1", "κ=2 q=3", "κ=2 q=5", "Jordan q=5", "SVD")
-    shown += ("SGD, momentum", "AdamW")
-    figure, (by_step, by_time) = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
-    for name in shown:
+    """Loss by step and by time, every method at its best rate."""
+    cost = {name: median for name, (_, median, _) in times["small"].items()}
+    share = cost["Jordan q=5"] / cost["SVD"]
+    title = f"Jordan's five steps learn like the exact SVD, in {share:.0%} of its time"
+    figure, panels = begin(title, 1, 2, height=4.4, sharey=True)
+    for name in ("SGD, momentum", "AdamW", "κ=2 q=5", "Jordan q=5", "SVD"):
         runs = training["studies"][name]["seeds"]
         loss = np.mean([run["loss"] for run in runs], axis=0)
         steps = np.array(runs[0]["step"])
-        look = {"color": color(name), "ls": style(name), "lw": 1.6, "label": name}
-        by_step.plot(steps, loss, **look)
-        if name in times["small"]:
-            by_time.plot(steps * times["small"][name][1], loss, **look)
-    by_step.set(xlabel="step", ylabel="held-out loss (nats per byte)", ylim=(1.9, 3.0))
-    by_time.set(xlabel="seconds on one core (median step times)")
-    by_step.legend(fontsize=8, frameon=False)
-    figure.suptitle("Small byte GPT, learning rate tuned per method, mean of 3 seeds")
+        for axes, unit in zip(panels, (1, cost[name])):
+            axes.plot(unit * steps, loss, markevery=(4, 5), **look(words(name)))
+    panels[0].set(xlabel="step", ylabel=LOSS, ylim=(1.9, 3.0))
+    panels[1].set_xlabel("seconds on one core")
+    add_legend(figure, 3)
     return figure
 
 
 def training_by_q(training: dict) -> Figure:
-    """(a) The final loss by q and κ, tuned and at one size of update; and by the slope at 0."""
-    figure, panels = plt.subplots(1, 3, figsize=(15, 4.4), sharey=True)
-    studies, matched = training["studies"], training["matched"]
-    tuned = {name: finals(study["seeds"]) for name, study in studies.items()}
-    same = {name: finals(runs) for name, runs in matched.items()}
-    for axes, ends in zip(panels, (tuned, same)):
-        for kappa, tint in KAPPA_COLORS.items():
-            by_q = [ends[name] for name in ("q=0", *(f"κ={kappa} q={q}" for q in range(1, 6)))]
-            _spread(axes, range(6), by_q, tint, f"κ = {kappa}")
-        _bands(axes, ends)
-        axes.set_xlabel("steps q")
-    for name, ends in tuned.items():
-        if isinstance(method := METHODS_BY_NAME.get(name), NewtonSchulz):
-            slope = math.prod(stage[0] for stage in method.schedule)
-            label = None if name.startswith("κ=") else name
-            _spread(panels[2], [slope], [ends], color(name), label)
-    _bands(panels[2], {"SVD": tuned["SVD"]})
-    panels[0].set(title="rate tuned for each method", ylabel="final held-out loss, 3 seeds")
-    rate = matched["SVD"][0]["learning_rate"]
-    panels[1].set_title(f"all at the SVD's RMS, at rate {rate:g}")
-    panels[2].set(title="tuned, by the slope of the scalar map at 0", xscale="log")
-    panels[2].set_xlabel("slope: by how much small singular values grow")
+    """The final loss by steps and degree, and by the slope at 0."""
+    title = (
+        "The more a method lifts small singular values, the lower the loss, down to the SVD's"
+    )
+    figure, (by_steps, by_slope) = begin(title, 1, 2, height=4.6, sharey=True)
+    ends = {name: finals(of_it["seeds"]) for name, of_it in training["studies"].items()}
+    for kappa in (1, 2, 3, 4):
+        family = ("q=0", *(f"κ={kappa} q={q}" for q in range(1, 6)))
+        label = f"Taylor, degree {2 * kappa + 1}"
+        _with_range(by_steps, range(6), [ends[name] for name in family], label)
+        _with_range(by_slope, map(_slope, family[1:]), [ends[n] for n in family[1:]], label)
+    for name in ("Jordan q=5", "Polar Express q=8"):
+        _with_range(by_slope, [_slope(name)], [ends[name]], words(name))
+    for axes in (by_steps, by_slope):
+        for name in ("SGD, momentum", "AdamW", "SVD"):
+            axes.axhline(np.mean(ends[name]), **look(name) | {"marker": ""})
+    by_steps.set(xlabel="steps of the polynomial", ylabel=f"final {LOSS}")
+    by_slope.set(xscale="log", xlabel="factor by which small singular values grow")
+    write_ticks(by_slope.xaxis, (1,))
+    add_legend(figure, 3)
     return figure
 
 
 def causes_panel(causes: dict) -> Figure:
-    """(f) The final loss at every rate, and the seeds at the best."""
-    figure, (sweep, best) = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
-    studies = causes["studies"]
-    palette = plt.get_cmap("tab10")
-    for row, of_it in enumerate(studies.values()):
-        rates = [run["learning_rate"] for run in of_it["sweep"]]
-        tint = palette(row % 10)
-        sweep.plot(rates, finals(of_it["sweep"]), marker="o", ms=4, color=tint)
-        ends = finals(of_it["seeds"])
-        best.plot([row] * len(ends), ends, "o", color=tint, ms=5)
-        best.plot([row - 0.25, row + 0.25], [np.mean(ends)] * 2, color=tint)
-    sweep.set(
-        xscale="log", xlabel="learning rate", ylabel="final held-out loss", title="seed 0"
-    )
-    best.set_xticks(range(len(studies)), studies, rotation=35, ha="right", fontsize=8)
-    for row, runs in enumerate(causes["between"].values()):
-        best.plot([row + 0.15] * len(runs), finals(runs), "o", color=palette(row), mfc="none")
+    """The final losses of every variant at its best rate."""
+    ends = {name: finals(of_it["seeds"]) for name, of_it in causes["studies"].items()}
+    ends = dict(sorted(ends.items(), key=lambda item: np.mean(item[1])))
+    cost = np.mean(ends["SVD, more left small"]) - np.mean(ends["SVD"])
+    title = "Leaving singular values below 1/23 of the norm small costs"
+    figure, axes = begin(f"{title} {cost:.2f} nats; below 1/485, none", height=4.4)
+    for row, (name, losses) in enumerate(ends.items()):
+        style = look(words(name)) | {"label": None, "ls": ""}
+        between = finals(causes["between"].get(name, []))
+        axes.plot(losses, [row] * len(losses), **style)
+        axes.plot(between, [row + 0.25] * len(between), **style | {"mfc": "white"})
+        axes.plot([np.mean(losses)] * 2, [row - 0.3, row + 0.3], color=style["color"])
+    axes.set_yticks(range(len(ends)), [words(name) for name in ends])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"final {LOSS}")
     rate = causes["between"]["SVD"][0]["learning_rate"]
-    best.set(title=f"three seeds at the best rate, and their mean; ○ at {rate:.3g}")
-    figure.suptitle(f"Byte GPT, {causes['steps']} steps: which part of an update matters")
+    axes.plot([], [], "ko", label="seeds at the best rate, in factors of 2")
+    axes.plot([], [], "k|", ms=12, label="their mean")
+    axes.plot([], [], "ko", mfc="white", label=f"seeds at {rate:.3g}, between")
+    add_legend(figure, 3)
     return figure
 
 
 def polar_by_q(momenta: dict) -> Figure:
-    """(c) ε_q, χ_q and alignment of captured momenta, next to exact values and bounds."""
-    figure, (error, factor, align) = plt.subplots(1, 3, figsize=(14, 4.4))
-    for family in dict.fromkeys(row["family"] for row in momenta["rows"]):
+    """The worst singular value's error and the alignment of captured momenta."""
+    shown = {"taylor2": "Taylor, degree 5", "jordan": "Jordan"}
+    shown |= {"polar_express": "Polar Express"}
+    after = [row for row in momenta["rows"] if row["q"] == 5 and row["family"] in shown]
+    least = min(row["alignment"][0] for row in after)
+    worst = min(row["polar_error"][0] for row in after)
+    title = f"After five steps all momenta are aligned by {least:.2f} or more;\n"
+    title += f"the worst singular value is still off by {worst:.2f} or more"
+    figure, (error, align) = begin(title, 1, 2, height=4.6)
+    for family, label in shown.items():
         rows = [row for row in momenta["rows"] if row["family"] == family]
         q = [row["q"] for row in rows]
-        taylor = family.startswith("taylor")
-        tint = KAPPA_COLORS[int(family[-1])] if taylor else _deployed_color(family)
-        name = f"κ = {family[-1]}" if taylor else family.replace("_", " ")
-        low, middle, high = zip(*(row["alignment"] for row in rows))
-        if family in ("taylor2", "jordan"):  # more of them would hide each other
-            align.fill_between(q, low, high, color=tint, alpha=0.15, lw=0)
-        align.plot(q, middle, color=tint, label=name)
-        align.plot(q, [row["alignment_bound"] for row in rows], ":", color=tint)
-        if taylor:
-            error.plot(q, [row["polar_error"][0] for row in rows], "o", ms=4, color=tint)
-            error.plot(q, [row["exact_error"][0] for row in rows], color=tint, label=name)
-            error.plot(q, [row["bound_error"][0] for row in rows], ":", color=tint)
-            factor.plot(q, [row["exact_factor"][1] for row in rows], color=tint, label=name)
-            bounds = [row["bound_factor"][1] or math.nan for row in rows]  # None: infinite
-            factor.plot(q, bounds, ":", color=tint)
-    error.set(
-        title="smallest ε_q of all: measured ●, exact —, bound ···", xlabel="q", ylim=(0, 1.05)
-    )
-    factor.set(title="χ_q, median: exact —, bound ···", xlabel="q", yscale="log")
-    align.set(title="alignment: median, range; a(P, r) ···", xlabel="q", ylim=(0, 1.1))
-    for axes in (error, factor, align):
-        axes.legend(fontsize=8, frameon=False)
+        error.plot(q, [row["polar_error"][0] for row in rows], **look(label))
+        align.plot(q, [row["alignment"][0] for row in rows], **look(label))
+        promised = {"ls": ":", "color": look(label)["color"]}
+        align.plot(q, [row["alignment_bound"] for row in rows], **promised)
+    error.set(xlabel="steps", ylabel="error of the worst singular value", ylim=(0, 1.05))
+    error.set_title(f"in the best of {len(momenta['spectra'])} momenta")
+    align.set(xlabel="steps", ylabel="alignment (exact factor: 1)", ylim=(0, 1.05))
+    align.set_title("in the worst of them")
+    align.plot([], [], ":", color="black", label="certified for all")
+    add_legend(figure, 4)
     return figure
 
 
 def rank_slopes(rank: dict) -> Figure:
-    """(d) The mean gradient by rank, at one step size and at the best one."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 6), sharey=True)
-    slopes = {(s["method"], s["decay"], s["tuned"]): s["slope"] for s in rank["slopes"]}
-    for panel, decay in zip(axes, (0, 1, 2)):
+    """The mean gradient by rank, at one step size and at the best one."""
+    title = "At the theory's step size SGD's gradient grows with the rank; tuned, hardly at all"
+    figure, panels = begin(title, 1, 2, height=4.4, sharey=True)
+    for axes, tuned in zip(panels, (False, True)):
         for method in dict.fromkeys(row["method"] for row in rank["rows"]):
-            for tuned in (False, True):
-                rows = sorted(
-                    (row["rank"], row["gradient"])
-                    for row in rank["rows"]
-                    if (row["method"], row["decay"], row["tuned"]) == (method, decay, tuned)
-                )
-                if not rows:
-                    continue
-                slope = slopes[method, decay, tuned]
-                label = f"{method}, {'tuned' if tuned else 'fixed'}: slope {slope:.2f}"
-                look = {"color": color(method), "ls": "--" if tuned else "-", "marker": "."}
-                panel.plot(*zip(*rows), label=label, **look)
-        panel.set(xscale="log", yscale="log", xlabel="rank r", title=f"curvatures ∝ i^-{decay}")
-        panel.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    axes[0].set_ylabel("mean nuclear norm of the gradient")
+            of_it = {"method": method, "decay": 1, "tuned": tuned}
+            rows = [row for row in rank["rows"] if of_it.items() <= row.items()]
+            points = sorted((row["rank"], row["gradient"]) for row in rows)
+            axes.plot(*zip(*points), **look(words(method)))
+        axes.set(xscale="log", yscale="log", xlabel="rank (curvature of direction i: 1/i)")
+        write_ticks(axes.xaxis)
+        write_ticks(axes.yaxis)
+    panels[0].set(title="the theory's step size", ylabel="mean nuclear norm of the gradient")
+    panels[1].set_title("step size tuned for each rank")
+    add_legend(figure, 3)
     return figure
 
 
-def bounds_by_horizon(bounds: dict) -> Figure:
-    """(e) Every bound next to what was measured, by T."""
-    shown = ("SVD", "κ=2 q=3", "κ=2 q=5", "Jordan q=5", "Polar Express q=5", "SGD, momentum")
-    figure, axes = plt.subplots(2, len(shown), figsize=(15, 6), sharex=True, sharey="row")
-    kinds = {
-        "paper_bound": ("paper, measured ε", "#e8a33d", "--"),
-        "certified_bound": ("certified a(P, r)", "#6f3bb3", "-"),
-        "muon_bound": ("measured a, s", "#9b6fd3", ":"),
-        "sgdm_bound": ("SGD's bound", "#6f3bb3", "-"),
-    }
-    for row, where in zip(axes, ("quadratic", "robust")):
-        for panel, method in zip(row, shown):
-            of_it = (where, method)
-            rows = [r for r in bounds["rows"] if (r["problem"], r["method"]) == of_it]
-            horizon = [r["T"] for r in rows]
-            panel.plot(horizon, [r["measured"] for r in rows], "k.", ms=4)
-            for kind, (label, tint, line) in kinds.items():
-                if kind in rows[0]:
-                    values = [r[kind] for r in rows]
-                    panel.plot(horizon, values, line, color=tint, label=label)
-            panel.set(xscale="log", yscale="log")
-            panel.set_xticks(horizon, [str(t) for t in horizon], fontsize=8)
-            panel.minorticks_off()
-            panel.legend(fontsize=7, frameon=False)
-            panel.set_title(f"{where}: {method}", fontsize=9)
-    figure.supxlabel("T")
-    figure.supylabel("mean nuclear norm of the gradient")
+def bounds_by_method(bounds: dict) -> Figure:
+    """Every bound over what it bounds, at every horizon."""
+    rows = [row for row in bounds["rows"] if "certified_bound" in row]  # not SGD's
+    certified, paper = (
+        np.array([row[kind] / np.mean(row["measured"]) for row in rows])
+        for kind in ("certified_bound", "paper_bound")
+    )
+    title = "The certified bounds are {:.1f} to {:.1f} times what was measured,\n"
+    title = title.format(min(certified), max(certified))
+    title += f"the paper's up to {round(max(paper), -2):,.0f} times"
+    figure, panels = begin(title, 1, 2, height=4.6, sharex=True, sharey=True)
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for axes, problem in zip(panels, ("quadratic", "robust")):
+        at = [i for i, row in enumerate(rows) if row["problem"] == problem]
+        y = [methods.index(rows[i]["method"]) for i in at]
+        tints = [look(words(rows[i]["method"]))["color"] for i in at]
+        axes.scatter(certified[at], y, c=tints, label="certified")
+        face = {"marker": "^", "facecolors": "white", "edgecolors": tints}
+        axes.scatter(paper[at], y, label="the paper's, with the error that occurred", **face)
+        axes.axvline(1, color="black", lw=0.8)
+        axes.set(xscale="log", title=words(problem), xlabel="bound over measured gradient")
+        write_ticks(axes.xaxis, (1,))
+    panels[0].set_yticks(range(len(methods)), map(words, methods))
+    panels[0].invert_yaxis()
+    add_legend(figure, 2)
     return figure
 
 
@@ -205,7 +182,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "causes": (causes_panel, ("causes",)),
     "polar": (polar_by_q, ("momenta",)),
     "rank": (rank_slopes, ("rank",)),
-    "bounds": (bounds_by_horizon, ("bounds",)),
+    "bounds": (bounds_by_method, ("bounds",)),
 }
 
 
@@ -213,26 +190,16 @@ def draw(folder: Path) -> None:
     """Every figure whose JSON is in the folder."""
     for name, (make, sources) in FIGURES.items():
         paths = [folder / f"{source}.json" for source in sources]
-        if not all(path.exists() for path in paths):
-            continue
-        keep(make(*(json.loads(path.read_text()) for path in paths)), folder, name)
+        if all(path.exists() for path in paths):
+            keep(make(*(json.loads(path.read_text()) for path in paths)), folder, name)
 
 
-def _spread(axes: Axes, x: Iterable, ends: list[list[float]], tint: str, label: str | None):
+def _with_range(axes: Axes, x: Iterable, ends: list[list[float]], label: str) -> None:
     """Means, and ranges as error bars."""
     mean, low, high = (np.array([f(runs) for runs in ends]) for f in (np.mean, min, max))
-    look = {"color": tint, "marker": "o", "ms": 4, "capsize": 2, "label": label}
-    axes.errorbar(x, mean, [mean - low, high - mean], **look)
+    axes.errorbar([*x], mean, [mean - low, high - mean], capsize=2, **look(label))
 
 
-def _bands(axes: Axes, ends: dict[str, list[float]]) -> None:
-    """Ranges of what has no q, as bands across."""
-    for name in ("SVD", "Jordan q=5", "SGD, momentum", "AdamW"):
-        if name in ends:
-            band = {"color": color(name), "alpha": 0.3, "label": name, "lw": 0}
-            axes.axhspan(min(ends[name]), max(ends[name]), **band)
-    axes.legend(fontsize=8, frameon=False)
-
-
-def _deployed_color(family: str) -> str:
-    return COLORS["Jordan q=5"] if family == "jordan" else COLORS["Polar Express q=8"]
+def _slope(name: str) -> float:
+    """Of the scalar map at 0."""
+    return math.prod(stage[0] for stage in METHODS_BY_NAME[name].schedule)

@@ -1,110 +1,87 @@
 """Figures of time by size and error by time, from the JSON of `python -m benchmarks polar`."""
 
+import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.pictures import keep
-from benchmarks.polar.studies import SIZES
-from benchmarks.polar.tables import LABELS, by_contender, exponent
-from muon_optax.comparison._timing import spread
+from benchmarks.pictures import add_legend, begin, keep, look, write_ticks
+from benchmarks.polar.contenders import STEPS
+from benchmarks.polar.studies import OURS, SIZES
+from benchmarks.polar.tables import by_contender
+from muon_optax.comparison._timing import ratios, spread
 
-COLORS = {
-    "jordan q=5": "#d9480f",
-    "jordan q=5, bfloat16 products": "#e8a33d",
-    "polar_express q=8": "#2b8a3e",
-    "svd": "black",
-    "qdwh": "#4c6ef5",
-    "scipy polar": "#8a8f98",
-    "optax.contrib": "#9b6fd3",
+COMPARED = {
+    "qdwh": "QDWH",
+    "svd": "SVD",
+    "polar_express q=8": "Polar Express, 8 steps",
+    "optax.contrib": "optax.contrib",
+    OURS: "Newton-Schulz (default)",
+    "fast": "fast (preset)",
 }
-SQUARES = [m for m, n in SIZES if m == n]
-MARKERS = {"q=3": "^", "q=5": "o", "q=8": "s", "q=12": "D"}
-OTHER = "#adb5bd"
-FAMILY_COLORS = {
-    "taylor1": "#c5b0e6",
-    "taylor2": "#9b6fd3",
-    "taylor3": "#6f3bb3",
-    "taylor4": "#431c7a",
-    "jordan": "#d9480f",
-    "you": "#8a8f98",
-    "polar_express": "#2b8a3e",
-    "cans": "#4c6ef5",
-    "svd": "black",
-    "qdwh": "#12b886",
-    "scipy polar": "#c2255c",
-    "optax.contrib": "#e8a33d",
+LINES = {
+    "taylor2": "Taylor, degree 5",
+    "taylor4": "Taylor, degree 9",
+    "jordan": "Jordan",
+    "polar_express": "Polar Express",
 }
+POINTS = {
+    "fast": "fast (preset)",
+    "near_exact": "near_exact (preset)",
+    "svd": "SVD",
+    "qdwh": "QDWH",
+}
+CASES = {
+    "momentum, 128×512": {"m": 128, "n": 512, "spectrum": "momenta", "dtype": "float32"},
+    "Gaussian, 512×512": {"m": 512, "n": 512, "spectrum": "gaussian", "dtype": "float32"},
+}
+COLUMNS = (*SIZES[:-1], None, SIZES[-1])  # squares, a gap, and what is wide
+SMALL = 3e-3  # an error
 
 
 def time_by_size(record: dict) -> Figure:
-    """Milliseconds of square matrices, log-log; the exponent in the legend."""
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
-    for axes, dtype in zip(panels, ("float32", "bfloat16")):
-        found = by_contender(r for r in record["sizes"] if r["dtype"] == dtype)
-        for name in found:
-            squares = {m: r for (m, n), r in found[name].items() if m == n}
-            low, middle, high = np.transpose([spread(r["ms"]) for r in squares.values()])
-            label = f"{LABELS[name].replace('`', '')}: n^{exponent(found[name]):.2f}"
-            look = {"color": COLORS.get(name, OTHER), "marker": "o", "ms": 4, "capsize": 2}
-            bars = [middle - low, high - middle]
-            axes.errorbar(list(squares), middle, bars, label=label, **look)
-        axes.set(xscale="log", yscale="log", xlabel="n, of an n×n matrix", title=dtype)
-        axes.set_xticks(SQUARES, [str(n) for n in SQUARES])
-        axes.minorticks_off()
-        if found:
-            axes.legend(fontsize=8, frameon=False)
-    panels[0].set_ylabel("milliseconds: median and range")
+    """Medians of the times over Newton-Schulz's."""
+    found = by_contender(r for r in record["sizes"] if r["dtype"] == "float32")
+    over = {name: _over(found.get(name, {}), found.get(OURS, {})) for name in COMPARED}
+    low, high = np.nanmin(over["svd"]), np.nanmax(over["svd"])
+    title = f"The SVD takes {low:.2g} to {high:.2g} times as long as Newton-Schulz"
+    figure, axes = begin(title, height=4.4)
+    for name, label in COMPARED.items():
+        axes.plot(over[name], **look(label))
+    axes.set(yscale="log", xlabel="matrix, float32", ylabel="median time over Newton-Schulz's")
+    names = {at: "{}×{}".format(*size) for at, size in enumerate(COLUMNS) if size}
+    axes.set_xticks([*names], names.values())
+    write_ticks(axes.yaxis)
+    add_legend(figure, 3)
     return figure
 
 
 def error_by_time(record: dict) -> Figure:
-    """Every contender as a point, and the front of those that none beats in both."""
-    figure, panels = plt.subplots(1, 2, figsize=(13, 5.2), sharey=True)
+    """Families as lines from few steps to many; presets and decompositions as points."""
     cases = {
-        "momenta, 128×512, float32": {"m": 128, "n": 512, "spectrum": "momenta"},
-        "Gaussian, 512×512, float32": {"m": 512, "n": 512, "spectrum": "gaussian"},
+        title: [r for r in record["accuracy"] if case.items() <= r.items()]
+        for title, case in CASES.items()
     }
-    for axes, (title, case) in zip(panels, cases.items()):
-        case |= {"dtype": "float32"}
-        rows = [r for r in record["accuracy"] if case.items() <= r.items()]
-        points = {
-            r["contender"]: (spread(r["ms"])[1], r["error"])
-            for r in rows
-            if r["contender"] != "svd × 0.6"
-        }
-        for name, at in points.items():
-            family, q = _parts(name)
-            tint = FAMILY_COLORS.get(family, OTHER)
-            axes.plot(*at, MARKERS.get(q, "P"), ms=7, color=tint, mec="white", mew=0.5)
-        best, named = front(points), np.inf
-        for name, at in best.items():
-            if at[1] < named / 2:  # the next one would be written over it
-                axes.annotate(name, at, (5, 4), textcoords="offset points", fontsize=7)
-                named = at[1]
-        axes.step(*np.transpose([*best.values()] or [(1, 1)]), "--", where="post", color=OTHER)
-        axes.set(xscale="log", yscale="log", xlabel="milliseconds a matrix", title=title)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-    panels[0].set_ylabel("error: ‖o − polar‖_F / ‖polar‖_F")
-    for name, tint in FAMILY_COLORS.items():
-        panels[1].plot([], [], "o", color=tint, label=name)
-    for q, marker in MARKERS.items():
-        panels[1].plot([], [], marker, color=OTHER, label=q)
-    panels[1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    wide, square = map(_share_of_svd, cases.values())
+    title = (
+        f"By products alone, an error below {SMALL:.1%} takes {wide:.0%} of the SVD's time\n"
+        f"on a wide momentum and {square:.0%} on a square matrix"
+    )
+    figure, panels = begin(title, 1, 2, height=5, sharey=True)
+    for axes, (title, rows) in zip(panels, cases.items()):
+        points = {r["contender"]: (spread(r["ms"])[1], r["error"]) for r in rows}
+        for name, label in (LINES | POINTS).items():
+            members = [f"{name} q={q}" for q in STEPS] if name in LINES else [name]
+            line = [points[member] for member in members if member in points]
+            axes.plot(*zip(*line), **look(label))
+        axes.set(xlabel="milliseconds per matrix", title=title)
+        if points:  # a run that was stopped may have none
+            axes.set(xscale="log", yscale="log")
+            write_ticks(axes.xaxis)
+    panels[0].set_ylabel("relative error (Frobenius norm)")
+    add_legend(figure, 4, title="on a line: 3, 5, 8 and 12 steps")
     return figure
-
-
-def front(points: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """Those that no faster one beats, the fastest first."""
-    least, found = np.inf, {}
-    for name, (ms, error) in sorted(points.items(), key=lambda item: item[1]):
-        if error < least:
-            least = error
-            found[name] = (ms, error)
-    return found
 
 
 FIGURES = {"time": time_by_size, "pareto": error_by_time}
@@ -117,7 +94,16 @@ def draw(folder: Path, record: dict) -> None:
         keep(make(record), folder, name)
 
 
-def _parts(contender: str) -> tuple[str, str]:
-    """The family and the number of steps, "" where it has none."""
-    family, _, rest = contender.partition(" q=")
-    return family, f"q={rest.split(',')[0]}" if rest else ""
+def _over(rows: dict, ours: dict) -> list[float]:
+    """The medians of the ratios, NaN where one was not run."""
+    return [
+        spread(ratios(rows[s]["ms"], ours[s]["ms"]))[1] if s in rows and s in ours else math.nan
+        for s in COLUMNS
+    ]
+
+
+def _share_of_svd(rows: list[dict]) -> float:
+    """Of its time, what the fastest method made of products takes to a small error."""
+    ms = {r["contender"]: spread(r["ms"])[1] for r in rows}
+    ours = [ms[r["contender"]] for r in rows if r["flops"] and r["error"] < SMALL]
+    return min(ours, default=math.nan) / ms.get("svd", math.nan)

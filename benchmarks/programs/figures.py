@@ -3,49 +3,57 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import numpy as np
 
-from benchmarks.pictures import keep
+from benchmarks.pictures import add_legend, begin, keep, look
 from benchmarks.programs.kernels import KINDS
 from benchmarks.programs.optimizers import OPTAX, OURS
 from benchmarks.programs.tables import shown_targets
 from muon_optax.estimates._targets import TARGETS
 
-PASSES = "passes of the floor"
-COLORS = dict(zip((*KINDS, PASSES), ("tab:blue", "tab:green", "tab:olive", "tab:red", "0.7")))
+METHODS = {OURS: "Muon", OPTAX: "optax.contrib"}
+MODELS = {"768x2": "2 layers, width 768", "2048x2": "2 layers, width 2048"}
+MODELS |= {"llama7b-layer": "1 layer of Llama 7B"}
+LABELS = ("products", "pass in: gradients, state", "pass out: parameters", "glue: all else")
+SHADES = ((1.0, ""), (0.7, "//"), (0.45, ".."), (0.2, "xx"))  # of the kinds: opacity, hatch
 
 
-def bars(record: dict[str, Any], target: str) -> dict[str, dict[str, float]]:
-    """Label → kind → estimate over the floor; only where there is a floor."""
+def bars(record: dict[str, Any], target: str) -> dict[tuple[str, str], list[float]]:
+    """Method and model → estimate over the floor by kind; only where there is a floor."""
     found = {}
     for model, of_it in record["updates"][target].items():
-        if least := of_it["floor"]:
-            total = sum(least.values())
-            for name in (OURS, OPTAX):
-                kinds = of_it["programs"][name]["by_kind"]
-                parts = {kind: kinds[kind][TARGETS[target].unit] for kind in KINDS}
-                if None not in parts.values():
-                    found[f"{model}, {name}"] = {k: v / total for k, v in parts.items()}
-            parts = {"products": least["products"], PASSES: least["passes"]}
-            found[f"{model}, floor"] = {k: v / total for k, v in parts.items()}
+        for name in METHODS if of_it["floor"] else ():
+            kinds = of_it["programs"][name]["by_kind"]
+            parts = [kinds[kind][TARGETS[target].unit] for kind in KINDS]
+            if None not in parts:
+                found[name, model] = [part / sum(of_it["floor"].values()) for part in parts]
     return found
 
 
 def draw(folder: Path, record: dict[str, Any]) -> None:
     """`programs.png` and `.svg`."""
     targets = shown_targets(record)
-    figure, axes = plt.subplots(1, len(targets), figsize=(6 * len(targets), 5), squeeze=False)
-    for target, ax in zip(targets, axes[0]):
-        found = bars(record, target)
-        left = dict.fromkeys(found, 0.0)
-        for kind in COLORS:
-            widths = [parts.get(kind, 0.0) for parts in found.values()]
-            ax.barh([*found], widths, left=[*left.values()], color=COLORS[kind], label=kind)
-            left = {label: left[label] + width for label, width in zip(found, widths)}
-        ax.invert_yaxis()
-        ax.set_xlabel("estimate / floor")
-        ax.set_title(target)
-        ax.set_xlim(0, 1.05 * max(left.values()))
-    axes[0][-1].legend(loc="upper right", bbox_to_anchor=(1, -0.12), ncols=len(COLORS))
-    figure.suptitle("One update: estimated from the compiled program, not measured")
+    found = {t: {k: v for k, v in bars(record, t).items() if k[1] in MODELS} for t in targets}
+    totals = [(name, sum(p)) for of_it in found.values() for (name, _), p in of_it.items()]
+    ends = [f(x for n, x in totals if n == name) for name in METHODS for f in (min, max)]
+    title = (
+        "Estimated, not measured: an update takes {:.1f} to {:.1f} times the floor,\n"
+        "that of optax.contrib.muon {:.1f} to {:.1f} times"
+    ).format(*ends)
+    shape = {"height": 4.8, "sharey": True, "squeeze": False}
+    figure, panels = begin(title, 1, len(targets), **shape)
+    for axes, (target, of_it) in zip(panels[0], found.items()):
+        for (name, model), parts in of_it.items():
+            color, left = look(METHODS[name])["color"], np.cumsum([0, *parts])
+            for at, width, (alpha, hatch) in zip(left, parts, SHADES):
+                style = {"color": color, "alpha": alpha, "hatch": hatch, "ec": "white"}
+                axes.barh(f"{name},\n{MODELS[model]}", width, left=at, **style)
+        axes.axvline(1, color="black", ls="--")
+        axes.set(xlabel="estimate over the floor")
+        axes.set_title(f"{TARGETS[target].kind.upper()} {target.replace('h', 'H')}")
+    panels[0][0].invert_yaxis()
+    for label, (alpha, hatch) in zip(LABELS, SHADES):
+        style = {"color": "black", "alpha": alpha, "hatch": hatch, "ec": "white"}
+        axes.barh(f"{name},\n{MODELS[model]}", 0, label=label, **style)
+    add_legend(figure, 4, title="the floor: operations at the peak, one pass over memory")
     keep(figure, folder, "programs")

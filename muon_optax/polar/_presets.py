@@ -52,7 +52,6 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
     return polar
 
 
-
 def find_method(name: str) -> PolarMethod:
     """The method of a name in `METHODS`, or of `"family:steps"`."""
     if name in METHODS:
