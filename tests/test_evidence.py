@@ -70,11 +70,17 @@ CASES = {f"{k}: {n}": t for k, c in (
 ) for n, t in c.items()}  # fmt: skip
 
 
+@pytest.mark.parametrize("separator", "/.")
 @pytest.mark.parametrize("case", CASES)
-def test_a_leaf_is_read_by_the_others_or_marked(case):
-    layout, *words = CASES[case].split()
+def test_a_leaf_is_read_by_the_others_or_marked(case, separator):
+    layout, *words = CASES[case].replace("/", separator).split()
     params = leaves(" ".join(word.rstrip("-?") for word in words))
     marks = {word.split(":")[0]: word[-1] for word in words}
     for found in assign(LAYOUTS[layout], params):
         mark = "?" if found.doubt else "" if found.view else "-"
         assert mark == marks[found.path].strip("0123456789"), found
+
+
+def test_paths_that_differ_only_in_dots_stay_apart():
+    found = assign(LAYOUTS["pytorch"], leaves("a.b.weight:8,4 a/b/weight:8,4"))
+    assert [leaf.path for leaf in found] == ["a/b/weight", "a.b.weight"]

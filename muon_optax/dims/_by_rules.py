@@ -27,22 +27,25 @@ def assign_by_rules(
     """
     by_layout = any(map(is_from_layout, rules))
     assignments, needs, problems = [], [], []
-    for name, leaf in leaves.items():
-        rule, problem = find_rule(rules, name, leaf, neighbours)
-        evidence = None
+    for path, leaf in leaves.items():
+        rule, problem = find_rule(rules, path, leaf, neighbours)
+        name, evidence = neighbours.names[path], None
         if rule is None and by_layout:
             rule, evidence = _rule_by_neighbours(name, leaf, neighbours)
         if rule is None:
             problems.append(problem)
-            needs.append(Need(name, "", guess_spec(name, neighbours)))
+            needs.append(Need(path, "", guess_spec(name, neighbours)))
         else:
-            view = view_of(rule.spec, name, leaf)
+            view = view_of(rule.spec, path, leaf)
             assignments.append(Assignment(name, view, rule, evidence))
     if needs:
         raise _error(problems[0], rules, needs, leaves, neighbours)
     tree = Tree(assignments, neighbours)
     tree.assignments = {name: judge(found, tree) for name, found in tree.assignments.items()}
-    return [lint_leaf(found, tree) for found in tree.assignments.values()]
+    return [
+        lint_leaf(found, tree)._replace(path=path)
+        for path, found in zip(leaves, tree.assignments.values())
+    ]
 
 
 def _rule_by_neighbours(

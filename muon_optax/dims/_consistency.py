@@ -42,14 +42,18 @@ _GAIN = re.compile(
 class Neighbours:
     """The shapes of all leaves by path, and which leaves share a module.
 
-    The shape of a leaf that Optax has masked is None.
+    The shape of a leaf that Optax has masked is None. `names` has the path of each leaf as of
+    nested modules, `a/b` for `a.b`, by which all else here is found.
     """
 
     def __init__(self, shapes: Mapping[str, Axes | None]):
-        self.shapes = shapes
-        self._plain = {plain_name(name): shape for name, shape in shapes.items()}
+        self.names = {path: path.replace(".", "/") for path in shapes}
+        if len(set(self.names.values())) < len(shapes):
+            self.names = {path: path for path in shapes}
+        self.shapes = {self.names[path]: shape for path, shape in shapes.items()}
+        self._plain = {plain_name(name): shape for name, shape in self.shapes.items()}
         self._modules: dict[str, list[str]] = defaultdict(list)
-        for name in shapes:
+        for name in self.shapes:
             for module in _modules_above(name):
                 self._modules[module].append(name)
 

@@ -124,7 +124,8 @@ def find_rule(
         if not rule.matches(name, leaf):
             continue
         view = view_of(rule.spec, name, leaf)
-        found = find_contradiction(view, name, neighbours) if rule.guess else None
+        inner = neighbours.names[name]
+        found = find_contradiction(view, inner, neighbours) if rule.guess else None
         if not found:
             return rule, problem
         problem = f"no rule in `dims` fits it: {rule.role!r} would, but {found}"
