@@ -29,6 +29,8 @@ NOT_MATRICES = {
         decoder/conv_out/kernel:3,3,64,3- encoder/conv_in/kernel:3,3,3,64""",
     "PyTorch's flat names": """pytorch wte.weight:900,64- h.0.mlp.up.weight:256,64
         h.0.mlp.down.weight:64,256 lm_head.weight:900,64-""",
+    "few channels after a transposed convolution": """pytorch a/conv/weight:64,3,3,3
+        up/weight:64,32,2,2 up/bias:32- b/conv/weight:64,32,3,3 c/conv/weight:2,64,1,1-""",
     "a name that no rule knows": "flax mixture:8,64? up/kernel:64,256 down/kernel:256,64",
 }
 HIDDEN = {

@@ -146,9 +146,15 @@ def _is_multiple(large: int, small: int) -> bool:
 
 
 def channels(view: MatrixView) -> int:
-    """The input channels of a convolution; the other input axes are places."""
-    output_first = view.output[0] < view.reduction[0]
-    return view.shape[view.reduction[0 if output_first else -1]]
+    """The input channels of a convolution; the other input axes are places.
+
+    They are next to the outputs, on the side with fewer axes if there are places on both.
+    """
+    before = sum(axis < view.output[0] for axis in view.reduction)
+    first, last = view.shape[view.reduction[0]], view.shape[view.reduction[-1]]
+    if 2 * before == len(view.reduction):  # transposed, of one place: fewer than channels
+        return max(first, last)
+    return first if 2 * before < len(view.reduction) else last
 
 
 def ends(view: MatrixView) -> tuple[int, int]:
