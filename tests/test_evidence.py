@@ -1,11 +1,14 @@
 """What a leaf is by the other leaves, where its name says nothing: right, or marked."""
 
+import time
+
 import pytest
 from trees import leaves
 
 from muon_optax import LAYOUTS
 from muon_optax.dims import assign
 
+LETTERS = str.maketrans("01", "xy")
 # Layout, the leaves of a tree, and which of them are not matrices (-), or marked (?).
 NOT_MATRICES = {
     "a table of PyTorch": "pytorch vocab/weight:5000,64? up/weight:256,64 down/weight:64,256",
@@ -81,6 +84,21 @@ def test_a_leaf_is_read_by_the_others_or_marked(case, separator):
     for found in assign(LAYOUTS[layout], params):
         mark = "?" if found.doubt else "" if found.view else "-"
         assert mark == marks[found.path].strip("0123456789"), found
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["m{word}/kernel:64,64", "b{i}/Conv_0/kernel:3,3,1,64 b{i}/Conv_1/kernel:1,1,64,64"],
+)
+def test_time_grows_with_the_leaves_not_with_their_square(layer):
+    seconds = []
+    for count in (400, 3200):
+        words = (layer.format(i=i, word=f"{i:b}".translate(LETTERS)) for i in range(count))
+        params = leaves(" ".join(words))
+        start = time.process_time()
+        assign(LAYOUTS["flax"], params)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 24 * seconds[0], seconds
 
 
 def test_paths_that_differ_only_in_dots_stay_apart():

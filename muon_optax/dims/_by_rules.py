@@ -41,7 +41,7 @@ def assign_by_rules(
     if needs:
         raise _error(problems[0], rules, needs, leaves, neighbours)
     tree = Tree(assignments, neighbours)
-    tree.assignments = {name: judge(found, tree) for name, found in tree.assignments.items()}
+    tree.update([judge(found, tree) for found in assignments])
     return [
         lint_leaf(found, tree)._replace(path=path)
         for path, found in zip(leaves, tree.assignments.values())

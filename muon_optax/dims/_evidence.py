@@ -9,7 +9,6 @@
 
 import re
 
-from muon_optax._ranges import numbers_of
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._consistency import QUERY, first_kernel, layer_of
 from muon_optax.dims._names import (
@@ -54,24 +53,12 @@ def _as_router(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
 
 
 def _as_depthwise(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
-    if not _has_one_channel(view, rule) or is_first_layer(path, view, tree):
+    if path not in tree.one_channel or is_first_layer(path, view, tree):
         return None
-    for other in tree.assignments.values():
-        if other.path != path and other.view and other.rule:
-            equal = sorted(other.view.shape)[:-1] == sorted(view.shape)[:-1]
-            if equal and _has_one_channel(other.view, other.rule):
-                return "depthwise convolution", "one input channel, like others"
+    for other, its in tree.one_channel.items():
+        if other != path and sorted(its.shape)[:-1] == sorted(view.shape)[:-1]:
+            return "depthwise convolution", "one input channel, like others"
     return None
-
-
-def _has_one_channel(view: MatrixView, rule: Rule) -> bool:
-    return "convolution" in rule.role and channels(view) == 1
-
-
-def is_last_number(path: str, tree: Tree) -> bool:
-    """Whether there are equal layers, and none has a larger number."""
-    equal = tree.equal_layers(path)
-    return bool(equal) and all(numbers_of(other) < numbers_of(path) for other in equal)
 
 
 def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
@@ -82,16 +69,11 @@ def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
     """
     if not tree.widths.is_given(ends(view)[1], path):
         return True
-    equal = {
-        p: tree.assignments[p].view for p in tree.equal_layers(path) if p in tree.assignments
-    }
-    if equal and all(other and channels(other) > 1 for other in equal.values()):
-        return all(numbers_of(path) < numbers_of(other) for other in equal)
-    alone = sum(
-        bool(found.view and found.rule and _has_one_channel(found.view, found.rule))
-        for found in tree.assignments.values()
-    )
-    return alone == 1 and is_named_first(path)
+    equal = tree.equal_layers(path)
+    others = (tree.assignments.get(other) for other in equal if other != path)
+    if len(equal) > 1 and all(o and o.view and channels(o.view) > 1 for o in others):
+        return equal[0] == path
+    return len(tree.one_channel) == 1 and is_named_first(path)
 
 
 def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
@@ -100,7 +82,7 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     if len(view.sides) > 1 or in_attention or is_of_attention(path):
         return None
     image = "conv" in rule.role and _FEW * fan_out <= fan_in and "encoder/" not in path
-    last_colours = fan_out <= 4 and is_last_number(path, tree)
+    last_colours = fan_out <= 4 and tree.is_last_number(path)
     if image and (is_named_output(path) or last_colours):
         return "output layer", f"an output of {fan_out} channels"
     if tree.is_repeated(path, view) and fan_out > 1 and not is_in_head(path):

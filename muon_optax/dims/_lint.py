@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from muon_optax._ranges import without_numbers
 from muon_optax.dims._assignment import Assignment
-from muon_optax.dims._evidence import is_first_layer, is_last_number
+from muon_optax.dims._evidence import is_first_layer
 from muon_optax.dims._guess import guess_spec
 from muon_optax.dims._names import (
     UNKNOWN,
@@ -17,7 +17,7 @@ from muon_optax.dims._names import (
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import MatrixView, Spec
-from muon_optax.dims._widths import SHORTEST_PART, channels, ends, head_ends
+from muon_optax.dims._widths import SHORTEST_PART, ends, head_ends
 from muon_optax.dims.layouts import is_from_layout
 
 # The kernels of a recurrent cell for its inputs and for its state, and what they consist of.
@@ -194,9 +194,7 @@ def _check_order(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 def _check_channels(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A depthwise kernel, with one input channel, is not a matrix: its channels do not mix."""
-    if "convolution" not in rule.role or channels(view) > 1:
-        return None
-    if is_first_layer(path, view, tree):
+    if path not in tree.one_channel or is_first_layer(path, view, tree):
         return None
     return "a convolution with one input channel; depthwise, and so not a matrix?", None
 
@@ -239,8 +237,8 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     joined = tree.widths.is_joined(fan_out, path)
     if joined and "convolution" in rule.role:  # and flattened
         return None
-    others = tree.equal_layers(path)
-    last = (is_named_like_last(path) and not others) or is_last_number(path, tree)
+    alone = len(tree.equal_layers(path)) == 1
+    last = (is_named_like_last(path) and alone) or tree.is_last_number(path)
     if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within=True):
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):

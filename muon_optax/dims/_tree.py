@@ -1,13 +1,13 @@
 """What the leaves of a tree say of one another, after the rules have been tried."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from muon_optax._ranges import without_numbers
+from muon_optax._ranges import numbers_of, without_numbers
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._consistency import Neighbours
 from muon_optax.dims._view import Axes, MatrixView
-from muon_optax.dims._widths import Widths
+from muon_optax.dims._widths import Widths, channels
 
 _LAYERS = 3  # so many equal leaves are in layers of the model
 
@@ -16,20 +16,36 @@ class Tree:
     """The leaves by path, their shapes, and the widths that they pass to one another."""
 
     def __init__(self, assignments: Sequence[Assignment], neighbours: Neighbours):
-        self.assignments = {found.path: found for found in assignments}
+        self.update(assignments)
         self.neighbours = neighbours
         self.shapes = neighbours.shapes
         self.widths = Widths(assignments, neighbours.shapes)
         self._alike = Counter(_kind(found.path, found.view) for found in assignments)
+        self._layers: dict[str, list[str]] = defaultdict(list)
+        for path in sorted(self.shapes, key=numbers_of):
+            self._layers[without_numbers(path)].append(path)
+
+    def update(self, assignments: Sequence[Assignment]) -> None:
+        """Put better assignments in place of the first ones; widths stay."""
+        self.assignments = {found.path: found for found in assignments}
+        self.one_channel = {
+            found.path: found.view
+            for found in assignments
+            if found.view and found.rule and "convolution" in found.rule.role
+            if channels(found.view) == 1
+        }
 
     def is_repeated(self, path: str, view: MatrixView) -> bool:
         """Whether layer after layer has such a leaf, which then is no output of the model."""
         return self._alike[_kind(path, view)] >= _LAYERS
 
     def equal_layers(self, path: str) -> list[str]:
-        """The other leaves whose paths differ from this one only in numbers."""
-        kind = without_numbers(path)
-        return [p for p in self.shapes if p != path and without_numbers(p) == kind]
+        """The leaves, with this one, whose paths differ only in numbers, in their order."""
+        return self._layers[without_numbers(path)]
+
+    def is_last_number(self, path: str) -> bool:
+        """Whether there are equal layers, and none has a larger number."""
+        return len(layers := self.equal_layers(path)) > 1 and layers[-1] == path
 
 
 def _kind(path: str, view: MatrixView | None) -> tuple[str, Axes]:

@@ -5,7 +5,7 @@ A layer whose outputs no other layer takes is an output layer, or the table of a
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._view import Axes, MatrixView
@@ -70,23 +70,23 @@ class Widths:
 
     def num_takers(self, width: int, path: str) -> int:
         """The number of other leaves that take this very width."""
-        return len(self._taken[width] - {path})
+        return _num_others(self._taken[width], path)
 
     def is_taken(self, width: int, path: str) -> bool:
         """Whether another leaf takes this very width, or a part of it."""
         return any(
             other == width or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
             for other, paths in self._taken.items()
-            if paths - {path}
+            if _num_others(paths, path)
         )
 
     def is_joined(self, width: int, path: str) -> bool:
         """Whether another leaf takes several of this width, or it and another one together."""
         return any(
             _is_multiple(other, width)
-            or (other > width and self._given[other - width] - {path})
-            for other, paths in list(self._taken.items())
-            if paths - {path}
+            or (other > width and _num_others(self._given.get(other - width, ()), path))
+            for other, paths in self._taken.items()
+            if _num_others(paths, path)
         )
 
     def is_used(self, width: int, path: str) -> bool:
@@ -137,8 +137,13 @@ class Widths:
             or (other in self._images and _is_multiple(width, other))
             or (_is_multiple(other, width) and other // width <= _MOST_PARTS)
             for other, paths in self._given.items()
-            if paths - {path}
+            if _num_others(paths, path)
         )
+
+
+def _num_others(paths: Collection[str], path: str) -> int:
+    """The number of leaves without one of them, in a time that does not grow with them."""
+    return len(paths) - (path in paths)
 
 
 def _is_multiple(large: int, small: int) -> bool:
