@@ -54,6 +54,8 @@ HIDDEN = {
     "an output of attention, by the query": """flax a/query/kernel:64,4,16
         a/attn_out_proj/kernel:4,16,64 up/kernel:64,256 down/kernel:256,64""",
     "arrays without a module": "flax h/wq:64,64 h/wo:64,64 h/w1:64,256 h/w2:256,64 wte:900,64-",
+    "a gate next to what takes it": """maxtext decoder/layers/mlp/wi_0/kernel:64,4,256
+        decoder/layers/mlp/wi_1/kernel:64,4,256 decoder/layers/mlp/wo/kernel:256,4,64""",
     "an embedding with a bias": """pytorch x_embedder/weight:64,16 x_embedder/bias:64-
         up/weight:128,64 down/weight:64,128""",
 }

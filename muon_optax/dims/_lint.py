@@ -237,9 +237,11 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     joined = tree.widths.is_joined(fan_out, path)
     if joined and "convolution" in rule.role:  # and flattened
         return None
-    alone = len(tree.equal_layers(path)) == 1
-    last = (is_named_like_last(path) and alone) or tree.is_last_number(path)
-    if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within=True):
+    equal = tree.equal_layers(path)
+    alone = is_named_like_last(path) and len(equal) == 1
+    last = alone or tree.is_last_number(path)
+    within = tree.shapes if alone else equal  # two of a gate take no inputs
+    if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within):
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)

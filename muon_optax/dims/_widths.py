@@ -94,17 +94,21 @@ class Widths:
         return self.is_taken(width, path) or self.is_joined(width, path)
 
     def is_the_models_input(
-        self, width: int, fan_in: int, path: str, within: bool = False
+        self, width: int, fan_in: int, path: str, within: Iterable[str] = ()
     ) -> bool:
         """Whether only layers that lead to this leaf take its width, as they take inputs.
 
-        Those of its own module are such layers only if `within`.
+        Of those in its own module, one has to be `within` these leaves.
         """
         first = self._taken[width] - {path}
         # The layers of one module may give it together, such as a mean and a scale.
         module = "/".join([*path.split("/")[:-2], ""]) or path
         inside = {other for other in first | self._given[width] if other.startswith(module)}
-        if not first or (first & inside and not within) or self._given[width] - inside:
+        if (
+            not first
+            or (first & inside and first.isdisjoint(within))
+            or self._given[width] - inside
+        ):
             return False
         reached = {other for other, paths in self._given.items() if paths & first}
         while not any(_is_multiple(fan_in, other) for other in reached):
