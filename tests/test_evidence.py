@@ -34,6 +34,8 @@ NOT_MATRICES = {
         h.0.mlp.down.weight:64,256 lm_head.weight:900,64-""",
     "few channels after a transposed convolution": """pytorch a/conv/weight:64,3,3,3
         up/weight:64,32,2,2 up/bias:32- b/conv/weight:64,32,3,3 c/conv/weight:2,64,1,1-""",
+    "as wide as the inputs, under one name": """pytorch params/reads/weight:64,8
+        params/mixes/weight:128,64 params/actor/weight:8,128-""",
     "a name that no rule knows": "flax mixture:8,64? up/kernel:64,256 down/kernel:256,64",
 }
 HIDDEN = {

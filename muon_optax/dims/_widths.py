@@ -3,6 +3,7 @@
 A layer whose outputs no other layer takes is an output layer, or the table of an embedding.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +32,7 @@ class Widths:
         self._images: set[int] = set()  # the channels that they give
         self.tables: dict[int, str] = {}
         self.heads: set[int] = set()
+        self._root = os.path.commonprefix([*shapes])
         for path, view, rule, *_ in assignments:
             shape = shapes[path] or ()
             if view is not None and rule is not None and "convolution" in rule.role:
@@ -102,7 +104,8 @@ class Widths:
         """
         first = self._taken[width] - {path}
         # The layers of one module may give it together, such as a mean and a scale.
-        module = "/".join([*path.split("/")[:-2], ""]) or path
+        module = "/".join([*path.split("/")[:-2], ""])
+        module = path if self._root.startswith(module) else module
         inside = {other for other in first | self._given[width] if other.startswith(module)}
         if (
             not first
