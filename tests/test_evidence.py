@@ -20,6 +20,8 @@ NOT_MATRICES = {
         Dense_3/kernel:64,1- log_std:6-""",
     "an output of another name": """flax enc/fc1/kernel:16,64 enc/fc2/kernel:64,64
         scores/kernel:64,7?""",
+    "an image as of the inputs": """flax enc/Conv_0/kernel:3,3,3,32 enc/Conv_1/kernel:3,3,32,64
+        dec/Conv_0/kernel:3,3,64,32 dec/Conv_1/kernel:3,3,32,3?""",
     "a router": """pytorch mlp/gate/weight:8,64- mlp/experts/0/up/weight:128,64
         mlp/experts/0/down/weight:64,128""",
     "a relative table": """pytorch attn/rel_pos_table/weight:32,8- attn/q/weight:64,64
@@ -30,8 +32,6 @@ NOT_MATRICES = {
         layers/down/kernel:12,256,64""",
     "the few channels of an image": """flax decoder/conv_in/kernel:3,3,4,64
         decoder/conv_out/kernel:3,3,64,3- encoder/conv_in/kernel:3,3,3,64""",
-    "PyTorch's flat names": """pytorch wte.weight:900,64- h.0.mlp.up.weight:256,64
-        h.0.mlp.down.weight:64,256 lm_head.weight:900,64-""",
     "few channels after a transposed convolution": """pytorch a/conv/weight:64,3,3,3
         up/weight:64,32,2,2 up/bias:32- b/conv/weight:64,32,3,3 c/conv/weight:2,64,1,1-""",
     "as wide as the inputs, under one name": """pytorch params/reads/weight:64,8

@@ -235,7 +235,8 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     if tree.is_repeated(path, view) or not tree.widths.is_given(fan_in, path):
         return None
     joined = tree.widths.is_joined(fan_out, path)
-    if joined and "convolution" in rule.role:  # and flattened
+    convolution, short = "convolution" in rule.role, fan_out < SHORTEST_PART
+    if joined and convolution and not short:  # and flattened
         return None
     equal = tree.equal_layers(path)
     alone = is_named_like_last(path) and len(equal) == 1
@@ -248,7 +249,7 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         if table and last and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
         return None
-    if joined and fan_out >= SHORTEST_PART and not last:
+    if joined and (convolution or not (short or last)):
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
 
