@@ -58,6 +58,8 @@ HIDDEN = {
     "arrays without a module": "flax h/wq:64,64 h/wo:64,64 h/w1:64,256 h/w2:256,64 wte:900,64-",
     "a gate next to what takes it": """maxtext decoder/layers/mlp/wi_0/kernel:64,4,256
         decoder/layers/mlp/wi_1/kernel:64,4,256 decoder/layers/mlp/wo/kernel:256,4,64""",
+    "the mean of a latent": """flax Encoder_0/Dense_0/kernel:784,400 Encoder_0/mean/kernel:400,20
+        Encoder_0/var/kernel:400,20 dec/hidden/kernel:20,400 dec/last/kernel:400,784-""",
     "an embedding with a bias": """pytorch x_embedder/weight:64,16 x_embedder/bias:64-
         up/weight:128,64 down/weight:64,128""",
 }

@@ -81,7 +81,8 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     in_attention = first_kernel(layer_of(path), QUERY, tree.neighbours)
     if len(view.sides) > 1 or in_attention or is_of_attention(path):
         return None
-    image = "conv" in rule.role and _FEW * fan_out <= fan_in and "encoder/" not in path
+    encoder = re.search(r"(^|[/_])enc(oder)?(_?\d+)?/", path, re.IGNORECASE)
+    image = "conv" in rule.role and _FEW * fan_out <= fan_in and not encoder
     last_colours = fan_out <= 4 and tree.is_last_number(path)
     if image and (is_named_output(path) or last_colours):
         return "output layer", f"an output of {fan_out} channels"
@@ -90,9 +91,8 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     given = tree.widths.is_given(fan_in, path)
     if fan_out == 1 and given:
         return "output layer", "one output"
-    if (is_named_output(path) or is_in_head(path)) and tree.widths.is_the_models_input(
-        fan_out, fan_in, path
-    ):
+    named = is_in_head(path) or (is_named_output(path) and not encoder)
+    if named and tree.widths.is_the_models_input(fan_out, fan_in, path):
         return "output layer", f"only the inputs have its width, {fan_out}"
     joined = tree.widths.is_joined(fan_out, path)
     if tree.widths.is_taken(fan_out, path) or (joined and "conv" in rule.role):
