@@ -3,10 +3,9 @@
 A layer whose outputs no other layer takes is an output layer, or the table of an embedding.
 """
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._view import Axes, MatrixView
@@ -32,7 +31,7 @@ class Widths:
         self._images: set[int] = set()  # the channels that they give
         self.tables: dict[int, str] = {}
         self.heads: set[int] = set()
-        self._root = os.path.commonprefix([*shapes])
+        self._ends = min(shapes), max(shapes)  # what both are under, all are under
         for path, view, rule, *_ in assignments:
             shape = shapes[path] or ()
             if view is not None and rule is not None and "convolution" in rule.role:
@@ -72,23 +71,23 @@ class Widths:
 
     def num_takers(self, width: int, path: str) -> int:
         """The number of other leaves that take this very width."""
-        return _num_others(self._taken[width], path)
+        return len(self._taken[width] - {path})
 
     def is_taken(self, width: int, path: str) -> bool:
         """Whether another leaf takes this very width, or a part of it."""
         return any(
             other == width or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
             for other, paths in self._taken.items()
-            if _num_others(paths, path)
+            if not paths <= {path}
         )
 
     def is_joined(self, width: int, path: str) -> bool:
         """Whether another leaf takes several of this width, or it and another one together."""
         return any(
             _is_multiple(other, width)
-            or (other > width and _num_others(self._given.get(other - width, ()), path))
+            or (other > width and not self._given.get(other - width, set()) <= {path})
             for other, paths in self._taken.items()
-            if _num_others(paths, path)
+            if not paths <= {path}
         )
 
     def is_used(self, width: int, path: str) -> bool:
@@ -105,7 +104,7 @@ class Widths:
         first = self._taken[width] - {path}
         # The layers of one module may give it together, such as a mean and a scale.
         module = "/".join([*path.split("/")[:-2], ""])
-        module = path if self._root.startswith(module) else module
+        module = path if all(end.startswith(module) for end in self._ends) else module
         inside = {other for other in first | self._given[width] if other.startswith(module)}
         if (
             not first
@@ -144,13 +143,8 @@ class Widths:
             or (other in self._images and _is_multiple(width, other))
             or (_is_multiple(other, width) and other // width <= _MOST_PARTS)
             for other, paths in self._given.items()
-            if _num_others(paths, path)
+            if not paths <= {path}
         )
-
-
-def _num_others(paths: Collection[str], path: str) -> int:
-    """The number of leaves without one of them, in a time that does not grow with them."""
-    return len(paths) - (path in paths)
 
 
 def _is_multiple(large: int, small: int) -> bool:
