@@ -102,3 +102,11 @@ def test_time_grows_with_the_leaves_not_with_their_square():
         assign(LAYOUTS["flax"], params)
         seconds.append(time.process_time() - start)
     assert seconds[1] < 24 * seconds[0], seconds
+
+
+def test_the_norm_after_it_tells_a_transposed_convolution():
+    params = leaves(
+        "g.3.weight:512,256,4,4 g.4.weight:256 d.3.weight:512,256,4,4 d.4.weight:512"
+    )
+    found = {leaf.path: leaf.view for leaf in assign(LAYOUTS["pytorch"], params)}
+    assert [found[f"{m}.3.weight"].sides[0][2] for m in "gd"] == [256, 512]

@@ -80,6 +80,12 @@ class Neighbours:
                 return self._plain[other]
         return None
 
+    def gain_after(self, name: str) -> Axes | None:
+        """The gain that follows the weight in a `Sequential` of PyTorch, as of `1` on `0`."""
+        next_one = lambda number: str(int(number[0]) + 1)
+        shape = self._plain.get(re.sub(r"\d+(?=/weight$)", next_one, plain_name(name)))
+        return shape if shape and len(shape) == 1 else None
+
     def kernel(self, module: str) -> Axes | None:
         """The shape of the kernel of a module, by any of the names that libraries give it."""
         for name in ("kernel", "weights", "w", "Linear/weights"):
@@ -153,6 +159,8 @@ def _check_table(name: str, neighbours: Neighbours) -> str | None:
 def _check_bias(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
     """A layer's bias has the batch axes and the output axes of its kernel."""
     bias = neighbours.bias(name)
+    if bias is None and len(view.reduction) > 1:
+        bias = neighbours.gain_after(name)
     expected = tuple(view.shape[axis] for axis in view.batch + view.output)
     # Equinox's convolutions have a bias [out, 1, 1].
     if bias is None or _without_ones(bias) == _without_ones(expected):
