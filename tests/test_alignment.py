@@ -147,7 +147,7 @@ def test_more_knowledge_gives_a_better_factor():
     sigma = 1.0 / np.arange(1, 65)
     delta0 = 1 - (sigma.min() / np.linalg.norm(sigma)) ** 2
     schedule = taylor(2).schedule(5)
-    whole = theory.certificate(schedule, singular_values=sigma).factor
+    whole = theory.certificate(schedule, spectrum=sigma).factor
     assert 1 < whole < theory.certificate(schedule, rank=64).factor
     assert whole < theory.certificate(schedule, delta0=delta0).factor
 
@@ -166,9 +166,7 @@ def test_the_products_counted_are_those_that_newton_schulz_makes(kappa):
     assert theory.flops((stage,), 5, 2) == theory.flops((stage,), 2, 5) == sum(made)
 
 
-@pytest.mark.parametrize(
-    "known", [{"rank": 64}, {"delta0": 0.999}, {"singular_values": [3, 1]}]
-)
+@pytest.mark.parametrize("known", [{"rank": 64}, {"delta0": 0.999}, {"spectrum": [3, 1]}])
 @pytest.mark.parametrize("family", [taylor(2), PLAIN])
 def test_steps_for_are_the_fewest_that_suffice(family, known):
     q = theory.steps_for(1.2, family, **known)

@@ -17,7 +17,7 @@ KNOWN = {
     "rank 4096": {"rank": 4096},
     "δ₀ = 1 - 0.1²": {"delta0": 1 - 1e-2},
     "δ₀ = 1 - 0.001²": {"delta0": 1 - 1e-6},
-    "1/i": {"singular_values": 1.0 / np.arange(1, 769)},
+    "1/i": {"spectrum": 1.0 / np.arange(1, 769)},
 }
 
 

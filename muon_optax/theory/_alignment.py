@@ -48,14 +48,12 @@ class Certificate(NamedTuple):
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
 
-def alignment(
-    schedule: Schedule, singular_values: ArrayLike, normalize: Norm = "frobenius"
-) -> float:
+def alignment(schedule: Schedule, spectrum: ArrayLike, normalize: Norm = "frobenius") -> float:
     """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, with normalized singular values x.
 
     Args:
       schedule: Stages, first applied first; `()` for the normalization alone.
-      singular_values: Those of the momentum, in any unit, not all zero.
+      spectrum: The singular values of the momentum, in any unit, not all zero.
       normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`.
 
     Returns:
@@ -69,7 +67,7 @@ def alignment(
       >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
       0.7142857142857143
     """
-    x = _normalized(singular_values, normalize)
+    x = _normalized(spectrum, normalize)
     return float((x * scalar_map(schedule, x)).sum() / x.sum())
 
 
@@ -138,19 +136,19 @@ def certificate(
     *,
     rank: int | None = None,
     delta0: float | None = None,
-    singular_values: ArrayLike | None = None,
+    spectrum: ArrayLike | None = None,
     normalize: Norm = "frobenius",
 ) -> Certificate:
     """Alignment and operator norm of an update, from what is known about the momentum.
 
-    Pass exactly one of `rank`, `delta0` and `singular_values`.
+    Pass exactly one of `rank`, `delta0` and `spectrum`.
 
     Args:
       schedule: Stages, first applied first.
       rank: The rank r, for the `alignment_bound`, which does not depend on the condition.
       delta0: The paper's δ_0: normalized singular values are in `[√(1-δ_0), 1]`.
-      singular_values: All singular values.
-      normalize: As in `NewtonSchulz`, for `rank` and `singular_values`.
+      spectrum: All singular values, as measured.
+      normalize: As in `NewtonSchulz`, for `rank` and `spectrum`.
 
     Returns:
       A `Certificate` for the worst momentum of this description.
@@ -166,7 +164,7 @@ def certificate(
 
     Source: docs/theory.md, section 3; for `delta0` Kim & Oh, arXiv 2601.19156, Theorem 2.
     """
-    check_one_is_given(rank=rank, delta0=delta0, singular_values=singular_values)
+    check_one_is_given(rank=rank, delta0=delta0, spectrum=spectrum)
     if rank is not None:
         low, high = image(schedule, 0.0)
         a = alignment_bound(schedule, rank, normalize)
@@ -176,9 +174,9 @@ def certificate(
             raise ValueError(f"delta0={delta0}; use a residual in [0, 1]")
         low, high = image(schedule, math.sqrt(1.0 - delta0))
         return Certificate(low, max(-low, high))
-    assert singular_values is not None
-    values = scalar_map(schedule, _normalized(singular_values, normalize))
-    a = alignment(schedule, singular_values, normalize)
+    assert spectrum is not None
+    values = scalar_map(schedule, _normalized(spectrum, normalize))
+    a = alignment(schedule, spectrum, normalize)
     return Certificate(a, float(np.abs(values).max()))
 
 
@@ -223,13 +221,11 @@ def _power(normalize: str) -> int:
     return _POWERS[normalize]
 
 
-def _normalized(singular_values: ArrayLike, normalize: str) -> NDArray:
+def _normalized(spectrum: ArrayLike, normalize: str) -> NDArray:
     power = _power(normalize)
-    x = np.asarray(singular_values, np.float64).ravel()
+    x = np.asarray(spectrum, np.float64).ravel()
     largest = x.max(initial=0.0)
     if not (np.isfinite(x).all() and (x >= 0).all() and largest > 0):
-        raise ValueError(
-            f"singular_values={singular_values!r:.80}; use finite numbers ≥ 0, not all zero"
-        )
+        raise ValueError(f"spectrum={spectrum!r:.80}; use finite numbers ≥ 0, not all zero")
     x = x / largest
     return x / (x**power).sum() ** (1 / power)

@@ -76,21 +76,21 @@ def steps_for(
     *,
     rank: int | None = None,
     delta0: float | None = None,
-    singular_values: ArrayLike | None = None,
+    spectrum: ArrayLike | None = None,
     normalize: Norm = "frobenius",
 ) -> int | None:
     """The fewest steps whose guarantee is within a factor of that of the exact polar factor.
 
     The factor is `certificate(...).factor`, `s/a`. With `delta0` and the Taylor family it is
     the paper's χ_q, and the result is the smallest q with `χ_q ≤ factor`. Pass exactly one of
-    `rank`, `delta0` and `singular_values`.
+    `rank`, `delta0` and `spectrum`.
 
     Args:
       factor: The largest allowed factor, above 1: 1.1 for a guarantee within 10 %.
       family: A family or its name in `FAMILIES`.
       rank: The rank, if only that is known; see `certificate`.
       delta0: The paper's δ_0.
-      singular_values: All singular values.
+      spectrum: All singular values, as measured.
       normalize: As in `NewtonSchulz`.
 
     Returns:
@@ -111,7 +111,7 @@ def steps_for(
     Source: Kim & Oh, arXiv 2601.19156, Theorem 2, for `delta0`; docs/theory.md, section 3.
     """
     check_number("factor", factor, "a number above 1, such as 1.1", lambda f: f > 1)
-    check_one_is_given(rank=rank, delta0=delta0, singular_values=singular_values)
+    check_one_is_given(rank=rank, delta0=delta0, spectrum=spectrum)
     family = find_family(family)
     most = len(family.stages) if family.tail == "fixed" else _MAX_STEPS
     for q in range(1, most + 1):
@@ -124,7 +124,7 @@ def steps_for(
             schedule,
             rank=rank,
             delta0=delta0,
-            singular_values=singular_values,
+            spectrum=spectrum,
             normalize=normalize,
         )
         if known.factor <= factor:
