@@ -1,5 +1,6 @@
 """Checks of arguments: each error says what was passed and what is allowed."""
 
+import difflib
 import math
 from collections.abc import Callable, Collection
 from typing import Any
@@ -28,6 +29,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse anything but one of a few names."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}; use one of {sorted(choices)}")
+
+
+def nearest(value: Any, choices: Collection[str]) -> str:
+    """The end of an error about a misspelt name: the choice that resembles it, if any does."""
+    found = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def check_traceable(

@@ -6,7 +6,7 @@ of degree `2·kappa + 1`. A *schedule* is a tuple of stages, applied first to la
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from muon_optax._checks import check_choice, check_integer
 from muon_optax._polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
@@ -23,7 +23,7 @@ class Coefficients:
     It is frozen and compared by value, so it can be a static argument of `jax.jit`.
 
     Attributes:
-      name: The family's name, as in `FAMILIES`.
+      name: The family's name, as in `FAMILIES`; `""` for plain numbers.
       stages: The published or computed stages, first applied first, as Python floats.
       tail: `"repeat"` if the last stage may be repeated, `"fixed"` if no stage follows it.
       source: Where the numbers come from.
@@ -31,10 +31,12 @@ class Coefficients:
         rounding above the stage's interval is not amplified.
       lower: The stages are made for singular values in `[lower, 1]`; 0 if the source states
         no interval.
+      default_steps: The usual number of steps. None stands for the number of stages, or for 5
+        if a single stage repeats.
 
     Raises:
       ValueError: If there is no stage, a coefficient is not finite, `tail` is unknown,
-        `safety < 1` or `lower` is outside `[0, 1)`.
+        `safety < 1`, `lower` is outside `[0, 1)` or `default_steps` is not positive.
 
     Example:
       >>> JORDAN.schedule(2)
@@ -43,20 +45,21 @@ class Coefficients:
 
     name: str
     stages: Schedule
-    tail: Literal["repeat", "fixed"]
-    source: str
+    tail: Literal["repeat", "fixed"] = "repeat"
+    source: str = ""
     safety: float = 1.0
     lower: float = 0.0
+    default_steps: int | None = None
 
     def __post_init__(self):
         # Lists, such as those of JSON, and integers become tuples of floats: hashable.
         try:
             stages = tuple(tuple(map(float, stage)) for stage in self.stages)
-        except TypeError:
+        except (TypeError, ValueError):
             stages = ()
         if not stages or not all(stage and all(map(math.isfinite, stage)) for stage in stages):
             raise ValueError(
-                f"stages={self.stages} of {self.name!r}: use at least one stage, "
+                f"stages={self.stages!r:.80}: use at least one stage, "
                 "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
             )
         object.__setattr__(self, "stages", stages)
@@ -65,19 +68,23 @@ class Coefficients:
             raise ValueError(f"safety={self.safety}; use a number ≥ 1, 1 for none")
         if not 0.0 <= self.lower < 1.0:
             raise ValueError(f"lower={self.lower}; use a number in [0, 1)")
+        if self.default_steps is None:
+            repeats = self.tail == "repeat" and len(stages) == 1
+            object.__setattr__(self, "default_steps", 5 if repeats else len(stages))
+        check_integer("default_steps", self.default_steps)
 
     def __repr__(self) -> str:
-        """The name alone for a family of `FAMILIES`, which `find_family` returns by name."""
+        """The name alone for a family of `FAMILIES`."""
         if FAMILIES.get(self.name) == self:
             return f"Coefficients({self.name!r})"
         stages = f"{len(self.stages)} stage{'s' if len(self.stages) > 1 else ''}"
         return f"Coefficients({self.name!r}, {stages})"
 
-    def schedule(self, steps: int) -> Schedule:
+    def schedule(self, steps: int | None = None) -> Schedule:
         """The first `steps` stages, with the tail rule and the safety factor applied.
 
         Args:
-          steps: Number of stages, at least 1.
+          steps: Number of stages, at least 1; None for `default_steps`.
 
         Returns:
           A tuple of `steps` stages of Python floats.
@@ -87,9 +94,10 @@ class Coefficients:
             family whose tail is `"fixed"`.
 
         Example:
-          >>> len(POLAR_EXPRESS.schedule(11))
-          11
+          >>> len(POLAR_EXPRESS.schedule()), len(POLAR_EXPRESS.schedule(11))
+          (5, 11)
         """
+        steps = cast(int, self.default_steps if steps is None else steps)
         check_integer("steps", steps)
         if self.tail == "fixed" and steps > len(self.stages):
             raise ValueError(
@@ -197,32 +205,6 @@ def minimax(
     )
 
 
-def find_family(name: Coefficients | str) -> Coefficients:
-    """The family of a name in `FAMILIES`; a family is returned as it is.
-
-    Args:
-      name: A name, or a `Coefficients`.
-
-    Returns:
-      The family.
-
-    Raises:
-      ValueError: If the name is unknown.
-
-    Example:
-      >>> find_family("jordan") is JORDAN
-      True
-    """
-    if isinstance(name, Coefficients):
-        return name
-    if not isinstance(name, str) or name not in FAMILIES:
-        raise ValueError(
-            f"unknown family {name!r}; use one of {sorted(FAMILIES)}, or taylor(kappa), "
-            "minimax(steps, lower), Coefficients(...) of muon_optax.coefficients"
-        )
-    return FAMILIES[name]
-
-
 def _shrink(stage: Stage, safety: float) -> Stage:
     """The stage `x ↦ p(x/safety)`."""
     return tuple(c / safety ** (2 * s + 1) for s, c in enumerate(stage))
@@ -266,6 +248,7 @@ POLAR_EXPRESS = Coefficients(
     source="Amsel et al. 2025, arXiv 2505.16932, Algorithm 1 (lower end 1e-3)",
     safety=1.01,
     lower=1e-3,
+    default_steps=5,
 )
 
 # The public 12-step list; `minimax(9, 8.5e-4, kappa=1)` recomputes its first nine rows.
@@ -286,6 +269,7 @@ CANS = Coefficients(
     tail="repeat",
     source="Grishina et al. 2025, arXiv 2506.10935, the public 12-step list",
     lower=8.5e-4,
+    default_steps=12,
 )
 
 # The family of METHODS["fast"]: four steps, for a matrix divided by its Schatten-4 norm. The

@@ -1,7 +1,7 @@
 """The families: what they are, and that the published lists follow from their generators."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 from muon_optax import theory
 from muon_optax._polynomials import best_odd_polynomial, evaluate
+from muon_optax._schedules import find_family
 from muon_optax.coefficients import (
     CANS,
     FAMILIES,
@@ -17,7 +18,6 @@ from muon_optax.coefficients import (
     POLAR_EXPRESS,
     YOU,
     Coefficients,
-    find_family,
     minimax,
     taylor,
 )
@@ -178,14 +178,17 @@ def test_families_are_named_after_themselves_and_cite_a_source():
         (lambda: minimax(0, 0.1), "steps=0"),
         (lambda: minimax(2, 0.0), r"lower=0.0; use a number in \[1e-10, 1\)"),
         (lambda: minimax(2, 0.1, kappa=13), "kappa=13; use at most 12"),
-        (lambda: find_family([3.4, -4.7, 2.0]), r"unknown family \[3.4"),
+        (lambda: find_family(3.4), r"unknown family 3.4; use .* numbers, such as \(3.4445"),
+        (lambda: find_family(("a", "b")), r"stages=\(\('a', 'b'\),\): use at least one stage"),
+        (lambda: find_family(np.zeros((0, 3))), "use at least one stage"),
+        (lambda: replace(JORDAN, default_steps=0), "default_steps=0; use a whole number"),
         (lambda: minimax(2, 0.1, cushion=1.0), r"cushion=1.0; use a number in \[0, 1\)"),
         (lambda: minimax(2, 0.1, safety=0.9), "safety=0.9; use a number ≥ 1"),
         (lambda: Coefficients("x", (), "repeat", "-"), "use at least one stage"),
         (lambda: Coefficients("x", ((1.0, float("nan")),), "repeat", "-"), "finite float"),
         (lambda: Coefficients("x", ((1.0,),), "cycle", "-"), "tail='cycle'; use one of"),
         (lambda: Coefficients("x", ((1.0,),), "fixed", "-", lower=1.0), "lower=1.0"),
-        (lambda: find_family("muon"), "unknown family 'muon'; use one of .*'jordan'"),
+        (lambda: find_family("jordann"), "unknown family 'jordann'; use .* you mean 'jordan'"),
     ],
 )
 def test_bad_arguments_say_what_to_write(make, message):
@@ -197,5 +200,29 @@ def test_a_family_is_shown_by_its_name():
     """It shows in signatures and errors."""
     assert repr(JORDAN) == "Coefficients('jordan')"
     assert repr(minimax(3, 0.1)) == "Coefficients('minimax5', 3 stages)"
-    other = Coefficients("jordan", ((1.5, -0.5),), "repeat", "-")
+    other = Coefficients("jordan", ((1.5, -0.5),))
     assert repr(other) == "Coefficients('jordan', 1 stage)"
+
+
+def test_a_family_knows_its_usual_number_of_steps():
+    assert {name: len(family.schedule()) for name, family in FAMILIES.items()} == {
+        name: 12 if name == "cans" else 5 for name in FAMILIES
+    }
+    made = minimax(3, 0.1), Coefficients("x", ((1.5, -0.5),)), replace(JORDAN, default_steps=2)
+    assert [family.default_steps for family in made] == [3, 5, 2]
+    assert Coefficients("x", ((1.5, -0.5),), "fixed").default_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stages", "steps"),
+    [
+        ([1.5, -0.5], ((1.5, -0.5),), 5),
+        (np.array([[1.5, -0.5]]), ((1.5, -0.5),), 1),
+        (((2, -1, 0), [1.5, -0.5]), ((2.0, -1.0, 0.0), (1.5, -0.5)), 2),
+    ],
+)
+def test_plain_numbers_are_a_family(numbers, stages, steps):
+    family = find_family(numbers)
+    assert family.stages == stages and len(family.schedule()) == steps
+    assert family.schedule(9)[-1] == stages[-1]
+    assert hash(family) == hash(find_family(tuple(map(np.asarray, numbers))))

@@ -14,12 +14,16 @@ TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.p
 PUBLIC_MODULES = ("coefficients", "compat", "diagnostics", "dims", "theory")
 
 # A room is a folder, or a file next to the folders. It may import itself and these rooms.
-LEAVES = {"_casting", "_checks", "_leaves", "_platform", "_polynomials", "_ranges", "_warning"}
+LEAVES = {
+    *("_casting", "_checks", "_leaves", "_platform"),
+    *("_polynomials", "_ranges", "_warning"),
+}
 MAY_IMPORT = {room: set() for room in LEAVES} | {
     "coefficients": {"_checks", "_polynomials"},
     "_operations": {"_polynomials", "coefficients"},
-    "theory": {"_checks", "_operations", "_polynomials", "coefficients"},
-    "polar": {*LEAVES, "_operations", "coefficients"},
+    "_schedules": {"_checks", "coefficients"},
+    "theory": {"_checks", "_operations", "_polynomials", "_schedules", "coefficients"},
+    "polar": {*LEAVES, "_operations", "_schedules", "coefficients"},
     "dims": {"_checks", "_leaves", "_ranges", "_warning"},
     "batching": {*LEAVES, "dims", "polar"},
     "_measures": {"_casting", "_leaves", "polar"},
@@ -35,7 +39,7 @@ MAY_IMPORT = {room: set() for room in LEAVES} | {
 }
 # The momentum knows no method and no mesh.
 FORBIDDEN = {"transforms/_momentum.py": {"_measures", "batching", "polar"}}
-NO_JAX = {"_operations", "_polynomials", "coefficients", "theory"}
+NO_JAX = {"_operations", "_polynomials", "_schedules", "coefficients", "theory"}
 DEVICES = {
     *("sharding", "shard_map", "make_mesh", "set_mesh", "devices", "local_devices"),
     *("device_put", "device_count", "process_count", "process_index", "default_backend"),

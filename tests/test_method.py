@@ -10,9 +10,18 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from muon_optax import DualNorm, MethodPlan, NewtonSchulz, muon, orthogonalize, scale_by_muon
+from muon_optax import (
+    SVD,
+    DualNorm,
+    MethodPlan,
+    NewtonSchulz,
+    muon,
+    orthogonalize,
+    scale_by_muon,
+)
 from muon_optax._platform import by_platform
 from muon_optax.compat import RoundedNewtonSchulz
+from muon_optax.polar._presets import find_method
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,32 @@ def test_each_platform_gets_its_own_program():
 def test_a_repr_is_short_and_names_what_differs():
     assert repr(NewtonSchulz()) == "NewtonSchulz('jordan', 5)"
     assert repr(NewtonSchulz("you", 4, eps=1e-7)) == "NewtonSchulz('you', 4, eps=1e-07)"
+
+
+def test_plain_numbers_are_one_configuration_in_any_container():
+    rows = ((4.08, -6.89, 2.93), (3.95, -6.3, 2.64))
+    methods = {
+        NewtonSchulz(rows),
+        NewtonSchulz([*map(list, rows)]),
+        NewtonSchulz(np.array(rows)),
+    }
+    assert [repr(method) for method in methods] == [f"NewtonSchulz({rows}, 2)"]
+    assert NewtonSchulz(rows, 3).schedule == (*rows, rows[1])
+    with pytest.raises(ValueError, match=r"^\(\(5.0, -9.0\),\) is unstable in float32"):
+        NewtonSchulz((5, -9))
+
+
+def test_a_method_is_found_by_its_name():
+    assert find_method("svd") == SVD() and find_method("cans") == NewtonSchulz("cans", 12)
+    assert find_method("near_exact:6") == NewtonSchulz("polar_express", 6, "schatten4")
+    assert find_method(method := Cubic()) is method
+    for text, near in {
+        "polar_expres:8": "polar_express",
+        "svdd": "svd",
+        "svd:3": "svd",
+    }.items():
+        with pytest.raises(ValueError, match=f"unknown name '{text}'; .* mean '{near}'"):
+            find_method(text)
 
 
 def test_the_polar_factor_of_zero_is_zero_in_every_method():

@@ -17,7 +17,7 @@ from properties import examples, with_spectra
 from reference import singular_values, wide
 
 from muon_optax import SVD, NewtonSchulz, theory
-from muon_optax.coefficients import find_family
+from muon_optax._schedules import find_family
 
 # ‖I - UᴴU‖, ‖X - UH‖, ‖H - Hᴴ‖: twice the worst of 54000 random matrices, which was 6.3, 11.9,
 # 23.5 (LAPACK's own singular vectors, in float64) and 1.9, 5.8, 11.7 (Polar Express).

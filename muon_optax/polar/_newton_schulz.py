@@ -16,7 +16,8 @@ from jax.typing import DTypeLike
 from muon_optax._casting import saturating_cast, wide_dtype
 from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._platform import Platform, by_platform
-from muon_optax.coefficients import JORDAN, Coefficients, Schedule, find_family
+from muon_optax._schedules import Numbers, find_family
+from muon_optax.coefficients import JORDAN, Coefficients, Schedule
 from muon_optax.polar._iteration import Operand, iterate
 from muon_optax.polar._linalg import check_matrix, find_largest
 from muon_optax.polar._normalization import Normalization, NormBound
@@ -41,8 +42,11 @@ class NewtonSchulz:
     takes fewer operations above an aspect ratio of 1.5. `plan` says which one is used.
 
     Attributes:
-      coefficients: The family, or its name in `FAMILIES`.
-      steps: The number of stages, q in the paper, at most 99: all are unrolled.
+      coefficients: The family, its name in `FAMILIES`, or plain numbers: those of one stage,
+        `(3.4445, -4.775, 2.0315)`, or a row of them for every step.
+      steps: The number of stages, q in the paper, at most 99: all are unrolled. The last stage
+        of numbers repeats. None stands for the family's `default_steps`: 5 for Jordan's, and
+        for rows of numbers as many as there are rows.
       normalize: The bound on the largest singular value by which x is divided, computed from
         the first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which
         is tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
@@ -73,13 +77,15 @@ class NewtonSchulz:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
       >>> NewtonSchulz("polar_express", steps=8).polar(x).diagonal().round(3).tolist()
       [1.0, 1.0, 1.0]
+      >>> NewtonSchulz(((4.08, -6.89, 2.93), (3.95, -6.30, 2.64))).steps
+      2
 
     Source: Kim & Oh, arXiv 2601.19156, Algorithm 1 and Definition 2; the default family is
     Jordan et al. 2024.
     """
 
-    coefficients: Coefficients | str = JORDAN
-    steps: int = 5
+    coefficients: Coefficients | str | Numbers = JORDAN
+    steps: int | None = None
     normalize: Normalization = "frobenius"
     eps: float = 0.0
     form: Form = "auto"
@@ -89,6 +95,8 @@ class NewtonSchulz:
     def __post_init__(self):
         # A name and the family it names are one configuration: equal, and one jit key.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
+        if self.steps is None:
+            object.__setattr__(self, "steps", find_family(self.coefficients).default_steps)
         if isinstance(self.steps, int | np.integer) and self.steps > 99:
             raise ValueError(f"steps={self.steps}; use at most 99, because all are unrolled")
         self.schedule  # noqa: B018 (raises where steps do not fit)
@@ -113,8 +121,8 @@ class NewtonSchulz:
             for field in dataclasses.fields(self)[2:]
             if (value := getattr(self, field.name)) != field.default
         ]
-        name = find_family(self.coefficients).name
-        return f"NewtonSchulz({name!r}, {self.steps}{''.join(others)})"
+        family = find_family(self.coefficients)
+        return f"NewtonSchulz({family.name or family.stages!r}, {self.steps}{''.join(others)})"
 
     @property
     def schedule(self) -> Schedule:
@@ -207,10 +215,10 @@ class NewtonSchulz:
         if problem := find_instability(self.schedule, eps):
             family = find_family(self.coefficients)
             raise ValueError(
-                f"{family.name!r} is unstable in {dtype}: normalize={self.normalize!r} brings "
-                f"singular values into [0, 1] up to rounding, and {problem}. "
-                f"{suggest_fix(family, self.steps, eps)}. To reproduce a run that was made "
-                "with this schedule, pass allow_unstable=True"
+                f"{family.name or family.stages!r} is unstable in {dtype}: "
+                f"normalize={self.normalize!r} brings singular values into [0, 1] up to "
+                f"rounding, and {problem}. {suggest_fix(family, len(self.schedule), eps)}. To "
+                "reproduce a run that was made with this schedule, pass allow_unstable=True"
             )
 
     def _operand_dtype(self, dtype: DTypeLike, platform: Platform) -> np.dtype:

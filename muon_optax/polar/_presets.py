@@ -1,25 +1,29 @@
-"""The methods at hand by name, and `orthogonalize`, which applies one to a matrix.
+"""The methods by name, and `orthogonalize`, which applies one to a matrix.
 
 The polar factor of `x = U·diag(σ)·Vᴴ` is `U·Vᴴ` over the nonzero σ.
 """
 
 from jax import Array
 
-from muon_optax.coefficients import FAST
+from muon_optax._schedules import PRESETS, find_preset
 from muon_optax.polar._method import PolarMethod, check_method, check_polars
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._svd import SVD
 
-METHODS: dict[str, PolarMethod] = {
-    **{f"taylor{kappa}": NewtonSchulz(f"taylor{kappa}", 5) for kappa in (1, 2, 3, 4)},
-    "jordan": NewtonSchulz("jordan", 5),
-    "you": NewtonSchulz("you", 5),
-    "polar_express": NewtonSchulz("polar_express", 5),
-    "cans": NewtonSchulz("cans", 12),
-    "fast": NewtonSchulz(FAST, 4, normalize="schatten4"),
-    "near_exact": NewtonSchulz("polar_express", 8, normalize="schatten4"),
-    "svd": SVD(),
-}
+
+def find_method(method: PolarMethod | str) -> PolarMethod:
+    """The method of a name in `METHODS`, or of one with a number of steps; a method as it is.
+
+    >>> find_method("polar_express:8")
+    NewtonSchulz('polar_express', 8)
+    """
+    if not isinstance(method, str):
+        check_method(method)
+        return method
+    return SVD() if method == "svd" else NewtonSchulz(*find_preset(method, others=("svd",)))
+
+
+METHODS: dict[str, PolarMethod] = {name: find_method(name) for name in (*PRESETS, "svd")}
 
 
 def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # noqa: B008

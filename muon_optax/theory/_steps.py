@@ -4,7 +4,8 @@ from numpy.typing import ArrayLike
 
 from muon_optax._checks import check_integer, check_number
 from muon_optax._operations import count_flops, count_products
-from muon_optax.coefficients import Coefficients, Schedule, find_family
+from muon_optax._schedules import find_family
+from muon_optax.coefficients import Coefficients, Schedule
 from muon_optax.theory._alignment import (
     Certificate,
     Norm,

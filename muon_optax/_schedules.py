@@ -1,0 +1,90 @@
+"""All that names a schedule: a name, a family, a method, or plain numbers."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from muon_optax._checks import nearest
+from muon_optax.coefficients import FAMILIES, FAST, POLAR_EXPRESS, Coefficients, Schedule
+
+Norm = Literal["frobenius", "schatten4"]
+Numbers = Sequence[float] | Sequence[Sequence[float]] | np.ndarray  # a stage, or rows of them
+
+
+@runtime_checkable
+class HasSchedule(Protocol):
+    """A method with a schedule, such as a `NewtonSchulz`."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+
+ScheduleLike = str | Coefficients | HasSchedule | Numbers
+
+
+class Preset(NamedTuple):
+    """What a name in `METHODS` stands for: the first arguments of a `NewtonSchulz`."""
+
+    coefficients: Coefficients
+    steps: int | None = None
+    normalize: Norm = "frobenius"
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.coefficients.schedule(self.steps)
+
+
+PRESETS = {name: Preset(family) for name, family in FAMILIES.items()} | {
+    "fast": Preset(FAST, normalize="schatten4"),
+    "near_exact": Preset(POLAR_EXPRESS, 8, "schatten4"),
+}
+
+
+def find_family(family: Coefficients | str | Numbers) -> Coefficients:
+    """The family of a name or of plain numbers, of which the last row repeats.
+
+    >>> find_family("jordan").stages == find_family([3.4445, -4.775, 2.0315]).stages
+    True
+    """
+    if isinstance(family, Coefficients):
+        return family
+    if isinstance(family, str) and family in FAMILIES:
+        return FAMILIES[family]
+    if not isinstance(family, tuple | list | np.ndarray):
+        raise ValueError(
+            f"unknown family {family!r:.80}; use one of {sorted(FAMILIES)}, or taylor(kappa), "
+            "minimax(steps, lower), Coefficients(...) of muon_optax.coefficients, or numbers, "
+            f"such as (3.4445, -4.775, 2.0315){nearest(family, FAMILIES)}"
+        )
+    rows: Any = family
+    if np.ndim(rows[:1]) == 1:  # one stage
+        return Coefficients("", (rows,))
+    return Coefficients("", rows, default_steps=len(rows))
+
+
+def find_preset(schedule: ScheduleLike, others: tuple[str, ...] = ()) -> Preset:
+    """The family, the steps and the normalization; an unknown name's error lists `others`, too.
+
+    >>> find_preset("polar_express:8").steps
+    8
+    """
+    if isinstance(schedule, str):
+        name, colon, steps = schedule.partition(":")
+        if name in PRESETS and (not colon or steps.isdecimal()):
+            return PRESETS[name]._replace(steps=int(steps)) if steps else PRESETS[name]
+        names = sorted([*PRESETS, *others])
+        raise ValueError(
+            f"unknown name {schedule!r}; use one of {names}, perhaps with steps, as in "
+            f"'polar_express:8'{nearest(name, names)}"
+        )
+    if isinstance(schedule, Coefficients) or not isinstance(schedule, HasSchedule):
+        return Preset(find_family(schedule))
+    family = find_family(getattr(schedule, "coefficients", schedule.schedule))
+    return Preset(family, len(schedule.schedule), getattr(schedule, "normalize", "frobenius"))
+
+
+def find_stages(schedule: ScheduleLike) -> Schedule:
+    """The stages as floats, first applied first; `()` has none."""
+    is_empty = isinstance(schedule, tuple | list) and not schedule
+    return () if is_empty else find_preset(schedule).schedule
