@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import matrix_products
 
-from muon_optax import NewtonSchulz, theory
-from muon_optax.coefficients import FAMILIES, minimax, taylor
+from muon_optax import METHODS, NewtonSchulz, theory
+from muon_optax.coefficients import FAMILIES, JORDAN, minimax, taylor
 from muon_optax.theory._alignment import alignment_of_equals
 
 RANKS = (4, 16, 64, 256, 768, 1024, 4096)
@@ -197,6 +197,49 @@ def test_steps_for_is_none_where_a_family_never_gets_there():
     assert 5 in five  # and no less
 
 
+@pytest.mark.parametrize(
+    "jordan",
+    [
+        *("jordan", "jordan:5", JORDAN, NewtonSchulz()),
+        *(JORDAN.stages[0], np.array(JORDAN.stages * 5)),
+    ],
+)
+def test_theory_takes_whatever_names_a_schedule(jordan):
+    schedule, known = JORDAN.schedule(5), {"spectrum": [3, 1, 0.1]}
+    for call in (
+        theory.products,
+        lambda s: theory.flops(s, 3, 4),
+        lambda s: theory.scalar_map(s, 0.1),
+        lambda s: theory.image(s, 0.1),
+        lambda s: theory.sup_error(s, 0.1),
+        lambda s: theory.certificate(s, rank=8),
+        lambda s: theory.certificate(s, **known),
+        lambda s: theory.certificate(s, delta0=0.9),
+    ):
+        assert call(jordan) == call(schedule)
+    assert theory.steps_for(1.2, jordan, **known) == 2
+
+
+def test_a_method_brings_its_normalization():
+    fast, sigma = METHODS["fast"], [3.0, 1.0, 0.1]
+    expected = theory.alignment(fast.schedule, sigma, "schatten4")
+    assert theory.alignment("fast", sigma) == theory.alignment(fast, sigma) == expected
+    assert theory.alignment(fast, sigma, "frobenius") != pytest.approx(expected, rel=1e-3)
+    assert theory.alignment_bound("fast", 8) == bound(fast.schedule, 8, "schatten4")
+    assert theory.certificate(fast, spectrum=sigma).alignment == expected
+    norms = None, "schatten4", "frobenius"
+    steps = [theory.steps_for(1.1, "near_exact", spectrum=sigma, normalize=n) for n in norms]
+    assert steps == [1, 1, 5]
+
+
+@pytest.mark.parametrize("given", [{"normalize": "aol"}, {"eps": 1e-7}])
+def test_theory_refuses_a_normalization_that_it_is_not_about(given):
+    method = NewtonSchulz(**given)
+    with pytest.raises(ValueError, match=r"NewtonSchulz.* that the theory does not cover"):
+        theory.certificate(method, rank=4)
+    assert theory.alignment(method, [3, 1], "frobenius") == theory.alignment("jordan", [3, 1])
+
+
 def test_a_vector_costs_operations_too():
     assert theory.flops(((1.5, -0.5),), 1, 3) == theory.flops(((1.5, -0.5),), 3, 1) == 12
 
@@ -215,7 +258,12 @@ def test_a_vector_costs_operations_too():
         (lambda: theory.flops((), 0, 3), "m=0; use a whole number ≥ 1"),
         (lambda: theory.steps_for(1.0, "jordan", rank=4), "factor=1.0; use a number above 1"),
         (lambda: theory.steps_for(1.1, "jordan", rank=4, delta0=0.5), "'rank', 'delta0'"),
-        (lambda: theory.steps_for(1.1, "jordann", rank=4), "unknown family 'jordann'"),
+        (
+            lambda: theory.steps_for(1.1, "jordann", rank=4),
+            "unknown name 'jordann'.* mean 'jordan'",
+        ),
+        (lambda: theory.image("jordan:0", 0.1), "steps=0"),
+        (lambda: theory.image("jordan:", 0.1), "unknown name 'jordan:'; use one of"),
     ],
 )
 def test_a_wrong_argument_is_refused(call, message):

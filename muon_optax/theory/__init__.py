@@ -3,6 +3,11 @@
 Names and letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md has the proofs of what
 the paper does not prove. Nothing here uses JAX.
 
+A `schedule` is a tuple of stages, first applied first, or anything that names one: a name in
+`METHODS`, with a number of steps if you like (`"jordan"`, `"polar_express:8"`, `"fast"`), a
+`Coefficients`, a `NewtonSchulz` or another object with `.schedule`, or the numbers that
+`NewtonSchulz` takes. A method brings its normalization, where that matters.
+
 - A schedule on a singular value: `scalar_map`, `image`, `sup_error`.
 - Its quality: `certificate`, `alignment`, `alignment_bound`, `steps_for`.
 - Its cost: `products`, `flops`.
@@ -11,8 +16,7 @@ the paper does not prove. Nothing here uses JAX.
 - Convergence: `Problem`, `tuned_step`, `best_step`, `muon_bound`, `paper_bound`, `sgdm_bound`,
   `tuned_sgdm_step`, `spectral_bound`.
 
->>> from muon_optax.coefficients import JORDAN
->>> [round(end, 3) for end in image(JORDAN.schedule(5), 0.01)]
+>>> [round(end, 3) for end in image("jordan", 0.01)]
 [0.682, 1.134]
 """
 

@@ -7,16 +7,16 @@ operator norm `s = max |P(x_i)|`. The exact polar factor has a = s = 1.
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from muon_optax._checks import check_choice, check_integer
+from muon_optax._schedules import Norm, ScheduleLike, find_preset, find_stages
 from muon_optax.coefficients import Schedule
 from muon_optax.theory._scalar import image, scalar_map
 
-Norm = Literal["frobenius", "schatten4"]
 _POWERS = {"frobenius": 2, "schatten4": 4}  # normalized: Σ x_i^power = 1
 
 _MINIMA = 256
@@ -48,39 +48,42 @@ class Certificate(NamedTuple):
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
 
-def alignment(schedule: Schedule, spectrum: ArrayLike, normalize: Norm = "frobenius") -> float:
+def alignment(
+    schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None = None
+) -> float:
     """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, with normalized singular values x.
 
     Args:
-      schedule: Stages, first applied first; `()` for the normalization alone.
+      schedule: Stages, or what names them; `()` for the normalization alone.
       spectrum: The singular values of the momentum, in any unit, not all zero.
-      normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`.
+      normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`. None for that of the
+        method if `schedule` is one, else Frobenius.
 
     Returns:
       The alignment, 1 for an exact polar factor.
 
     Raises:
       ValueError: If a singular value is negative or not finite, if all are zero, or if the
-        normalization is unknown.
+        normalization is another.
 
     Example:
       >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
       0.7142857142857143
     """
-    x = _normalized(spectrum, normalize)
+    x = normalized(spectrum, norm_of(schedule, normalize))
     return float((x * scalar_map(schedule, x)).sum() / x.sum())
 
 
-def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
+def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = None) -> float:
     """`a(P, r)`, a lower bound of the alignment of every momentum of rank r or less.
 
     For every λ ≥ 0 the number `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound,
     because `Σ x_i² = 1`; this is the largest of them. It is exact for `()`: `1/√r`.
 
     Args:
-      schedule: Stages, first applied first; `()` for the normalization alone.
+      schedule: Stages, or what names them; `()` for the normalization alone.
       rank: r, at least 1. If it is not known, pass the shorter side of the matrix.
-      normalize: As in `NewtonSchulz`: `"frobenius"`, or `"schatten4"` with x⁴ for x² above.
+      normalize: As in `alignment`; `"schatten4"` has x⁴ for x² above.
 
     Returns:
       The bound, to about 2e-6; -inf for a schedule that overflows. Unlike χ, it does not
@@ -88,16 +91,15 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
       (`"paper"`, `"aol"`, or a positive eps).
 
     Raises:
-      ValueError: If `rank` is not positive, or the normalization is unknown.
+      ValueError: If `rank` is not positive, or the normalization is another.
 
     Example:
-      >>> from muon_optax.coefficients import JORDAN
-      >>> round(alignment_bound(JORDAN.schedule(5), rank=768), 3)
+      >>> round(alignment_bound("jordan", rank=768), 3)
       0.566
 
     Source: docs/theory.md, section 3.
     """
-    power = _power(normalize)
+    power, schedule = _POWERS[norm_of(schedule, normalize)], find_stages(schedule)
     check_integer("rank", rank)
     if rank == 1:
         return float(scalar_map(schedule, 1.0))
@@ -119,46 +121,45 @@ def alignment_bound(schedule: Schedule, rank: int, normalize: Norm = "frobenius"
     return float(lowest.min())
 
 
-def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm = "frobenius") -> float:
+def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm) -> float:
     """The least alignment of k ≤ rank equal singular values: `P(k^(-1/2))`, for 1024 sizes k.
 
     It is not less than `alignment_bound`.
     """
-    power = _power(normalize)
     check_integer("rank", rank)
     sizes = np.unique(np.geomspace(1, rank, 1024).round())
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(scalar_map(schedule, sizes ** (-1.0 / power)).min())
+        return float(scalar_map(schedule, sizes ** (-1.0 / _POWERS[normalize])).min())
 
 
 def certificate(
-    schedule: Schedule,
+    schedule: ScheduleLike,
     *,
     rank: int | None = None,
     delta0: float | None = None,
     spectrum: ArrayLike | None = None,
-    normalize: Norm = "frobenius",
+    normalize: Norm | None = None,
 ) -> Certificate:
     """Alignment and operator norm of an update, from what is known about the momentum.
 
     Pass exactly one of `rank`, `delta0` and `spectrum`.
 
     Args:
-      schedule: Stages, first applied first.
+      schedule: Stages, or what names them.
       rank: The rank r, for the `alignment_bound`, which does not depend on the condition.
       delta0: The paper's δ_0: normalized singular values are in `[√(1-δ_0), 1]`.
       spectrum: All singular values, as measured.
-      normalize: As in `NewtonSchulz`, for `rank` and `spectrum`.
+      normalize: As in `alignment`, for `rank` and `spectrum`.
 
     Returns:
       A `Certificate` for the worst momentum of this description.
 
     Raises:
-      ValueError: If not exactly one of the three is given, or it is out of its range.
+      ValueError: If not exactly one of the three is given, it is out of its range, or the
+        normalization is another.
 
     Example:
-      >>> from muon_optax.coefficients import POLAR_EXPRESS
-      >>> a, s = certificate(POLAR_EXPRESS.schedule(5), rank=768)
+      >>> a, s = certificate("polar_express", rank=768)
       >>> round(a, 3), round(s, 3)
       (0.761, 1.124)
 
@@ -175,8 +176,8 @@ def certificate(
         low, high = image(schedule, math.sqrt(1.0 - delta0))
         return Certificate(low, max(-low, high))
     assert spectrum is not None
-    values = scalar_map(schedule, _normalized(spectrum, normalize))
     a = alignment(schedule, spectrum, normalize)
+    values = scalar_map(schedule, normalized(spectrum, norm_of(schedule, normalize)))
     return Certificate(a, float(np.abs(values).max()))
 
 
@@ -216,13 +217,23 @@ def _around_minima(x: NDArray, values: NDArray) -> NDArray:
     return np.geomspace(x[np.maximum(minima - 1, 0)], x[np.minimum(minima + 1, len(x) - 1)], 65)
 
 
-def _power(normalize: str) -> int:
+def norm_of(schedule: ScheduleLike, normalize: Norm | None) -> Norm:
+    """The normalization asked for, else the method's own, else Frobenius."""
+    if normalize is None:
+        are_numbers = isinstance(schedule, tuple | list | np.ndarray)
+        normalize = "frobenius" if are_numbers else find_preset(schedule).normalize
+        if normalize not in _POWERS or getattr(schedule, "eps", 0):
+            raise ValueError(
+                f"{schedule!r:.80} has a normalization that the theory does not cover; pass "
+                f"normalize, one of {[*_POWERS]}, for what the method would do with that"
+            )
     check_choice("normalize", normalize, _POWERS)
-    return _POWERS[normalize]
+    return normalize
 
 
-def _normalized(spectrum: ArrayLike, normalize: str) -> NDArray:
-    power = _power(normalize)
+def normalized(spectrum: ArrayLike, normalize: Norm) -> NDArray:
+    """A spectrum of norm 1, in float64."""
+    power = _POWERS[normalize]
     x = np.asarray(spectrum, np.float64).ravel()
     largest = x.max(initial=0.0)
     if not (np.isfinite(x).all() and (x >= 0).all() and largest > 0):

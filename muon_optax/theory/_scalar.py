@@ -5,42 +5,41 @@ from numpy.typing import ArrayLike, NDArray
 
 from muon_optax._polynomials import evaluate
 from muon_optax._polynomials import image as stage_image
-from muon_optax.coefficients import Schedule
+from muon_optax._schedules import ScheduleLike, find_stages
 
 
-def scalar_map(schedule: Schedule, x: ArrayLike) -> NDArray[np.float64]:
+def scalar_map(schedule: ScheduleLike, x: ArrayLike) -> NDArray[np.float64]:
     """`P_q(x) = (p_q ∘ … ∘ p_1)(x)`: singular values out, of singular values in.
 
     Newton-Schulz keeps the singular vectors and moves each singular value by this map.
 
     Args:
-      schedule: Stages, first applied first, as from `Coefficients.schedule`.
+      schedule: Stages, first applied first, or what names them; see `muon_optax.theory`.
       x: Singular values after normalization, any shape.
 
     Returns:
       float64 array of the shape of `x`.
 
     Example:
-      >>> from muon_optax.coefficients import JORDAN
-      >>> scalar_map(JORDAN.schedule(1), [0.0, 0.5, 1.0]).round(4).tolist()
+      >>> scalar_map("jordan:1", [0.0, 0.5, 1.0]).round(4).tolist()
       [0.0, 1.1889, 0.701]
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3.4.
     """
     value = np.asarray(x, np.float64)
-    for stage in schedule:
+    for stage in find_stages(schedule):
         value = evaluate(stage, value)
     return value
 
 
-def image(schedule: Schedule, lower: float, upper: float = 1.0) -> tuple[float, float]:
+def image(schedule: ScheduleLike, lower: float, upper: float = 1.0) -> tuple[float, float]:
     """The exact image `[min P_q, max P_q]` of the interval [lower, upper].
 
     The image of an interval under a polynomial is an interval. Its ends are values at the ends
     or at critical points, and are computed stage by stage.
 
     Args:
-      schedule: Stages, first applied first.
+      schedule: Stages, or what names them.
       lower: Lower end.
       upper: Upper end.
 
@@ -51,22 +50,21 @@ def image(schedule: Schedule, lower: float, upper: float = 1.0) -> tuple[float, 
       ValueError: If `lower > upper`.
 
     Example:
-      >>> from muon_optax.coefficients import JORDAN
-      >>> [round(end, 4) for end in image(JORDAN.schedule(5), 1e-3)]
+      >>> [round(end, 4) for end in image("jordan", 1e-3)]
       [0.4705, 1.2024]
     """
     if not lower <= upper:
         raise ValueError(f"lower={lower} exceeds upper={upper}; swap them")
-    for stage in schedule:
+    for stage in find_stages(schedule):
         lower, upper = stage_image(stage, lower, upper)
     return lower, upper
 
 
-def sup_error(schedule: Schedule, lower: float) -> float:
+def sup_error(schedule: ScheduleLike, lower: float) -> float:
     """`max |1 - P_q(x)|` over x in [lower, 1].
 
     Args:
-      schedule: Stages, first applied first.
+      schedule: Stages, or what names them.
       lower: The smallest singular value, after normalization.
 
     Returns:
@@ -77,8 +75,7 @@ def sup_error(schedule: Schedule, lower: float) -> float:
       ValueError: If `lower` exceeds 1.
 
     Example:
-      >>> from muon_optax.coefficients import JORDAN
-      >>> round(sup_error(JORDAN.schedule(8), 1e-3), 5)
+      >>> round(sup_error("jordan:8", 1e-3), 5)
       0.31817
     """
     smallest, largest = image(schedule, lower)

@@ -4,41 +4,41 @@ from numpy.typing import ArrayLike
 
 from muon_optax._checks import check_integer, check_number
 from muon_optax._operations import count_flops, count_products
-from muon_optax._schedules import find_family
-from muon_optax.coefficients import Coefficients, Schedule
+from muon_optax._schedules import Norm, ScheduleLike, find_preset, find_stages
+from muon_optax.coefficients import Schedule
 from muon_optax.theory._alignment import (
     Certificate,
-    Norm,
     alignment_of_equals,
     certificate,
     check_one_is_given,
+    norm_of,
 )
 from muon_optax.theory._scalar import image
 
 _MAX_STEPS = 64
 
 
-def products(schedule: Schedule) -> int:
+def products(schedule: ScheduleLike) -> int:
     """The number of matrix products in the direct form of a schedule.
 
     A stage of degree 2κ+1 takes one for `x·xᴴ`, one for the result, and those of a polynomial
     of degree κ by Paterson-Stockmeyer: in total 2, 3, 4, 4, 5 for κ = 1 to 5.
 
     Args:
-      schedule: Stages, first applied first.
+      schedule: Stages, or what names them.
 
     Returns:
       The number of products, large (with `[m, n]`) and small (`[m, m]`) together.
 
     Example:
-      >>> from muon_optax.coefficients import JORDAN, taylor
-      >>> products(JORDAN.schedule(5)), products(taylor(4).schedule(5))
-      (15, 20)
+      >>> products("jordan"), products("taylor4"), products("cans")
+      (15, 20, 24)
     """
+    schedule = find_stages(schedule)
     return sum(count_products(schedule, _direct(schedule)))
 
 
-def flops(schedule: Schedule, m: int, n: int) -> int:
+def flops(schedule: ScheduleLike, m: int, n: int) -> int:
     """Floating-point operations of a schedule's direct form on an m × n matrix.
 
     A stage makes two products with the long side in them, `2·m²·n` operations each for m ≤ n,
@@ -46,7 +46,7 @@ def flops(schedule: Schedule, m: int, n: int) -> int:
     `NewtonSchulz.plan` counts those.
 
     Args:
-      schedule: Stages, first applied first.
+      schedule: Stages, or what names them.
       m: One side.
       n: The other side.
 
@@ -57,12 +57,12 @@ def flops(schedule: Schedule, m: int, n: int) -> int:
       ValueError: If a side is not positive.
 
     Example:
-      >>> from muon_optax.coefficients import JORDAN
-      >>> flops(JORDAN.schedule(5), 768, 3072) / (2 * 768**3)  # in products of 768 × 768
+      >>> flops("jordan", 768, 3072) / (2 * 768**3)  # in products of 768 × 768
       45.0
     """
     check_integer("m", m)
     check_integer("n", n)
+    schedule = find_stages(schedule)
     return sum(count_flops(schedule, m, n, _direct(schedule)))
 
 
@@ -73,12 +73,12 @@ def _direct(schedule: Schedule) -> tuple[int, ...]:
 
 def steps_for(
     factor: float,
-    family: Coefficients | str,
+    family: ScheduleLike,
     *,
     rank: int | None = None,
     delta0: float | None = None,
     spectrum: ArrayLike | None = None,
-    normalize: Norm = "frobenius",
+    normalize: Norm | None = None,
 ) -> int | None:
     """The fewest steps whose guarantee is within a factor of that of the exact polar factor.
 
@@ -88,11 +88,12 @@ def steps_for(
 
     Args:
       factor: The largest allowed factor, above 1: 1.1 for a guarantee within 10 %.
-      family: A family or its name in `FAMILIES`.
+      family: A `Coefficients`, or what names a schedule of one; its own number of steps does
+        not count.
       rank: The rank, if only that is known; see `certificate`.
       delta0: The paper's δ_0.
       spectrum: All singular values, as measured.
-      normalize: As in `NewtonSchulz`.
+      normalize: As in `alignment`.
 
     Returns:
       q ≥ 1, or None if the family does not reach the factor, with all stages of a fixed family
@@ -113,7 +114,7 @@ def steps_for(
     """
     check_number("factor", factor, "a number above 1, such as 1.1", lambda f: f > 1)
     check_one_is_given(rank=rank, delta0=delta0, spectrum=spectrum)
-    family = find_family(family)
+    normalize, family = norm_of(family, normalize), find_preset(family).coefficients
     most = len(family.stages) if family.tail == "fixed" else _MAX_STEPS
     for q in range(1, most + 1):
         schedule = family.schedule(q)
