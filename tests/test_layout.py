@@ -16,7 +16,7 @@ PUBLIC_MODULES = ("coefficients", "compat", "diagnostics", "dims", "theory")
 # A room is a folder, or a file next to the folders. It may import itself and these rooms.
 LEAVES = {
     *("_casting", "_checks", "_leaves", "_platform"),
-    *("_polynomials", "_ranges", "_warning"),
+    *("_polynomials", "_ranges", "_text", "_warning"),
 }
 MAY_IMPORT = {room: set() for room in LEAVES} | {
     "coefficients": {"_checks", "_polynomials"},

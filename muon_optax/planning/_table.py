@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from muon_optax._ranges import is_full_range, range_of_paths, without_numbers
+from muon_optax._text import align
 
 _COLUMNS = ["leaf", "shape", "role", "optimizer", "fan_in × fan_out", "scale", "rate"]
 _UNITS = {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6, "kFLOP": 1e3, "FLOP": 1}
@@ -84,14 +85,7 @@ class Plan:
         return tuple(leaf for leaf in self.leaves if leaf.doubt)
 
     def __str__(self) -> str:
-        lines = self._lines()
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        lines.insert(1, ["-" * width for width in widths])
-        table = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*table, "", *self._remarks()])
+        return "\n".join([align(self._lines()), "", *self._remarks()])
 
     def _repr_html_(self) -> str:
         def row(tag: str, cells: Iterable[str]) -> str:
