@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import matrix_products
+from reference import matrix_products, matrix_with_spectrum, newton_schulz, singular_values
 
 from muon_optax import METHODS, NewtonSchulz, theory
 from muon_optax.coefficients import FAMILIES, JORDAN, minimax, taylor
@@ -240,6 +240,29 @@ def test_theory_refuses_a_normalization_that_it_is_not_about(given):
     assert theory.alignment(method, [3, 1], "frobenius") == theory.alignment("jordan", [3, 1])
 
 
+def test_a_table_has_what_newton_schulz_makes_of_the_matrix():
+    """By the definitions, in NumPy; the third singular value is zero in float32."""
+    sigma = np.array([1.0, 0.2, 1e-8])
+    x, polar = (
+        matrix_with_spectrum(np.random.default_rng(0), 3, 5, s) for s in (sigma, sigma > 1e-6)
+    )
+    o = newton_schulz(x, JORDAN.schedule(3)) @ polar.T @ polar  # without the third
+    row, *_ = theory.tabulate(np.float32(sigma), [NewtonSchulz("jordan", 3)]).rows
+    assert row[:3] == ("jordan", 3, 9)
+    error = np.linalg.norm(o - polar) / np.linalg.norm(polar)
+    expected = [error, (o * x).sum() / sigma.sum(), *singular_values(o)[1::-1]]
+    np.testing.assert_allclose(row[3:], expected, rtol=1e-6)  # float32 has 0.2 to 1.5e-8
+    assert theory.tabulate(sigma, ["jordan:3"]).rows[0].smallest < 1e-6
+
+
+def test_a_table_has_every_method_and_number_of_steps():
+    table = theory.tabulate([3, 1], ("you:3", "fast", (1.5, -0.5)), steps=(2, 7))
+    names = {"you": [2], "fast": [2, 7], "numbers": [2, 7]}
+    assert [row[:2] for row in table.rows] == [(n, q) for n, of in names.items() for q in of]
+    usual = theory.tabulate([3, 1]).rows
+    assert [row.steps for row in usual] == [len(METHODS[row.method].schedule) for row in usual]
+
+
 def test_a_vector_costs_operations_too():
     assert theory.flops(((1.5, -0.5),), 1, 3) == theory.flops(((1.5, -0.5),), 3, 1) == 12
 
@@ -264,6 +287,7 @@ def test_a_vector_costs_operations_too():
         ),
         (lambda: theory.image("jordan:0", 0.1), "steps=0"),
         (lambda: theory.image("jordan:", 0.1), "unknown name 'jordan:'; use one of"),
+        (lambda: theory.tabulate([1.0], rcond=1), "rcond=1; use None or a number"),
     ],
 )
 def test_a_wrong_argument_is_refused(call, message):

@@ -22,7 +22,7 @@ MAY_IMPORT = {room: set() for room in LEAVES} | {
     "coefficients": {"_checks", "_polynomials"},
     "_operations": {"_polynomials", "coefficients"},
     "_schedules": {"_checks", "coefficients"},
-    "theory": {"_checks", "_operations", "_polynomials", "_schedules", "coefficients"},
+    "theory": {"_checks", "_operations", "_polynomials", "_schedules", "_text", "coefficients"},
     "polar": {*LEAVES, "_operations", "_schedules", "coefficients"},
     "dims": {"_checks", "_leaves", "_ranges", "_warning"},
     "batching": {*LEAVES, "dims", "polar"},

@@ -9,7 +9,7 @@ A `schedule` is a tuple of stages, first applied first, or anything that names o
 `NewtonSchulz` takes. A method brings its normalization, where that matters.
 
 - A schedule on a singular value: `scalar_map`, `image`, `sup_error`.
-- Its quality: `certificate`, `alignment`, `alignment_bound`, `steps_for`.
+- Its quality: `certificate`, `alignment`, `alignment_bound`, `steps_for`, `tabulate`.
 - Its cost: `products`, `flops`.
 - The paper's residuals: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
   `constant_factor`.
@@ -43,10 +43,15 @@ from muon_optax.theory._scalar import sup_error as sup_error
 from muon_optax.theory._steps import flops as flops
 from muon_optax.theory._steps import products as products
 from muon_optax.theory._steps import steps_for as steps_for
+from muon_optax.theory._table import Row as Row
+from muon_optax.theory._table import Table as Table
+from muon_optax.theory._table import tabulate as tabulate
 
 __all__ = [
     "Certificate",
     "Problem",
+    "Row",
+    "Table",
     "alignment",
     "alignment_bound",
     "best_step",
@@ -66,6 +71,7 @@ __all__ = [
     "spectral_bound",
     "steps_for",
     "sup_error",
+    "tabulate",
     "tuned_sgdm_step",
     "tuned_step",
 ]
