@@ -11,8 +11,10 @@ from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.polar._svd import SVD
 
 
-def find_method(method: PolarMethod | str) -> PolarMethod:
+def find_method(method: PolarMethod | str, others: tuple[str, ...] = ()) -> PolarMethod:
     """The method of a name in `METHODS`, or of one with a number of steps; a method as it is.
+
+    `others` are names that the caller knows, for the error.
 
     >>> find_method("polar_express:8")
     NewtonSchulz('polar_express', 8)
@@ -20,7 +22,9 @@ def find_method(method: PolarMethod | str) -> PolarMethod:
     if not isinstance(method, str):
         check_method(method)
         return method
-    return SVD() if method == "svd" else NewtonSchulz(*find_preset(method, others=("svd",)))
+    if method == "svd":
+        return SVD()
+    return NewtonSchulz(*find_preset(method, ("svd", *others)))
 
 
 METHODS: dict[str, PolarMethod] = {name: find_method(name) for name in (*PRESETS, "svd")}
@@ -54,11 +58,3 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
     polar = method.polar(x)
     check_polars(method, [x], [polar])
     return polar
-
-
-def find_method(name: str) -> PolarMethod:
-    """The method of a name in `METHODS`, or of `"family:steps"`."""
-    if name in METHODS:
-        return METHODS[name]
-    family, _, steps = name.partition(":")
-    return NewtonSchulz(family, int(steps or 5))
