@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
@@ -50,7 +49,7 @@ def record_updates(
     """A momentum and the polar step after it, measured where a matrix is whole already.
 
     The last record stays in the state until the next one, so the state's structure never
-    changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `latest` reads it, outside.
+    changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `diagnostics.latest` reads it.
     Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
     recorded step pays for several SVDs of every matrix. On a mesh its owner computes them, and
     blocks of the gradients travel there. `muon(record_every=k)` is shorter.
@@ -74,13 +73,13 @@ def record_updates(
         `update`, if a leaf is not a matrix under `dims`.
 
     Example:
-      >>> from muon_optax import SVD
+      >>> from muon_optax import SVD, diagnostics
       >>> tx = record_updates(10, optax.ema(0.95), SVD(), measures=("alignment",))
       >>> params = {"w": jnp.eye(3)}
       >>> _, state = tx.update(params, tx.init(params), params)
-      >>> step, measured = latest(state)
-      >>> step, measured["w"]["alignment"].round(3).tolist()
-      (0, [1.0])
+      >>> step, measured = diagnostics.latest(state)
+      >>> step, round(measured["w"]["alignment"], 3)
+      (0, 1.0)
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
@@ -120,46 +119,6 @@ def record_updates(
         return polars, RecordState(inner, count, step, measured or state.measured)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def latest(state: Any) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
-    """The last record in the state of any optimizer that contains `record_updates`.
-
-    Call it outside `jax.jit`; it copies to the host. Each record replaces the one before, so
-    call it at least every k steps, or return `step` and `measured` of the `RecordState` from a
-    scan.
-
-    Args:
-      state: The state of `record_updates`, of `muon(..., record_every=k)`, or of a chain or
-        partition that contains one; with `flax.nnx`, `optimizer.opt_state`.
-
-    Returns:
-      The step, and leaf's path → measure → `[batch]`; -1 and nothing before the first record.
-
-    Raises:
-      ValueError: If `state` has no `RecordState` or several.
-
-    Example:
-      >>> from muon_optax import muon
-      >>> params = {"w": jnp.eye(3), "bias": jnp.zeros(3)}
-      >>> state = muon(0.02, record_every=100).init(params)
-      >>> _, state = muon(0.02, record_every=100).update(params, state, params)
-      >>> latest(state)[0], list(latest(state)[1])
-      (0, ['w'])
-
-    Source: a reader of `record_updates`.
-    """
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, RecordState))
-    found = [node for node in nodes if isinstance(node, RecordState)]
-    if len(found) != 1:
-        raise ValueError(
-            f"{len(found)} records in this state; pass the state of record_updates(...), or of "
-            "muon(..., record_every=k)"
-        )
-    step = int(found[0].step)
-    if step < 0 or not isinstance(found[0].measured, dict):
-        return step, {}
-    return step, jax.tree.map(np.array, found[0].measured)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""The records of a run, one after another on the host, and their picture."""
+
+from __future__ import annotations  # so that help() shows short types
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from muon_optax._checks import check_choice
+from muon_optax._readers import latest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What an axis shows, in words; all are numbers without a unit.
+_LABELS = {
+    "alignment": "fraction of descent kept",
+    "polar_error": "distance to polar factor",
+    "orthogonality_error": "rms of 1 - σ²",
+    "operator_norm": "largest singular value",
+    "update_rms": "rms of entries",
+    "momentum_stable_rank": "directions",
+    "gradient_cosine": "cosine with momentum",
+}
+_BLUE, _GREEN = "#0072B2", "#009E73"  # of Okabe and Ito, safe for the colour-blind
+
+
+@dataclass
+class History:
+    """What `record_updates` measured in a run, record by record.
+
+    Attributes:
+      steps: The steps recorded, ascending.
+      values: Leaf's path → measure → one entry for every step: a float for a leaf with one
+        matrix, a list of floats `[batch]` for any other.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import muon
+      >>> params = {"w": jnp.eye(3)}
+      >>> tx = muon(0.02, record_every=2)
+      >>> state, history = tx.init(params), History()
+      >>> for _ in range(4):
+      ...     _, state = tx.update(params, state, params)
+      ...     _ = history.add(state)
+      >>> history.steps, history.values["w"]["gradient_cosine"]
+      ([0, 2], [1.0, 1.0])
+    """
+
+    steps: list[int] = field(default_factory=list)
+    values: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+
+    def add(self, state: Any) -> bool:
+        """Append the last record, if its step is beyond those known.
+
+        Args:
+          state: As in `latest`.
+
+        Returns:
+          Whether there was something to append.
+
+        Raises:
+          ValueError: As `latest` does, or if the record has other leaves or measures.
+        """
+        step, measured = latest(state)
+        if step <= max(self.steps, default=-1):
+            return False
+        names = {path: [*of_leaf] for path, of_leaf in measured.items()}
+        known = {path: [*of_leaf] for path, of_leaf in self.values.items()}
+        if self.steps and names != known:
+            raise ValueError(
+                f"this history is of {known}, the state has records of {names}; use a new "
+                "History() for another optimizer"
+            )
+        self.steps.append(step)
+        for path, of_leaf in measured.items():
+            for name, found in of_leaf.items():
+                of_measure = self.values.setdefault(path, {}).setdefault(name, [])
+                of_measure.append(found.tolist() if isinstance(found, np.ndarray) else found)
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy that can be saved as JSON, and read back by `History(**saved)`."""
+        return asdict(self)
+
+    def plot(
+        self,
+        measures: Sequence[str] | None = None,
+        healthy: Mapping[str, tuple[float, float]] | None = None,
+    ) -> Figure:
+        """Draw one panel for every measure: the median over all matrices, and their range.
+
+        Matrices that are not finite at a step are left out there.
+
+        Args:
+          measures: Names of measures, or one name; None for all that were recorded.
+          healthy: Measure → lowest and highest healthy value, which is shaded.
+
+        Returns:
+          A Matplotlib figure; save it with `.savefig("run.png")`.
+
+        Raises:
+          ValueError: If nothing was recorded, or a measure was not.
+          ImportError: Without Matplotlib.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                "History.plot needs Matplotlib: pip install 'muon-optax[compare]'"
+            ) from error
+        recorded = next(iter(self.values.values()), None)
+        if recorded is None:
+            raise ValueError("nothing was recorded; call history.add(state) after a step")
+        names = (measures,) if isinstance(measures, str) else measures
+        names = [*(names or sorted(recorded, key=[*_LABELS].index))]
+        for name in names:
+            check_choice("measure", name, recorded)
+        columns = min(3, len(names))
+        rows = -(-len(names) // columns)
+        figure = Figure(figsize=(4 * columns, 0.4 + 2.6 * rows), layout="constrained")
+        shown = {}
+        for number, name in enumerate(names, 1):
+            axes = figure.add_subplot(rows, columns, number)
+            shown |= self._draw(axes, name, (healthy or {}).get(name))
+        figure.legend(
+            shown.values(), shown, loc="outside upper left", ncols=columns, frameon=False
+        )
+        return figure
+
+    def _draw(
+        self, axes: Any, name: str, healthy: tuple[float, float] | None
+    ) -> dict[str, Any]:
+        """One measure; returns what a legend shows."""
+        of_leaves = [np.reshape(of[name], (len(self.steps), -1)) for of in self.values.values()]
+        values = np.ma.masked_invalid(np.concatenate(of_leaves, axis=1))
+        low, median, high = values.min(1), np.ma.median(values, axis=1), values.max(1)
+        (line,) = axes.plot(self.steps, median, color=_BLUE, lw=1.8)
+        band = axes.fill_between(self.steps, low, high, color=_BLUE, alpha=0.25, lw=0)
+        shown = {f"median of {values.shape[1]} matrices": line, "their range": band}
+        if healthy is not None:
+            shown["healthy"] = axes.axhspan(*healthy, color=_GREEN, alpha=0.15, lw=0)
+        axes.set_title(name, loc="left", fontsize=11)
+        axes.set(xlabel="step", ylabel=_LABELS[name])
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        return shown

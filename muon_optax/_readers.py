@@ -1,0 +1,148 @@
+"""Readers of an optimizer's state, for the host: the last record, and Muon's momentum."""
+
+from __future__ import annotations  # so that help() shows short types
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax.contrib
+from jax import Array
+
+from muon_optax._leaves import leaves_by_path
+from muon_optax.transforms._momentum import MuonState
+from muon_optax.transforms._record import RecordState
+
+
+def latest(state: Any) -> tuple[int, dict[str, dict[str, float | np.ndarray]]]:
+    """The last record in the state of any optimizer that contains `record_updates`.
+
+    Call it outside `jax.jit`; it copies to the host. Each record replaces the one before, so
+    call it at least every k steps, or return `step` and `measured` of the `RecordState` from a
+    scan.
+
+    Args:
+      state: The state of `record_updates`, of `muon(..., record_every=k)`, or of a chain or
+        partition that contains one; with `flax.nnx`, `optimizer.opt_state`.
+
+    Returns:
+      The step, and leaf's path → measure → a float for a leaf with one matrix, float32
+      `[batch]` for any other; -1 and nothing before the first record.
+
+    Raises:
+      ValueError: If `state` has no `RecordState` or several.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import SVD, muon
+      >>> params = {"w": jnp.eye(3), "bias": jnp.zeros(3)}
+      >>> tx = muon(0.02, SVD(), record_every=100)
+      >>> _, state = tx.update(params, tx.init(params), params)
+      >>> step, measured = latest(state)
+      >>> step, round(measured["w"]["alignment"], 3)
+      (0, 1.0)
+
+    Source: a reader of `record_updates`.
+    """
+    record = _only(
+        state,
+        RecordState,
+        "records",
+        "the state of record_updates(...), or of muon(..., record_every=k)",
+    )
+    step = int(record.step)
+    if step < 0 or not isinstance(record.measured, dict):
+        return step, {}
+    return step, {
+        path: {name: _plain(np.array(numbers)) for name, numbers in of_leaf.items()}
+        for path, of_leaf in record.measured.items()
+    }
+
+
+def flat(state: Any) -> dict[str, float]:
+    """The last record as a flat dict of floats, for a logger.
+
+    Args:
+      state: As in `latest`.
+
+    Returns:
+      `"measure/path"` → float. A leaf with several matrices has `"measure/path/min"`, `/mean`
+      and `/max`. Empty before the first record.
+
+    Raises:
+      ValueError: As `latest` does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import muon
+      >>> params = {"up": {"kernel": jnp.eye(3)}}
+      >>> tx = muon(0.02, record_every=100)
+      >>> _, state = tx.update(params, tx.init(params), params)
+      >>> flat(state)["gradient_cosine/up/kernel"]
+      1.0
+
+    Source: a reader of `record_updates`.
+    """
+    found = {}
+    for path, of_leaf in latest(state)[1].items():
+        for name, numbers in of_leaf.items():
+            key = "/".join(filter(None, (name, path)))
+            if not isinstance(numbers, np.ndarray):
+                found[key] = numbers
+            elif numbers.size:
+                found |= {f"{key}/{f}": float(getattr(numbers, f)()) for f in _SUMMARIES}
+    return found
+
+
+def momentum(state: Any) -> dict[str, Array]:
+    """The momentum in the state of any optimizer that contains Muon.
+
+    Args:
+      state: The state of `muon`, `scale_by_muon`, `compat.muon` or `optax.contrib.muon`, or of
+        what wraps one: a chain, partition, `optax.inject_hyperparams`, `optax.MultiSteps`,
+        `place_state`; or of `record_updates` with Muon's momentum, `optax.ema` or
+        `optax.trace`; with `flax.nnx`, `optimizer.opt_state`.
+
+    Returns:
+      Leaf's path → array of the parameter's shape, in the momentum's dtype. These are arrays of
+      the state, not copies: a step that donates the state deletes them.
+
+    Raises:
+      ValueError: If `state` has no momentum of Muon or several.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from muon_optax import muon
+      >>> params = {"up": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}}
+      >>> {path: mu.shape for path, mu in momentum(muon(0.02).init(params)).items()}
+      {'up/kernel': (3, 4)}
+
+    Source: a reader of `scale_by_muon`.
+    """
+    fields = {MuonState: "mu", optax.contrib.MuonState: "mu"}
+    node = _only(state, (*fields, RecordState), "momenta of Muon", _ONE_MUON)
+    if isinstance(node, RecordState):  # whose momentum may be Optax's
+        fields |= {optax.EmaState: "ema", optax.TraceState: "trace"}
+        node = _only(node.inner, (*fields,), "momenta of Muon", _ONE_MUON)
+    return leaves_by_path(getattr(node, fields[type(node)]))
+
+
+_ONE_MUON = (
+    "the state of one muon(...), scale_by_muon(...) or optax.contrib.muon(...); of several in "
+    "one optimizer, the part that belongs to one, such as state.inner_states['muon']"
+)
+_SUMMARIES = ("min", "mean", "max")
+
+
+def _plain(numbers: np.ndarray) -> float | np.ndarray:
+    """A float for one matrix."""
+    return numbers.item() if numbers.size == 1 else numbers
+
+
+def _only(state: Any, kinds: type | tuple[type, ...], what: str, advice: str) -> Any:
+    """The one node of these kinds."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    found = [node for node in nodes if isinstance(node, kinds)]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} {what} in this state; pass {advice}")
+    return found[0]
