@@ -69,7 +69,8 @@ def write_orbax(path):
 def test_plan_reads_a_checkpoint(name, write, here, capsys):
     write(here / name)
     main(["plan", name])
-    assert "2 matrices" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 matrices" in said and "opt_state" not in said
 
 
 def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
@@ -86,7 +87,7 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
     [
         ("bench 768", "shape '768'; write ROWSxCOLUMNS or COUNTxROWSxCOLUMNS: 768x3072"),
         ("bench 0x5", "shape 0x5; use two sides ≥ 1"),
-        ("bench 8x8 --methods jordn", "jordn"),
+        ("bench 8x8 --methods jordn", "did you mean 'jordan'"),
         ("bench 8x8 --methods jordan:0", "steps=0; use a whole number ≥ 1"),
         (
             "bench 8x8 --dtype int8",

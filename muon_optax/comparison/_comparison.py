@@ -121,6 +121,14 @@ class Comparison:
         """All of it, as JSON has it."""
         return asdict(self) | {"verdict": self.verdict}
 
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Comparison:
+        """The inverse of `to_dict`, of JSON, too."""
+        times = tuple(Time(**(row | {"ms": tuple(row["ms"])})) for row in found["times"])
+        judgements = tuple(Judgement(**row) for row in found["judgements"])
+        rest = {name: found[name] for name in ("made_by", "target", "interrupted")}
+        return cls(times, judgements, **rest)
+
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n")

@@ -52,4 +52,4 @@ def find_contenders(
 
 
 def _find(name: str) -> PolarMethod:
-    return OptaxMuon() if name == OPTAX else find_method(name)
+    return OptaxMuon() if name == OPTAX else find_method(name, (OPTAX,))

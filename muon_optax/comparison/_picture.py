@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison
 
 # Colours of Okabe and Ito, which the colour-blind tell apart, and markers.
-_LOOKS = {EXACT: ("#000000", "s"), OPTAX: ("#E69F00", "D")}
-_OTHER = ("#0072B2", "o")
+_LOOKS = {EXACT: ("#000000", "s"), OPTAX: ("#E69F00", "P")}
+_OTHER = ("#D55E00", "o")
 
 
 def draw(comparison: Comparison) -> Figure:

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from muon_optax._ranges import range_of_paths, without_numbers
+from muon_optax._text import align
 from muon_optax.comparison._contenders import EXACT, OPTAX
 from muon_optax.comparison._timing import ratios
 
@@ -18,6 +20,18 @@ _HEADER += ("singular values", "alignment", "reached", "memory / input", "compil
 
 def write_table(comparison: Comparison) -> str:
     """Every shape and method, and the total if there are several matrices."""
+    header, rows = list_times(comparison)
+    return align([header, *rows])
+
+
+def write_leaves(comparison: Comparison) -> str:
+    """Every leaf and method; "" if there are no leaves."""
+    header, rows = list_leaves(comparison)
+    return align([header, *rows]) if rows else ""
+
+
+def list_times(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of every shape and method, and of the total."""
     rows = []
     for shape in dict.fromkeys(map(_shape, comparison.times)):
         times = {t.method: t for t in comparison.times if _shape(t) == shape}
@@ -29,33 +43,34 @@ def write_table(comparison: Comparison) -> str:
     shapes = {_shape(time) for time in comparison.times}
     if len(shapes) > 1 or any(time.count > 1 for time in comparison.times):
         rows += _totals(comparison)
-    return align_columns([list(_HEADER), *rows])
+    return _without_empty_columns(_HEADER, rows)
 
 
-def write_leaves(comparison: Comparison) -> str:
-    """Every leaf and method, the mean over the matrices that were judged; "" without leaves."""
-    found: dict[tuple[str, str], list[Judgement]] = {}
+def list_leaves(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of every leaf and method: means over the matrices judged.
+
+    Leaves whose paths differ only in numbers share a row.
+    """
+    found: dict[str, dict[str, list[Judgement]]] = {}
     for judgement in comparison.judgements:
         if judgement.leaf:
-            found.setdefault((judgement.leaf, judgement.method), []).append(judgement)
-    rows, last = [], ""
-    for (leaf, method), of_it in sorted(found.items(), key=lambda item: item[0][0]):
-        rows.append([leaf if leaf != last else "", method, *_accuracy(of_it)])
-        last = leaf
-    header = ["leaf", "method", *_HEADER[5:9]]
-    return align_columns([header, *rows]) if rows else ""
+            of_leaf = found.setdefault(without_numbers(judgement.leaf), {})
+            of_leaf.setdefault(judgement.method, []).append(judgement)
+    rows = []
+    for of_leaf in found.values():
+        leaves = dict.fromkeys(j.leaf for of_it in of_leaf.values() for j in of_it)
+        head = range_of_paths([*leaves])
+        for method, of_it in of_leaf.items():
+            rows.append([head, method, *_accuracy(of_it)])
+            head = ""
+    return _without_empty_columns(["leaf", "method", *_HEADER[5:9]], rows)
 
 
-def align_columns(lines: Sequence[Sequence[str]]) -> str:
-    """A header and rows as text, without columns that are empty."""
-    kept = [column for column in zip(*lines) if any(column[1:])]
-    widths = [max(map(len, column)) for column in kept]
-    rows = [*zip(*kept)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in rows
-    )
+def _without_empty_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def number(value: float | None) -> str:
