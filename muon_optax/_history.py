@@ -62,23 +62,21 @@ class History:
           Whether there was something to append.
 
         Raises:
-          ValueError: As `latest` does, or if the record has other leaves or measures.
+          ValueError: As `latest` does, or if the record is of other leaves.
         """
         step, measured = latest(state)
         if step <= max(self.steps, default=-1):
             return False
-        names = {path: [*of_leaf] for path, of_leaf in measured.items()}
-        known = {path: [*of_leaf] for path, of_leaf in self.values.items()}
-        if self.steps and names != known:
+        if self.steps and {*measured} != {*self.values}:
             raise ValueError(
-                f"this history is of {known}, the state has records of {names}; use a new "
+                f"a history of {[*self.values]} and a record of {[*measured]}; use a new "
                 "History() for another optimizer"
             )
         self.steps.append(step)
         for path, of_leaf in measured.items():
             for name, found in of_leaf.items():
                 of_measure = self.values.setdefault(path, {}).setdefault(name, [])
-                of_measure.append(found.tolist() if isinstance(found, np.ndarray) else found)
+                of_measure.append(np.asarray(found).tolist())
         return True
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,11 +109,11 @@ class History:
             raise ImportError(
                 "History.plot needs Matplotlib: pip install 'muon-optax[compare]'"
             ) from error
-        recorded = next(iter(self.values.values()), None)
-        if recorded is None:
+        if not self.steps:
             raise ValueError("nothing was recorded; call history.add(state) after a step")
-        names = (measures,) if isinstance(measures, str) else measures
-        names = [*(names or sorted(recorded, key=[*_LABELS].index))]
+        recorded = [*next(iter(self.values.values()))]
+        names = [measures] if isinstance(measures, str) else measures
+        names = names or sorted(recorded, key=[*_LABELS].index)
         for name in names:
             check_choice("measure", name, recorded)
         columns = min(3, len(names))
