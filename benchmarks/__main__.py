@@ -3,6 +3,7 @@
 polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
 presets: the same training with other polynomials. switch: from AdamW to Muon during training.
+health: what diagnostics show of healthy and of unhealthy training.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
 for large models on many, a simulation, or with --target v5p h100 by the compilers of TPUs and
 GPUs. programs: updates compiled for a TPU or GPU that is not there, what the programs are and
@@ -14,9 +15,9 @@ README and docs.
 import argparse
 from importlib import import_module
 
-MEASUREMENTS = ("polar", "step", "train_step", "gpt", "presets", "switch", "convergence")
-MEASUREMENTS += ("sharding", "scaling", "programs")
-SHOWN = ("polar", "step", "train_step", "sharding", "scaling")  # printed at the end
+MEASUREMENTS = ("polar", "step", "train_step", "gpt", "presets", "switch", "health")
+MEASUREMENTS += ("convergence", "sharding", "scaling", "programs")
+SHOWN = ("polar", "step", "train_step", "health", "sharding", "scaling")  # printed at the end
 NAMES = (*MEASUREMENTS, "show", "report")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import record, store
+from benchmarks import health, record, store
 from benchmarks.compiled import compiled
 from benchmarks.peak import best_matmul
 from benchmarks.polar import figures, group, matrices, progress, tables
@@ -224,6 +224,19 @@ def test_what_a_stopped_run_left_is_shown(machine, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "load", lambda *_: record)
     assert all(table(machine).startswith("|") for table in tables.TABLES.values())
     figures.draw(tmp_path, record)
+
+
+# Health
+
+
+def test_ranges_leave_the_warm_up_out_and_a_cut_leaf_stands_alone():
+    cut, values = health.CUT["digits"], {"alignment": [9.0, 0.5, 0.6]}
+    run = {"task": "digits", "seed": 0, "steps": [50, 60, 70]}
+    run["values"] = {cut: values, "other": {"alignment": [9.0, 0.7, 0.8]}}
+    cases = (health.HEALTHY, "a matrix without gradient", "`beta=0.999`")
+    record = {"runs": [run | {"case": case} for case in cases[:2]]}
+    found = [health.numbers(record, "digits", case, "alignment").tolist() for case in cases]
+    assert found == [[0.5, 0.6, 0.7, 0.8], [0.5, 0.6], []]
 
 
 # Presets
