@@ -11,7 +11,7 @@ from contextlib import suppress
 from curves import Curve
 from train_gpt import draw
 
-from benchmarks import checks, quality, switch, tables
+from benchmarks import checks, health, quality, switch, tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | polar_tables.TABLES
     | convergence_tables.TABLES
     | {"switch": switch.table}
+    | health.TABLES
     | sharding_tables.TABLES
     | scaling_tables.TABLES
     | program_tables.TABLES
@@ -69,6 +70,8 @@ def main(smoke: bool = False) -> None:
         polar_figures.draw(path.with_suffix(""), json.loads(path.read_text()))
     for path in [] if smoke else RESULTS.glob("*/switch.json"):
         switch.draw(path.parent.name)
+    for path in [] if smoke else RESULTS.glob("*/health.json"):
+        health.draw(path.parent.name)
     for path in [] if smoke else RESULTS.glob("*/programs.json"):
         program_figures.draw(path.parent, json.loads(path.read_text()))
     if not smoke:

@@ -112,15 +112,6 @@ def test_before_the_first_record_there_is_none():
         assert latest(record_muon(5).init(MATRICES)) == (-1, {})
 
 
-def test_a_recording_state_can_be_donated():
-    tx = record_muon(2)
-    update = jax.jit(tx.update, donate_argnums=1)
-    state = tx.init(MATRICES)
-    for _ in range(3):
-        _, state = update(MATRICES, state)
-    assert latest(state)[0] == 2
-
-
 def test_what_was_read_stays_when_the_state_goes_on():
     """Copies, also where the state is donated or, in nnx, changed in place."""
     tx = record_muon(1, measures=("update_rms",))
