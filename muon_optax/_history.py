@@ -107,7 +107,7 @@ class History:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError(
-                "History.plot needs Matplotlib: pip install 'muon-optax[compare]'"
+                "History.plot needs matplotlib: pip install matplotlib"
             ) from error
         if not self.steps:
             raise ValueError("nothing was recorded; call history.add(state) after a step")
