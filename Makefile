@@ -1,5 +1,6 @@
 # Needs only Python 3.11 or newer: it makes its environment in $(VENV).
-#   make demo | test | test-fast | programs | quality | mutation | cover | lint | check | audit | clean
+#   make demo | test | test-fast | programs | accelerator | quality | mutation | cover
+#   make lint | check | audit | clean
 #   PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file COUNT=150
 
 VENV ?= .venv
@@ -8,11 +9,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 CONSTRAINTS ?= /dev/null
 COUNT ?= 150
 COMPILERS ?= .venv-programs
+ACCELERATOR ?= $(shell if command -v nvidia-smi > /dev/null; then echo cuda; \
+	elif ls /dev/accel* /dev/vfio/* > /dev/null 2>&1; then echo tpu; fi)
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test test-fast programs quality mutation cover lint check audit clean
+.PHONY: demo test test-fast programs accelerator quality mutation cover lint check audit clean
 
 demo: $(VENV)/.examples  ## train the byte GPT with Muon and with AdamW
 	$(RUN) examples/train_gpt.py
@@ -27,6 +30,11 @@ programs:  ## updates compiled for a TPU and a GPU that are not there; with comp
 	@$(MAKE) --no-print-directory $(COMPILERS)/.programs VENV=$(COMPILERS)
 	$(COMPILERS)/bin/python -m pytest tests/programs
 	$(COMPILERS)/bin/python -m benchmarks programs --smoke
+
+accelerator:  ## measure this GPU or TPU: under 8 minutes
+	@test -n "$(ACCELERATOR)" || { echo "no GPU or TPU found; set ACCELERATOR=cuda or tpu"; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV)/.test $(VENV)/.$(ACCELERATOR)
+	PYTHON=$(abspath $(RUN)) bash benchmarks/accelerator.sh
 
 quality: $(VENV)/.test  ## the hard inputs, the planted faults and a short soak
 	$(PYTEST) tests/quality

@@ -1,6 +1,7 @@
 """Measures speed and accuracy, and prints or publishes the results.
 
-polar: Newton-Schulz against SVD and others, by accuracy, time and memory. step: a whole
+polar: Newton-Schulz against SVD and others, by accuracy, time and memory. compare: the same as
+users see it, of GPT-2 small and of momenta of a run. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
 presets: the same training with other polynomials. switch: from AdamW to Muon during training.
 health: what diagnostics show of healthy and of unhealthy training.
@@ -15,7 +16,7 @@ README and docs.
 import argparse
 from importlib import import_module
 
-MEASUREMENTS = ("polar", "step", "train_step", "gpt", "presets", "switch", "health")
+MEASUREMENTS = ("polar", "compare", "step", "train_step", "gpt", "presets", "switch", "health")
 MEASUREMENTS += ("convergence", "sharding", "scaling", "programs")
 SHOWN = ("polar", "step", "train_step", "health", "sharding", "scaling")  # printed at the end
 NAMES = (*MEASUREMENTS, "show", "report")

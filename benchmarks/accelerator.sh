@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # For a machine with an accelerator: the tests marked for one, then every benchmark of speed,
-# in less than 8 minutes on one GPU. Finished results go to benchmarks/results/.
+# in less than 8 minutes on one GPU. Finished results go to benchmarks/results/<device>/, and from
+# there into the pages. `make accelerator` installs what it needs and runs it.
 # Python is $PYTHON, or that of .venv, or python3; it needs '.[test,cuda]' or '.[test,tpu]'.
 #
 #   bash benchmarks/accelerator.sh [FOLDER]           copies logs and JSON to FOLDER as well
@@ -40,10 +41,12 @@ timed() { # SECONDS NAME COMMAND...: stopped in time, its output kept
 touch "$out/began"
 mapfile -t marked < <(grep -l 'mark\.device' tests/*.py)
 timed 100 tests "$python" -m pytest -q -n 4 -m device "${marked[@]}"
-timed 80 step "$python" -m benchmarks step $smoke
+timed 80 compare "$python" -m benchmarks compare $smoke
+timed 70 step "$python" -m benchmarks step $smoke
 timed 40 train_step "$python" -m benchmarks train_step $smoke
-timed 200 polar "$python" -m benchmarks polar $smoke
+timed 140 polar "$python" -m benchmarks polar $smoke
 
 results=$("$python" -c 'from benchmarks.record import folder; print(folder())')
 find "$results" -maxdepth 1 -name '*.json' -newer "$out/began" -exec cp {} "$out" \;
+[[ -n $smoke ]] || "$python" -m benchmarks report
 exit $failed

@@ -72,8 +72,8 @@ def load(machine: str, name: str) -> dict:
     if not path.exists():
         known = sorted(other.parent.name for other in RESULTS.glob(f"*/{name}.json"))
         raise FileNotFoundError(
-            f"{path.relative_to(ROOT)} does not exist; run `python -m benchmarks {name}` on "
-            f"that machine, or use one of {known}"
+            f"benchmarks/results/{machine}/{name}.json does not exist; run "
+            f"`python -m benchmarks {name}` on that machine, or use one of {known}"
         )
     return json.loads(path.read_text())
 

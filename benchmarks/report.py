@@ -7,11 +7,12 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from curves import Curve
 from train_gpt import draw
 
-from benchmarks import checks, health, quality, switch, tables
+from benchmarks import checks, compare, health, quality, switch, tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
@@ -24,6 +25,7 @@ from benchmarks.sharding import tables as sharding_tables
 
 TABLES: dict[str, Callable[[str], str]] = (
     tables.TABLES
+    | compare.TABLES
     | polar_tables.TABLES
     | convergence_tables.TABLES
     | {"switch": switch.table}
@@ -34,12 +36,32 @@ TABLES: dict[str, Callable[[str], str]] = (
     | quality.TABLES
 )
 
+ACCELERATORS = "accelerators"
+OF_SPEED = ("compare", "polar_float32", "polar_bfloat16", "step", "train_step")
+
 
 def table(name: str, machine: str) -> str:
-    """A table by its name in a page."""
+    """A table by its name in a page; `speed` is what is measured of every accelerator."""
+    if (name, machine) == ("speed", ACCELERATORS):
+        return speed()
     if name not in TABLES:
         raise ValueError(f"no table is called {name!r}; use one of {', '.join(TABLES)}")
     return TABLES[name](machine)
+
+
+def speed() -> str:
+    """The tables of speed of every machine whose results are of a GPU or TPU."""
+    found = []
+    for machine in sorted(filter(_is_accelerator, RESULTS.iterdir())):
+        for name in OF_SPEED:
+            with suppress(FileNotFoundError):
+                found.append(TABLES[name](machine.name))
+    return "\n\n".join(found) or "No accelerator is measured yet: `make accelerator` does it."
+
+
+def _is_accelerator(folder: Path) -> bool:
+    records = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return any(record["provenance"]["device"] != "cpu" for record in records)
 
 
 def filled(text: str) -> str:

@@ -1,12 +1,13 @@
 """Docs are executed: snippets run, tables equal the results, what is named exists."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import record, report
 from benchmarks.__main__ import NAMES
 from benchmarks.record import RESULTS
 
@@ -44,6 +45,19 @@ def test_a_page_is_told_what_it_asks_for_in_vain():
         FileNotFoundError, match=r"run `python -m benchmarks step` .*cpu-2-cores"
     ):
         report.filled("<!-- step of nowhere -->\n<!-- end -->")
+
+
+def test_results_of_an_accelerator_appear_in_the_pages(tmp_path, monkeypatch):
+    page = "<!-- speed of accelerators -->\n<!-- end -->"
+    for module in (report, record):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    assert "`make accelerator`" in report.filled(page)
+    step = json.loads((RESULTS / "cpu-2-cores" / "step.json").read_text())
+    step["provenance"]["device"] = "NVIDIA H200"
+    (tmp_path / "nvidia-h200-16-cores").mkdir()
+    (tmp_path / "nvidia-h200-16-cores" / "step.json").write_text(json.dumps(step))
+    said = report.filled(page)
+    assert "NVIDIA H200" in said and "`optax.contrib.muon`" in said
 
 
 def test_show_prints_the_tables_of_one_measurement(capsys, monkeypatch):

@@ -1,0 +1,81 @@
+"""The comparison that users make, on GPT-2 small and on momenta of the byte GPT.
+
+The first is `python -m muon_optax bench 48x768x768 24x768x3072`, in both dtypes; the second
+is `compare(params, momenta=diagnostics.momentum(state))` after 150 steps of training.
+"""
+
+from typing import Any
+
+from rich.progress import Progress
+from train_gpt import Config, Curve, Run, data, make_optimizer
+
+from benchmarks.record import load, provenance, save
+from benchmarks.text import written
+from muon_optax import Comparison, compare, diagnostics
+from muon_optax.comparison._contenders import DEFAULT, OPTAX
+from muon_optax.comparison._table import list_leaves, list_times
+
+GPT2 = ("48x768x768", "24x768x3072")
+STEPS = 150
+SMOKE = {"layers": 1, "width": 32, "context": 16, "batch": 2}
+
+
+def trained(config: Config) -> Run:
+    """The byte GPT after its steps with Muon."""
+    text, held_out = data(config)
+    optimizer = make_optimizer(config, "muon", config.muon_lr)
+    run = Run(config, optimizer, Curve("muon", config.muon_lr, 0), text)
+    while not run.curve.step or run.curve.step[-1] < config.steps:
+        run.advance(held_out)
+    return run
+
+
+def main(smoke: bool = False) -> None:
+    """Compare, print, and keep the results as they come."""
+    made_by = provenance()
+    kept: dict[str, Any] = {}
+    shapes = ("2x16x24",) if smoke else GPT2
+    for dtype in ("float32", "bfloat16"):
+        kept[dtype] = _compare(shapes, dtype=dtype)
+        if not smoke:
+            save("compare", made_by, kept)
+    config = Config(steps=2, eval_every=1, **SMOKE) if smoke else Config(steps=STEPS)
+    run = trained(config)
+    methods = ("jordan:3", *(name for name in DEFAULT if name != OPTAX))
+    momenta = diagnostics.momentum(run.state)
+    kept["momenta"] = _compare(run.params, methods, momenta=momenta)
+    if not smoke:
+        print(save("compare", made_by, kept))
+
+
+def _compare(*arguments: Any, **options: Any) -> dict[str, Any]:
+    with Progress(transient=True) as bar:
+        task = bar.add_task("comparing")
+        found = compare(
+            *arguments,
+            **options,
+            progress=lambda done, total, text: bar.update(
+                task, completed=done, total=total, description=text
+            ),
+        )
+    print(found, flush=True)
+    return found.to_dict()
+
+
+def times_table(machine: str) -> str:
+    """GPT-2 small: every shape and method in both dtypes, and the verdicts."""
+    record = load(machine, "compare")
+    tables = []
+    for dtype in ("float32", "bfloat16"):
+        found = Comparison.from_dict(record[dtype])
+        tables += [written(record, *list_times(found)), found.verdict]
+    return "\n\n".join(tables)
+
+
+def momenta_table(machine: str) -> str:
+    """What each method does to the momenta of a run, by leaf."""
+    record = load(machine, "compare")
+    return written(record, *list_leaves(Comparison.from_dict(record["momenta"])), left=2)
+
+
+TABLES = {"compare": times_table, "compare_momenta": momenta_table}
