@@ -68,7 +68,7 @@ def times_table(machine: str) -> str:
     tables = []
     for dtype in ("float32", "bfloat16"):
         found = Comparison.from_dict(record[dtype])
-        tables += [written(record, *list_times(found)), found.verdict]
+        tables += [written(record, *list_times(found), left=2), found.verdict]
     return "\n\n".join(tables)
 
 
