@@ -30,6 +30,7 @@ class Time:
       memory: Temporary memory over that of the matrices; None if it was not compiled.
       compile_s: Seconds to compile; None if it was not compiled.
       note: "" if it was measured; else how the time was estimated, or why there is none.
+      at_least: Whether the estimate leaves something out, and it may take longer.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Time:
     memory: float | None = None
     compile_s: float | None = None
     note: str = ""
+    at_least: bool = False
 
     @property
     def total_s(self) -> float | None:
@@ -106,7 +108,7 @@ class Comparison:
     def seconds(self, method: str) -> float | None:
         """For all matrices of all shapes; None if a time is missing."""
         totals = [time.total_s for time in self.times if time.method == method]
-        return None if None in totals else sum(filter(None, totals))
+        return None if None in totals or not totals else sum(filter(None, totals))
 
     @property
     def verdict(self) -> str:

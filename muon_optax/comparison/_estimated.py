@@ -42,6 +42,7 @@ def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> 
             memory=None if found.temp_bytes is None else round(found.temp_bytes / given, 3),
             compile_s=found.compile_s,
             note=found.note or "estimated",
+            at_least=found.at_least,
         )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def _in_process(name: str, shape: tuple[int, ...], dtype: str, target: str) -> E
             command, capture_output=True, timeout=_PATIENCE_S, env=settings, text=True
         )
     except subprocess.TimeoutExpired:
-        return Estimate(None, None, _PATIENCE_S, f"not compiled in {_PATIENCE_S:.0f} s")
+        return Estimate(None, None, _PATIENCE_S, f"not compiled in {_PATIENCE_S:g} s")
     if done.returncode:
         raise MissingCompiler(done.stderr.strip().splitlines()[-1])
     return Estimate(**json.loads(done.stdout.splitlines()[-1]))

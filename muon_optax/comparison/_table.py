@@ -93,7 +93,7 @@ def _milliseconds(time: Time) -> str:
     if not time.ms:
         return "none"
     if time.note:
-        return f"≈ {number(time.ms[0])}"
+        return f"{_mark([time])}{number(time.ms[0])}"
     low, middle, high = (number(f(time.ms)) for f in (min, statistics.median, max))
     return f"{middle} ({low} to {high})"
 
@@ -102,10 +102,16 @@ def _ratio(above: Time | None, below: Time) -> str:
     """How many times as long another method takes, the median over the turns."""
     if above is None or above is below or not (above.ms and below.ms):
         return ""
-    is_estimate = above.note or below.note
-    return (
-        f"{'≈ ' if is_estimate else ''}{number(statistics.median(ratios(above.ms, below.ms)))}"
-    )
+    ratio = number(statistics.median(ratios(above.ms, below.ms)))
+    return f"{_mark([above], [below])}{ratio}"
+
+
+def _mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
+    """What stands before a time, or before a ratio of two, if it is no measurement."""
+    numerator, denominator = (any(time.at_least for time in of) for of in (above, below))
+    if numerator != denominator:
+        return "≥ " if numerator else "≤ "
+    return "≈ " if any(time.note for time in (*above, *below)) else ""
 
 
 def _accuracy(judgements: Sequence[Judgement]) -> list[str]:
@@ -126,14 +132,18 @@ def _accuracy(judgements: Sequence[Judgement]) -> list[str]:
 
 def _totals(comparison: Comparison) -> Iterable[list[str]]:
     """Seconds for all matrices, as the last lines."""
-    references = {name: comparison.seconds(name) for name in (EXACT, OPTAX)}
     shapes = {_shape(time): time.count for time in comparison.times}
     head = f"all {sum(shapes.values())}, s"
-    for method in comparison.methods:
-        seconds = comparison.seconds(method)
-        over = [
-            number(other / seconds) if other and seconds and name != method else ""
-            for name, other in references.items()
-        ]
-        yield [head, method, number(seconds) or "none", *over, *[""] * 7]
+    times = {m: [t for t in comparison.times if t.method == m] for m in comparison.methods}
+    for method, its in times.items():
+        if not (seconds := comparison.seconds(method)):
+            yield [head, method, "none", *[""] * 9]
+        else:
+            over = [
+                f"{_mark(times[name], its)}{number(other / seconds)}"
+                if name != method and (other := comparison.seconds(name))
+                else ""
+                for name in (EXACT, OPTAX)
+            ]
+            yield [head, method, f"{_mark(its)}{number(seconds)}", *over, *[""] * 7]
         head = ""

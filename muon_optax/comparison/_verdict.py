@@ -31,7 +31,8 @@ def _praise(comparison: Comparison, seconds: dict[str, float]) -> str:
     best = min(seconds, key=seconds.__getitem__)
     where = comparison.made_by.get("device", "this device")
     where = f"By estimate, on {comparison.target}" if comparison.target else f"On {where}"
-    text = f"{where}, {best} is the fastest{_faster(seconds, best)}{_price(comparison, best)}"
+    faster, price = _faster(comparison, seconds, best), _price(comparison, best)
+    text = f"{where}, {best} is the fastest{faster}{price}"
     accurate = {name: s for name, s in seconds.items() if _is_accurate(comparison, name)}
     if accurate and (second := min(accurate, key=accurate.__getitem__)) not in (best, EXACT):
         times = seconds[EXACT] / seconds[second] if EXACT in seconds else None
@@ -46,14 +47,14 @@ def _praise(comparison: Comparison, seconds: dict[str, float]) -> str:
     return text
 
 
-def _faster(seconds: dict[str, float], best: str) -> str:
+def _faster(comparison: Comparison, seconds: dict[str, float], best: str) -> str:
     """How many times as fast as the SVD and as Optax's Muon."""
-    names = {EXACT: "the SVD", OPTAX: "Optax's Muon"}
-    said = [
-        f"{_times(seconds[name] / seconds[best])} as fast as {noun}"
-        for name, noun in names.items()
-        if name in seconds and name != best
-    ]
+    bounds = {time.method for time in comparison.times if time.at_least}
+    said = []
+    for name, noun in ((EXACT, "the SVD"), (OPTAX, "Optax's Muon")):
+        if name in seconds and name != best:
+            bound = "at least " if name in bounds else ""
+            said.append(f"{bound}{_times(seconds[name] / seconds[best])} as fast as {noun}")
     return f", {' and '.join(said)}" if said else ""
 
 

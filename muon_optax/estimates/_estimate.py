@@ -21,12 +21,14 @@ class Estimate:
       temp_bytes: Temporary memory; None if the program was not compiled.
       compile_s: Seconds that the compiler took, or after which it was stopped.
       note: Why there is no time, or what it leaves out; "" if there is nothing to say.
+      at_least: Whether it leaves something out, and it may take longer.
     """
 
     seconds: float | None
     temp_bytes: int | None
     compile_s: float
     note: str = ""
+    at_least: bool = False
 
 
 def estimate(function: Callable, shape: jax.ShapeDtypeStruct, target: Target) -> Estimate:
@@ -43,11 +45,11 @@ def estimate(function: Callable, shape: jax.ShapeDtypeStruct, target: Target) ->
     ]
     unit = 1 / target.clock if target.kind == "tpu" and target.clock else 1.0
     seconds = sum((k.times or 1) * (k.estimate or 0.0) for k in found) * unit
-    note = ""
+    note, at_least = "", any(k.times is None for k in found)
     if any(k.estimate is None for k in found):
         seconds, note = None, "a call of a library, of which nothing is known"
     elif target.kind == "tpu" and target.clock is None:
         seconds, note = None, "the clock of this target is not public"
-    elif any(k.times is None for k in found):
-        note = "at least: loops of unknown length count once"
-    return Estimate(seconds, costs["temp_bytes"], costs["compile_s"], note)
+    elif at_least:
+        note = "loops of unknown length count once"
+    return Estimate(seconds, costs["temp_bytes"], costs["compile_s"], note, at_least)
