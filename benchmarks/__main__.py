@@ -39,7 +39,8 @@ def main() -> None:
     }
     of_programs[
         "targets"
-    ].help = "with programs: v5e, v5p, v6e, h100, h200 or cpu; with scaling: v5p, h100"
+    ].help = "with programs: v5e, v5p, v6e, h100, h200 or cpu; with scaling: v5p, h100; "
+    "with compare: one or several of the first"
     of_programs["models"].help = "with programs: 768x2 or another; keep no results"
     of_programs["dearest"].help = "with programs: print as many kernels of each"
     arguments = parser.parse_args()
@@ -48,7 +49,7 @@ def main() -> None:
     options = {"only": arguments.only} if arguments.only else {}
     for name, option in of_programs.items():
         if value := getattr(arguments, option.dest):
-            takes = ("programs", "scaling") if name == "targets" else ("programs",)
+            takes = ("programs", "scaling", "compare") if name == "targets" else ("programs",)
             if arguments.name not in takes:
                 parser.error(f"--{option.dest} goes with {' or '.join(takes)}")
             options[name] = value
