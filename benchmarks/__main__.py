@@ -32,17 +32,24 @@ def main() -> None:
         help="with polar: print the rows whose label matches, such as "
         "'svd on 1×512×512 float32', next to Newton-Schulz; keep no results",
     )
+    targets = (
+        "with programs or compare: v5e, v5p, v6e, h100, h200 or cpu; with scaling: v5p, h100"
+    )
     of_programs = {
-        "targets": parser.add_argument("--target", nargs="+", default=(), metavar="NAME"),
-        "models": parser.add_argument("--model", nargs="+", default=(), metavar="NAME"),
-        "dearest": parser.add_argument("--dearest", type=int, default=0, metavar="COUNT"),
+        "targets": parser.add_argument("--target", nargs="+", default=(), help=targets),
+        "models": parser.add_argument(
+            "--model",
+            nargs="+",
+            default=(),
+            help="with programs: 768x2 or another; kept nowhere",
+        ),
+        "dearest": parser.add_argument(
+            "--dearest",
+            type=int,
+            default=0,
+            help="with programs: print as many kernels of each",
+        ),
     }
-    of_programs[
-        "targets"
-    ].help = "with programs: v5e, v5p, v6e, h100, h200 or cpu; with scaling: v5p, h100; "
-    "with compare: one or several of the first"
-    of_programs["models"].help = "with programs: 768x2 or another; keep no results"
-    of_programs["dearest"].help = "with programs: print as many kernels of each"
     arguments = parser.parse_args()
     if arguments.only and arguments.name != "polar":
         parser.error("--only goes with polar")
