@@ -14,6 +14,7 @@ from muon_optax.coefficients import JORDAN
 from muon_optax.comparison import _extrapolation, _measure, _timing
 from muon_optax.comparison._accuracy import decompose, judge
 from muon_optax.comparison._cases import read_shape
+from muon_optax.comparison._comparison import Time
 
 EPS = float(jnp.finfo("float32").eps)
 
@@ -135,6 +136,18 @@ def test_a_long_call_is_estimated_from_smaller_ones_and_said_to_be(monkeypatch):
     assert found.times[0].note == "estimated from 4×8 and 8×16"
     assert not found.judgements
     assert "≈" in str(found)
+
+
+def test_an_estimate_that_leaves_something_out_is_a_bound_everywhere():
+    shape = {"count": 2, "m": 8, "n": 8, "dtype": "float32"}
+    svd = Time("svd", ms=(6.0,), note="loops count once", at_least=True, **shape)
+    times = (Time("jordan", ms=(2.0,), note="estimated", **shape), svd)
+    found = Comparison(times, (), target="v5e")
+    said = [line.split() for line in str(found).splitlines()]
+    jordan, exact, all_jordan, all_exact = said[2:6]
+    assert jordan[5:9] == ["≈", "2", "≥", "3"] and exact[1:3] == ["≥", "6"]
+    assert all_jordan[-4:] == ["≈", "0.004", "≥", "3"] and all_exact[-2:] == ["≥", "0.012"]
+    assert "at least 3.0 times as fast as the SVD" in found.verdict
 
 
 def test_an_extrapolation_goes_on_as_the_smaller_ones_grow(monkeypatch):
