@@ -24,7 +24,7 @@ from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
 def muon(
     learning_rate: optax.ScalarOrSchedule,
-    method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
+    method: PolarMethod | str = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,
     weight_decay: optax.ScalarOrSchedule | None = 0.0,
     weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
@@ -56,7 +56,8 @@ def muon(
     Args:
       learning_rate: η, a number or a schedule. With `shape_scaling="jordan"` in units of
         the update's operator norm: 0.02 is usual.
-      method: How to orthogonalize: one of `METHODS`, such as `METHODS["fast"]`.
+      method: How to orthogonalize: a method, or a name, such as `"fast"` of `METHODS` or
+        `"polar_express:8"` with a number of steps.
       beta: Momentum decay in [0, 1), or a schedule of it.
       weight_decay: λ of the matrices, a number or a schedule; None for 0.
       weight_decay_mask: Which matrices decay: a tree of booleans or a function from

@@ -29,8 +29,9 @@ from muon_optax.dims._rules import EXCLUDED
 from muon_optax.dims.layouts import is_from_layout
 from muon_optax.planning._parameters import select_parameters
 from muon_optax.planning._table import LeafPlan, Plan, list_problems
-from muon_optax.polar._method import PolarMethod, batched, check_method
+from muon_optax.polar._method import PolarMethod, batched
 from muon_optax.polar._newton_schulz import NewtonSchulz
+from muon_optax.polar._presets import find_method
 from muon_optax.transforms._shape import shape_factor
 
 
@@ -39,7 +40,7 @@ def plan(
     dims: Dims = FLAX,
     *,
     exclude: str | Sequence[str] = (),
-    method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
+    method: PolarMethod | str = NewtonSchulz(),  # noqa: B008 (frozen)
     shape_scaling: str = "jordan",
     learning_rate: optax.ScalarOrSchedule | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
@@ -54,7 +55,7 @@ def plan(
         `flax.nnx`, of which the `nnx.Param`s count.
       dims: Any form that `muon_optax.dims` lists.
       exclude: As for `muon`.
-      method: The polar method, for its number of operations.
+      method: The polar method or its name, for its number of operations.
       shape_scaling: A rule of `scale_by_shape`.
       learning_rate: Muon's. The table shows each matrix' own rate if it is a number; the rates
         of a schedule are not shown.
@@ -83,7 +84,7 @@ def plan(
       >>> print(str(table).partition("1 matrix. ")[2])
       Its polar factor takes 13.1 MFLOP a step.
     """
-    check_method(method)
+    method = find_method(method)
     _check_settings(settings)
     params = select_parameters(params)
     resolved = resolve_once(exclude_leaves(dims, exclude), params)

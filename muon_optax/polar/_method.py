@@ -149,11 +149,11 @@ def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) 
 
 
 def check_method(method: Any) -> None:
-    """Refuse anything that is not a polar method: a name, a family, a class."""
+    """Refuse anything that is not a polar method: a family, a class."""
     if isinstance(method, type) or not callable(getattr(method, "polar", None)):
         raise ValueError(
-            f"method={method!r:.80}; use NewtonSchulz(), NewtonSchulz('polar_express', 8), "
-            "SVD(), one of METHODS, such as METHODS['fast'], or an object with .polar"
+            f"method={method!r:.80}; use a name, such as 'fast', NewtonSchulz('jordan', 5), "
+            "SVD(), or an object with .polar"
         )
     missing = [name for name in _OPTIONAL if not hasattr(method, name)]
     if missing and hasattr(method, "polar_stacks"):

@@ -30,12 +30,12 @@ def find_method(method: PolarMethod | str, others: tuple[str, ...] = ()) -> Pola
 METHODS: dict[str, PolarMethod] = {name: find_method(name) for name in (*PRESETS, "svd")}
 
 
-def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # noqa: B008
+def orthogonalize(x: Array, method: PolarMethod | str = NewtonSchulz()) -> Array:  # noqa: B008
     """The polar factor of every matrix of `x: [..., m, n]`.
 
     Args:
       x: `[..., m, n]`, real or complex, of any float dtype.
-      method: One of `METHODS`, or any object with `.polar(x)`. The default, Jordan's five
+      method: Any object with `.polar(x)`, or a name, as for `muon`. The default, Jordan's five
         steps, is made for training: it leaves singular values between about 0.5 and 1.2. For
         an accurate factor pass `SVD()` or `METHODS["near_exact"]`.
 
@@ -54,7 +54,7 @@ def orthogonalize(x: Array, method: PolarMethod = NewtonSchulz()) -> Array:  # n
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3.1.
     """
-    check_method(method)
+    method = find_method(method)
     polar = method.polar(x)
     check_polars(method, [x], [polar])
     return polar

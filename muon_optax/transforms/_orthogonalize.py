@@ -12,15 +12,16 @@ from jax.typing import ArrayLike, DTypeLike
 from muon_optax._casting import saturating_cast
 from muon_optax.batching import Measurement, Shardings, choose_map
 from muon_optax.dims import Dims, matrix_views
-from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
+from muon_optax.polar._presets import find_method
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
 from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._resolve_dims import resolve_dims_once
 
 
 def scale_by_muon(
-    method: PolarMethod = NewtonSchulz(),  # noqa: B008 (frozen)
+    method: PolarMethod | str = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,
     *,
     nesterov: bool = True,
@@ -37,8 +38,8 @@ def scale_by_muon(
     Each matrix stays where it is; small equal ones share the products of the method.
 
     Args:
-      method: How to orthogonalize: one of `METHODS`, a `NewtonSchulz(...)`, `SVD()`, or any
-        object with `.polar(x)`.
+      method: How to orthogonalize: a `NewtonSchulz(...)`, `SVD()`, any object with
+        `.polar(x)`, or a name: of `METHODS`, or `"polar_express:8"` with a number of steps.
       beta: Momentum decay in [0, 1), or a schedule of it by step.
       nesterov: Whether to look one step ahead.
       bias_correction: Divide `μ` by `1 - β^(t+1)` and `g` by `1 - β^t` in Nesterov's blend
@@ -109,7 +110,7 @@ def scale_by_muon(
 
 def orthogonalize_momentum(
     momentum: optax.GradientTransformationExtraArgs,
-    method: PolarMethod,
+    method: PolarMethod | str,
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -119,7 +120,7 @@ def orthogonalize_momentum(
     the blend. As two transformations that would be two or three. The arguments are those of
     `scale_by_muon`, the state that of the momentum.
     """
-    check_method(method)
+    method = find_method(method)
 
     def init(params: optax.Params) -> Any:
         matrix_views(dims, params)

@@ -16,7 +16,8 @@ from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import MEASURES
 from muon_optax.batching import Measurement, Shardings
 from muon_optax.dims import Dims, MatrixView, matrix_views
-from muon_optax.polar._method import PolarMethod, check_method
+from muon_optax.polar._method import PolarMethod
+from muon_optax.polar._presets import find_method
 from muon_optax.transforms._orthogonalize import polar_step
 
 
@@ -40,7 +41,7 @@ class RecordState(NamedTuple):
 def record_updates(
     every: int,
     momentum: optax.GradientTransformation,
-    method: PolarMethod,
+    method: PolarMethod | str,
     *,
     measures: Sequence[str] = tuple(MEASURES),
     dims: Dims = None,
@@ -84,7 +85,7 @@ def record_updates(
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
     measure = _Measures(_check_names(every, measures))
-    check_method(method)
+    method = find_method(method)
     momentum = optax.with_extra_args_support(momentum)
 
     def init(params: optax.Params) -> RecordState:
