@@ -229,6 +229,7 @@ def draw(machine: str) -> None:
     healthy = {m: numbers(record, task, HEALTHY, m) for m in SHOWN}
     healthy = {m: (float(x.min()), float(x.max())) for m, x in healthy.items()}
     figure = History(run["steps"], run["values"]).plot(SHOWN, healthy)
+    figure.suptitle("With beta=0.999 the momentum points elsewhere than the gradient")
     figure.savefig(RESULTS / machine / "health.png", dpi=130)
 
 

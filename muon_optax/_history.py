@@ -124,7 +124,7 @@ class History:
             axes = figure.add_subplot(rows, columns, number)
             shown |= self._draw(axes, name, (healthy or {}).get(name))
         figure.legend(
-            shown.values(), shown, loc="outside upper left", ncols=columns, frameon=False
+            shown.values(), shown, loc="outside lower center", ncols=columns, frameon=False
         )
         return figure
 

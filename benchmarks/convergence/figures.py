@@ -98,7 +98,7 @@ def causes_panel(causes: dict) -> Figure:
     rate = causes["between"]["SVD"][0]["learning_rate"]
     axes.plot([], [], "ko", label="seeds at the best rate, in factors of 2")
     axes.plot([], [], "k|", ms=12, label="their mean")
-    axes.plot([], [], "ko", mfc="white", label=f"seeds at {rate:.3g}, between")
+    axes.plot([], [], "ko", mfc="white", label=f"seeds at a rate between, {rate:.3g}")
     add_legend(figure, 3)
     return figure
 
@@ -121,9 +121,9 @@ def polar_by_q(momenta: dict) -> Figure:
         promised = {"ls": ":", "color": look(label)["color"]}
         align.plot(q, [row["alignment_bound"] for row in rows], **promised)
     error.set(xlabel="steps", ylabel="error of the worst singular value", ylim=(0, 1.05))
-    error.set_title(f"in the best of {len(momenta['spectra'])} momenta")
+    error.set_title(f"worst value, in the best of {len(momenta['spectra'])} momenta")
     align.set(xlabel="steps", ylabel="alignment (exact factor: 1)", ylim=(0, 1.05))
-    align.set_title("in the worst of them")
+    align.set_title("alignment, in the worst of them")
     align.plot([], [], ":", color="black", label="certified for all")
     add_legend(figure, 4)
     return figure

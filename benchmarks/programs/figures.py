@@ -14,7 +14,7 @@ from muon_optax.estimates._targets import TARGETS
 METHODS = {OURS: "Muon", OPTAX: "optax.contrib"}
 MODELS = {"768x2": "2 layers, width 768", "2048x2": "2 layers, width 2048"}
 MODELS |= {"llama7b-layer": "1 layer of Llama 7B"}
-LABELS = ("products", "pass in: gradients, state", "pass out: parameters", "glue: all else")
+LABELS = ("products", "pass in: gradients, state", "pass out: parameters", "all else")
 SHADES = ((1.0, ""), (0.7, "//"), (0.45, ".."), (0.2, "xx"))  # of the kinds: opacity, hatch
 
 
