@@ -3,6 +3,7 @@
 import json
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,6 +27,12 @@ def make_vectors():
 
 def make_doubtful():
     return TREE | {"thing": np.ones((8, 8), np.float32)}
+
+
+def make_equinox():
+    sides = {"0": (64, 16), "1": (10, 64)}
+    layers = {name: {"weight": np.ones(s), "bias": np.ones(s[0])} for name, s in sides.items()}
+    return jax.tree.map(np.float32, {"layers": layers})
 
 
 @pytest.fixture(autouse=True)
@@ -104,11 +111,18 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
         ),
         ("plan broken.npz", "broken.npz cannot be read: "),
         ("plan test_command:make_tree --layout flux", "--layout flux; use one of flax, "),
+        (
+            "plan test_command:make_equinox",
+            "knows every leaf: --layout equinox or",
+        ),
+        ("plan steps", "name one of the items in it, default: steps/default"),
         ("bench 8x8 --steps 5", "unrecognized arguments: --steps 5"),
     ],
 )
 def test_what_is_wrong_gets_one_sentence(arguments, said, here, capsys):
     (here / "broken.npz").write_text("nothing")
+    (here / "steps" / "default").mkdir(parents=True)
+    (here / "steps" / "_CHECKPOINT_METADATA").write_text("{}")
     with pytest.raises(SystemExit) as status:
         main(arguments.split())
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -129,13 +143,14 @@ def test_a_full_disk_is_named_after_the_table_is_printed(here, capsys):
 def test_without_the_extra_there_is_a_table_and_a_sentence_on_what_to_install(
     here, capsys, monkeypatch
 ):
-    for name in ("rich.console", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr("muon_optax.command._main.find_spec", lambda name: None)
     main(["bench", "8x8", "--methods", "jordan"])
     said = capsys.readouterr()
     assert "jordan is the fastest" in said.out
-    assert said.err.splitlines()[0] == "1/3 jordan on 1 × 8×8"
-    assert said.err.endswith("no picture: a picture needs matplotlib: pip install matplotlib\n")
+    first, second, *_ = said.err.splitlines()
+    assert first == "muon_optax: no picture without matplotlib: pip install matplotlib"
+    assert second == "1/3 jordan on 1 × 8×8"
 
 
 @pytest.mark.skipif(all(map(installed, NEEDED["tpu"])), reason="the compiler is here")

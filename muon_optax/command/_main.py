@@ -1,10 +1,12 @@
 """The arguments of the command line, and what each command does."""
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +14,6 @@ import jax
 
 from muon_optax.command._trees import read_tree
 from muon_optax.comparison._compare import compare
-from muon_optax.comparison._comparison import Comparison
 from muon_optax.comparison._contenders import DEFAULT
 from muon_optax.dims import LAYOUTS
 from muon_optax.estimates._targets import TARGETS
@@ -38,12 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given.run(given)
     except (ValueError, RuntimeError) as error:
-        sys.exit(_fail(str(error), 2))
+        # What the library writes as an argument is an option here.
+        pattern = r"dims=(?:LAYOUTS\['(\w+)'\]|([A-Z]{4,})\b)"
+        option = lambda found: f"--layout {(found[1] or found[2]).lower()}"
+        sys.exit(_fail(re.sub(pattern, option, str(error)), 2))
+    except BrokenPipeError:  # the reader of the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"muon_optax: {message}", file=sys.stderr)
+    _say(message)
     return status
+
+
+def _say(message: str) -> None:
+    print(f"muon_optax: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +97,8 @@ def _bench(given: argparse.Namespace) -> None:
         raise ValueError("name shapes such as 768x3072, or --tree, but not both")
     if not (folder := Path(given.out).parent).is_dir():
         raise ValueError(f"--out {given.out}: there is no folder {folder}")
+    if not (draws := find_spec("matplotlib")):
+        _say("no picture without matplotlib: pip install matplotlib")
     matrices = read_tree(given.tree) if given.tree else given.shapes
     jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
     with _progress_bar() as progress:
@@ -100,8 +112,8 @@ def _bench(given: argparse.Namespace) -> None:
         )
     print(found)
     _write(found.save, f"{given.out}.json")
-    if found.times:
-        _write(partial(_draw, found), f"{given.out}.png")
+    if found.times and draws:
+        _write(lambda path: found.plot().savefig(path, dpi=130), f"{given.out}.png")
     if found.interrupted:
         sys.exit(_fail("interrupted; what was done until then is above", 130))
 
@@ -112,14 +124,6 @@ def _write(write: Callable[[str], None], path: str) -> None:
         write(path)
     except OSError as error:
         sys.exit(_fail(f"{path}: {error.strerror or error}", 1))
-
-
-def _draw(found: Comparison, path: str) -> None:
-    """The picture, or a sentence about what it needs."""
-    try:
-        found.plot().savefig(path, dpi=130)
-    except ImportError as error:
-        print(f"muon_optax: no picture: {error}", file=sys.stderr)
 
 
 def _plan(given: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The shapes of a model's parameters, from a checkpoint or from a function that makes them."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -72,7 +73,11 @@ def _read_safetensors(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
 def _read_orbax(path: Path) -> Any:
     from orbax import checkpoint
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # the error below says it in one sentence
     metadata: Any = checkpoint.StandardCheckpointer().metadata(path.resolve())
+    if metadata.item_metadata is None:  # the step of a manager, which has items
+        items = sorted(item.name for item in path.iterdir() if item.is_dir())
+        raise ValueError(f"name one of the items in it, {', '.join(items)}: {path / items[0]}")
     return metadata.item_metadata.tree
 
 
