@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from benchmarks.polar.matrices import SPECTRA, make, rank
-from muon_optax import METHODS, SVD, Comparison, NewtonSchulz, compare, theory
+from muon_optax import FLAX, METHODS, SVD, Comparison, NewtonSchulz, compare, theory
 from muon_optax.coefficients import JORDAN
 from muon_optax.comparison import _extrapolation, _measure, _timing
 from muon_optax.comparison._accuracy import decompose, judge
-from muon_optax.comparison._cases import read_shape
+from muon_optax.comparison._cases import list_cases
 from muon_optax.comparison._comparison import Time
 
 EPS = float(jnp.finfo("float32").eps)
@@ -108,12 +108,30 @@ def test_matrices_of_a_model_of_one_shape_are_compared_together_and_by_leaf(mode
     assert "up/kernel" in str(found)
 
 
-def test_a_leaf_of_zeros_is_timed_and_not_judged(model):
+def test_a_leaf_of_zeros_is_timed_by_others_and_not_judged(model):
     params, momenta = model
     momenta["up"]["kernel"][:] = 0
+    (case,) = list_cases(params, FLAX, momenta, None)
+    np.testing.assert_array_equal(case.make(2), [momenta["down"]["kernel"].T] * 2)
     found = compare(params, "jordan", momenta=momenta)
     assert found.times[0].count == 2
     assert [judgement.leaf for judgement in found.judgements] == ["down/kernel"]
+    momenta["down"]["kernel"][:] = 0  # as before the first step
+    found = compare(params, "jordan", momenta=momenta)
+    assert found.times[0].ms and not found.judgements
+
+
+@pytest.mark.parametrize(
+    ("alter", "said"),
+    [(np.transpose, "another shape, \\(24, 8\\)"), (lambda x: x / 0, "is not finite; compare")],
+    ids=["transposed", "infinite"],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+def test_what_is_no_momentum_of_a_leaf_is_refused(alter, said, model):
+    params, momenta = model
+    momenta["up"]["kernel"] = alter(momenta["up"]["kernel"])
+    with pytest.raises(ValueError, match=f"leaf 'up/kernel' .* its momentum .*{said}"):
+        compare(params, "jordan", momenta=momenta)
 
 
 def test_interrupting_keeps_what_is_done():
@@ -162,7 +180,7 @@ def test_an_extrapolation_goes_on_as_the_smaller_ones_grow(monkeypatch):
 
 
 def test_a_comparison_is_a_dict_a_file_and_a_picture(tmp_path):
-    found = compare([(8, 16), "2x8x8"], ["jordan", "svd"])
+    found = compare([(8, 16), "2×8x8"], ["jordan", "svd"])
     found.save(tmp_path / "found.json")
     loaded = Comparison.from_dict(json.loads((tmp_path / "found.json").read_text()))
     assert str(loaded) == str(found)
@@ -170,10 +188,3 @@ def test_a_comparison_is_a_dict_a_file_and_a_picture(tmp_path):
     assert [label.get_text() for label in time.get_yticklabels()][-1] in ("svd", "jordan")
     assert "milliseconds for all 3 matrices" in time.get_xlabel()
     assert "error" in error.get_xlabel()
-    seconds = [found.seconds(name) for name in ("jordan", "svd")]
-    totals = [sum(t.total_s for t in found.times if t.method == m) for m in ("jordan", "svd")]
-    assert seconds == totals
-
-
-def test_a_count_may_stand_before_the_sides():
-    assert read_shape("12x1024×256") == (12, 1024, 256)

@@ -33,18 +33,7 @@ def decompose(x: np.ndarray, rank: int | None = None) -> Exact:
 
 
 def judge(exact: Exact, o: np.ndarray) -> dict[str, Any]:
-    """What `o: [m, n]` is for the polar factor of a matrix.
-
-    error: ‖o − polar‖_F / ‖polar‖_F, 0 at best.
-    band: smallest and largest singular value of o between the matrix's row and column space,
-      both 1 at best.
-    alignment: ⟨x, o⟩ / ‖x‖_*, 1 at best; what descends.
-    orthogonality: the root mean square of σ² − 1 over those singular values, 0 at best.
-    reached: the share of the matrix's singular directions that o keeps, with a value within a
-      third of 1; 1 at best.
-
-    None for each where o is not finite.
-    """
+    """The measures of a `Judgement` of `o: [m, n]`; None for all where o is not finite."""
     o = o.astype(np.float64)
     if not np.isfinite(o).all():
         names = ("error", "band", "alignment", "orthogonality", "reached")

@@ -1,6 +1,5 @@
 """The matrices to compare methods on, equal shapes together, from shapes or from a model."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ class Case:
       m: The shorter side.
       n: The longer side.
       dtype: Of what a method gets.
-      momenta: Leaf's path → `[batch, m, n]`; empty if they are Gaussian matrices.
+      momenta: Leaf's path → `[batch, m, n]`, without zeros; empty for Gaussian matrices.
     """
 
     count: int
@@ -38,22 +37,20 @@ class Case:
         return f"{self.count} × {self.m}×{self.n}"
 
     def make(self, count: int) -> np.ndarray:
-        """As many of them, `[count, m, n]`; the same at every call."""
-        if self.momenta:
-            stacks = [x[x.any((-2, -1))] for x in self.momenta.values()]
-            return np.concatenate(stacks)[:count]
+        """As many of them, `[count, m, n]`; the same at every call, momenta again and again."""
+        if any(map(len, self.momenta.values())):
+            return np.resize(np.concatenate([*self.momenta.values()]), (count, self.m, self.n))
         x = np.random.default_rng(0).standard_normal((count, self.m, self.n), np.float32)
         return x.astype(self.dtype)
 
     def judged(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Leaf's path and matrix, of a few of each leaf that are not all zeros."""
+        """Leaf's path and matrix, of a few of each leaf."""
         if not self.momenta:
             yield "", self.make(1)[0]
         for path, stack in self.momenta.items():
-            nonzero = stack[stack.any((-2, -1))]
-            for index in np.unique(np.linspace(0, len(nonzero) - 1, _JUDGED, dtype=int)):
-                if len(nonzero):
-                    yield path, nonzero[index]
+            for index in np.unique(np.linspace(0, len(stack) - 1, _JUDGED, dtype=int)):
+                if len(stack):
+                    yield path, stack[index]
 
 
 def list_cases(matrices: Any, dims: Dims, momenta: Any, dtype: str | None) -> list[Case]:
@@ -137,8 +134,10 @@ def _momentum_of(path: str, leaf: Any, momenta: Mapping[str, Any]) -> np.ndarray
         known = ", ".join(list(momenta)[:3])
         raise LeafError(path, leaf, f"momenta lacks this leaf; its first paths are {known}")
     momentum = np.asarray(momenta[path])
-    if momentum.size != math.prod(leaf.shape):
+    if momentum.shape != leaf.shape:
         raise LeafError(path, leaf, f"its momentum has another shape, {momentum.shape}")
+    if not np.isfinite(momentum).all():  # NumPy's SVD may never return
+        raise LeafError(path, leaf, "its momentum is not finite; compare one that is")
     return momentum
 
 
@@ -155,9 +154,13 @@ def _group(stacks: Sequence[Stack]) -> list[Case]:
 
 
 def _momenta(stacks: Sequence[Stack]) -> dict[str, np.ndarray]:
-    """Leaf's path → its momenta, wide; those of a fused leaf's parts one after another."""
+    """Leaf's path → its momenta, wide; those of a fused leaf's parts one after another.
+
+    What is zero is left out, before the first step everything: it has no polar factor.
+    """
     found: dict[str, list[np.ndarray]] = {}
     for path, _, m, n, _, x in stacks:
         if x is not None:
-            found.setdefault(path, []).append(x if m <= n else x.mT)
+            nonzero = x[x.any((-2, -1))]
+            found.setdefault(path, []).append(nonzero if m <= n else nonzero.mT)
     return {path: np.concatenate(of_it) for path, of_it in found.items()}

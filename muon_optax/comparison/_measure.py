@@ -90,7 +90,9 @@ def _plan(case: Case, method: PolarMethod) -> MethodPlan:
 
 def _judge(case: Case, methods: Mapping[str, PolarMethod]) -> Iterator[Judgement]:
     """Every method on some matrices of every leaf, compared with the SVD in float64."""
-    leaves, matrices = zip(*case.judged())
+    if not (judged := [*case.judged()]):
+        return
+    leaves, matrices = zip(*judged)
     x = jnp.asarray(np.stack(matrices))
     exact = [decompose(matrix) for matrix in matrices]
     for name, method in methods.items():
