@@ -1,7 +1,7 @@
 """The comparison of polar methods: what it says is right, and what is wrong it shows."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from muon_optax.coefficients import JORDAN
 from muon_optax.comparison import _extrapolation, _measure, _timing
 from muon_optax.comparison._accuracy import decompose, judge
 from muon_optax.comparison._cases import list_cases
-from muon_optax.comparison._comparison import Time
+from muon_optax.comparison._comparison import Judgement, Time
 
 EPS = float(jnp.finfo("float32").eps)
 
@@ -166,6 +166,31 @@ def test_an_estimate_that_leaves_something_out_is_a_bound_everywhere():
     assert jordan[5:9] == ["≈", "2", "≥", "3"] and exact[1:3] == ["≥", "6"]
     assert all_jordan[-4:] == ["≈", "0.004", "≥", "3"] and all_exact[-2:] == ["≥", "0.012"]
     assert "at least 3.0 times as fast as the SVD" in found.verdict
+
+
+def judgement(method, error):
+    reached = None if error is None else float(error < 1)
+    return Judgement(method, "", 8, 8, "float32", error, None, None, None, reached)
+
+
+def test_the_verdict_claims_what_was_measured_of_all_matrices():
+    shape = {"count": 1, "m": 8, "dtype": "float32"}
+    seconds = {"svd": 6.0, "jordan": 2.0, "broken": 1.0, "exact": 3.0}
+    rows = [Time(name, ms=(ms,), n=8, **shape) for name, ms in seconds.items()]
+    rows += [replace(row, n=9, note="estimated" * (row.method == "svd")) for row in rows]
+    rows.append(Time("interrupted", ms=(1.0,), n=8, **shape))
+    names = ("jordan", "broken", "broken", "exact", "exact")
+    found = Comparison((*rows,), (*map(judgement, names, (0.2, 0.2, None, 0.0, 0.004)),))
+    assert found.seconds("interrupted") is None
+    assert found.verdict == (
+        "On this device, jordan is the fastest, about 3.0 times as fast as the SVD, with an "
+        "error of 0.2; exact has an error of at most 0.004 at about 2.0 times the SVD's speed; "
+        "broken is left out, not finite for 1 of 2 matrices."
+    )
+    wrong = Comparison((*rows,), (judgement("svd", 1.0),))
+    assert "svd is left out, with 0% of the singular values near 1" in wrong.verdict
+    bound = Comparison((rows[1], replace(rows[0], ms=(1.0,), at_least=True)), ())
+    assert "jordan is the fastest" in bound.verdict
 
 
 def test_an_extrapolation_goes_on_as_the_smaller_ones_grow(monkeypatch):

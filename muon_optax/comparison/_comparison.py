@@ -107,8 +107,10 @@ class Comparison:
 
     def seconds(self, method: str) -> float | None:
         """For all matrices of all shapes; None if a time is missing."""
+        shapes = {(time.m, time.n, time.dtype) for time in self.times}
         totals = [time.total_s for time in self.times if time.method == method]
-        return None if None in totals or not totals else sum(filter(None, totals))
+        known = [seconds for seconds in totals if seconds is not None]
+        return sum(known) if known and len(known) == len(shapes) else None
 
     @property
     def verdict(self) -> str:

@@ -93,7 +93,7 @@ def _milliseconds(time: Time) -> str:
     if not time.ms:
         return "none"
     if time.note:
-        return f"{_mark([time])}{number(time.ms[0])}"
+        return f"{mark([time])}{number(time.ms[0])}"
     low, middle, high = (number(f(time.ms)) for f in (min, statistics.median, max))
     return f"{middle} ({low} to {high})"
 
@@ -103,10 +103,10 @@ def _ratio(above: Time | None, below: Time) -> str:
     if above is None or above is below or not (above.ms and below.ms):
         return ""
     ratio = number(statistics.median(ratios(above.ms, below.ms)))
-    return f"{_mark([above], [below])}{ratio}"
+    return f"{mark([above], [below])}{ratio}"
 
 
-def _mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
+def mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
     """What stands before a time, or before a ratio of two, if it is no measurement."""
     numerator, denominator = (any(time.at_least for time in of) for of in (above, below))
     if numerator != denominator:
@@ -140,10 +140,10 @@ def _totals(comparison: Comparison) -> Iterable[list[str]]:
             yield [head, method, "none", *[""] * 9]
         else:
             over = [
-                f"{_mark(times[name], its)}{number(other / seconds)}"
+                f"{mark(times[name], its)}{number(other / seconds)}"
                 if name != method and (other := comparison.seconds(name))
                 else ""
                 for name in (EXACT, OPTAX)
             ]
-            yield [head, method, f"{_mark(its)}{number(seconds)}", *over, *[""] * 7]
+            yield [head, method, f"{mark(its)}{number(seconds)}", *over, *[""] * 7]
         head = ""
