@@ -1,5 +1,6 @@
 """The command line: what it reads and writes, and one sentence for each wrong input."""
 
+import io
 import json
 import sys
 
@@ -15,6 +16,7 @@ from muon_optax.estimates._targets import NEEDED, installed
 
 SHAPES = {"up": (8, 24), "down": (24, 8), "norm": (8,)}
 TREE = {f"{name}/kernel": np.ones(shape, np.float32) for name, shape in SHAPES.items()}
+STEP = {"step": np.array(3, np.int64)}
 
 
 def make_tree():
@@ -54,30 +56,41 @@ def test_bench_prints_a_table_and_a_verdict_and_writes_json_and_a_picture(here, 
     assert (here / "found.png").stat().st_size > 10_000
 
 
+def test_a_terminal_without_the_signs_loses_nothing_else(here, monkeypatch):
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, "ascii") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        main(["bench", "8x8", "--methods", "jordan"])
+        terminal.flush()
+        assert b"1 ? 8?8 float32" in written.getvalue()
+    assert (here / "comparison.json").exists()
+
+
 def write_npz(path):
-    np.savez(path, **TREE)
+    np.savez(path, **TREE, **STEP)
 
 
 def write_safetensors(path):
     header = {name: {"dtype": "F32", "shape": x.shape} for name, x in TREE.items()}
-    text = json.dumps(header | {"__metadata__": {}}).encode()
+    step = {"step": {"dtype": "I64", "shape": []}}
+    text = json.dumps(header | step | {"__metadata__": {}}).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text)
 
 
 def write_orbax(path):
     with checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path, {"params": TREE, "opt_state": [jnp.ones((8, 24))]})
+        checkpointer.save(path, {"params": TREE | STEP, "opt_state": [jnp.ones((8, 24))]})
 
 
 @pytest.mark.parametrize(
     ("name", "write"),
     [("a.npz", write_npz), ("a.safetensors", write_safetensors), ("a", write_orbax)],
 )
-def test_plan_reads_a_checkpoint(name, write, here, capsys):
+def test_plan_reads_the_floats_of_a_checkpoint(name, write, here, capsys):
     write(here / name)
     main(["plan", name])
     said = capsys.readouterr().out
-    assert "2 matrices" in said and "opt_state" not in said
+    assert "2 matrices" in said and "opt_state" not in said and "step" not in said.split()
 
 
 def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
@@ -96,19 +109,13 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
         ("bench 0x5", "shape 0x5; use two sides ≥ 1"),
         ("bench 8x8 --methods jordn", "did you mean 'jordan'"),
         ("bench 8x8 --methods jordan:0", "steps=0; use a whole number ≥ 1"),
-        (
-            "bench 8x8 --dtype int8",
-            "dtype='int8'; use one of ['bfloat16', 'float16',",
-        ),
-        ("bench 8x8 --target v9", "target='v9'; use one of"),
+        ("bench 8x8 --dtype int8", "dtype='int8'; use one of ['bfloat16', 'float16',"),
+        ("bench 8x8 --target cpu", "target='cpu'; use one of ['h100', 'h200', 'v5e'"),
         ("bench", "name shapes such as 768x3072, or --tree, but not both"),
         ("bench 8x8 --out no/such", "--out no/such: there is no folder no"),
         ("bench --tree test_command:make_vectors", "muon has no matrix to train"),
         ("bench --tree test_command:nothing", "has no attribute 'nothing'"),
-        (
-            "bench --tree missing.npz",
-            "'missing.npz' is no file; name a checkpoint, or",
-        ),
+        ("bench --tree missing.npz", "'missing.npz' is no file; name a checkpoint, or"),
         ("plan broken.npz", "broken.npz cannot be read: "),
         ("plan test_command:make_tree --layout flux", "--layout flux; use one of flax, "),
         (
@@ -154,7 +161,8 @@ def test_without_the_extra_there_is_a_table_and_a_sentence_on_what_to_install(
 
 
 @pytest.mark.skipif(all(map(installed, NEEDED["tpu"])), reason="the compiler is here")
-def test_a_target_without_its_compiler_is_one_sentence(capsys):
+def test_a_target_without_its_compiler_is_one_sentence(capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
     with pytest.raises(SystemExit):
         main(["bench", "8x8", "--methods", "jordan", "--target", "v5e"])
     assert "pip install 'jax[tpu]'" in capsys.readouterr().err

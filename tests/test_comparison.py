@@ -193,6 +193,13 @@ def test_the_verdict_claims_what_was_measured_of_all_matrices():
     assert "jordan is the fastest" in bound.verdict
 
 
+def test_only_names_reach_the_process_of_a_targets_compiler():
+    with pytest.raises(
+        ValueError, match="with a target methods are names, such as 'jordan,svd'"
+    ):
+        compare("8x8", {"svd": METHODS["jordan"]}, target="v5e")
+
+
 def test_an_extrapolation_goes_on_as_the_smaller_ones_grow(monkeypatch):
     def seconds(prepare, m, n):
         return 1e-6 * m**3, 1e-6 * m**3

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,8 +16,8 @@ import jax
 from muon_optax.command._trees import read_tree
 from muon_optax.comparison._compare import compare
 from muon_optax.comparison._contenders import DEFAULT
+from muon_optax.comparison._estimated import ELSEWHERE
 from muon_optax.dims import LAYOUTS
-from muon_optax.estimates._targets import TARGETS
 from muon_optax.planning._plan import plan
 
 _EXAMPLE = """
@@ -36,6 +37,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error that the user can mend is one sentence and exit status 2."""
     given = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):  # of a terminal that may lack ×
+        sys.stdout.reconfigure(errors="replace")
     try:
         given.run(given)
     except (ValueError, RuntimeError) as error:
@@ -70,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tree(bench, "--tree")
     bench.add_argument("--methods", default=",".join(DEFAULT), help="default: %(default)s")
     bench.add_argument("--dtype", help="of the matrices; default: theirs, or float32")
-    bench.add_argument("--target", help=f"estimate for one of {', '.join(TARGETS)}")
+    bench.add_argument("--target", help=f"estimate for one of {', '.join(ELSEWHERE)}")
     bench.add_argument(
         "--out", default="comparison", help="writes OUT.json and OUT.png; default: %(default)s"
     )

@@ -12,12 +12,14 @@ import numpy as np
 
 # The letters of a dtype in a header of safetensors.
 _SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_SAFETENSORS |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
 def read_tree(name: str) -> Any:
     """The parameters of a checkpoint, as shapes, or what `module:function` returns.
 
-    Of a checkpoint that has an entry `params`, these.
+    Of a checkpoint that has an entry `params`, these. Its integers, such as steps and
+    positions, are left out.
 
     Raises:
       ValueError: If it is neither, or cannot be read.
@@ -38,7 +40,10 @@ def read_tree(name: str) -> Any:
     except Exception as error:  # whatever a file that is something else makes of its reader
         raise ValueError(f"{name} cannot be read: {error}") from error
     tree = tree["params"] if isinstance(tree, Mapping) and "params" in tree else tree
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    return jax.tree.map(
+        lambda x: None if x.dtype.kind in "iub" else jax.ShapeDtypeStruct(x.shape, x.dtype),
+        tree,
+    )
 
 
 def _call(name: str) -> Any:

@@ -12,11 +12,10 @@ from muon_optax._checks import check_choice
 from muon_optax.comparison._cases import Case, list_cases
 from muon_optax.comparison._comparison import Comparison, Judgement, Time
 from muon_optax.comparison._contenders import DEFAULT, find_contenders
-from muon_optax.comparison._estimated import estimate_case
+from muon_optax.comparison._estimated import ELSEWHERE, estimate_case
 from muon_optax.comparison._machine import describe_device
 from muon_optax.comparison._measure import measure_case
 from muon_optax.dims import FLAX, Dims
-from muon_optax.estimates._targets import TARGETS
 from muon_optax.polar._method import PolarMethod
 
 
@@ -73,7 +72,9 @@ def compare(
     if dtype is not None:
         check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
     if target is not None:
-        check_choice("target", target, TARGETS)
+        check_choice("target", target, ELSEWHERE)
+        if isinstance(methods, Mapping) or not all(isinstance(m, str) for m in methods):
+            raise ValueError("with a target methods are names, such as 'jordan,svd'")
     cases = list_cases(matrices, dims, momenta, dtype)
     made_by, found, interrupted = _provenance(target), [], False
     try:

@@ -21,6 +21,7 @@ from muon_optax.estimates._compile import size_in_bytes
 from muon_optax.estimates._estimate import Estimate, estimate
 from muon_optax.estimates._targets import TARGETS, MissingCompiler
 
+ELSEWHERE = tuple(name for name, target in TARGETS.items() if target.kind != "cpu")
 _PATIENCE_S = 120.0
 _TOGETHER = 8  # matrices at most that a program has
 
@@ -48,7 +49,7 @@ def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> 
 
 def _in_process(name: str, shape: tuple[int, ...], dtype: str, target: str) -> Estimate:
     asked = json.dumps({"name": name, "shape": shape, "dtype": dtype, "target": target})
-    command = [sys.executable, "-m", __name__, asked]
+    command = [sys.executable, "-c", f"from {__name__} import _answer; _answer({asked!r})"]
     settings = os.environ | {"JAX_PLATFORMS": "cpu"}
     try:
         done = subprocess.run(
@@ -57,7 +58,7 @@ def _in_process(name: str, shape: tuple[int, ...], dtype: str, target: str) -> E
     except subprocess.TimeoutExpired:
         return Estimate(None, None, _PATIENCE_S, f"not compiled in {_PATIENCE_S:g} s")
     if done.returncode:
-        raise MissingCompiler(done.stderr.strip().splitlines()[-1])
+        raise MissingCompiler(f"\n{done.stderr or 'its compiler was killed'}".splitlines()[-1])
     return Estimate(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -71,7 +72,3 @@ def _answer(asked: str) -> None:
     except MissingCompiler as error:
         raise SystemExit(str(error)) from error
     print(json.dumps(asdict(found)))
-
-
-if __name__ == "__main__":
-    _answer(sys.argv[1])
