@@ -220,3 +220,9 @@ def test_a_comparison_is_a_dict_a_file_and_a_picture(tmp_path):
     assert [label.get_text() for label in time.get_yticklabels()][-1] in ("svd", "jordan")
     assert "milliseconds for all 3 matrices" in time.get_xlabel()
     assert "error" in error.get_xlabel()
+
+
+def test_a_picture_says_of_an_error_without_logarithm_that_it_is_0():
+    found = compare("1x1", ["svd", "jordan"])
+    assert found.judgements[0].error == 0
+    assert "0" in [text.get_text() for text in found.plot().axes[1].texts]

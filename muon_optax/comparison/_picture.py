@@ -53,12 +53,13 @@ def _points(
     axes: Axes, order: list[str], values: dict[str, float], missing: str, label: str
 ) -> None:
     """A point for every method on a logarithmic axis, its number written next to it."""
-    low, high = min(values.values(), default=1.0), max(values.values(), default=1.0)
+    shown = {name: value for name, value in values.items() if value > 0}  # 0 has no logarithm
+    low, high = (f(shown.values(), default=1.0) for f in (min, max))
     for row, name in enumerate(order):
         color, marker = _LOOKS.get(name, _OTHER)
-        if name in values:
-            axes.plot(values[name], row, marker, color=color, ms=8)
-        at, text = values.get(name, low), number(values.get(name)) or missing
+        if name in shown:
+            axes.plot(shown[name], row, marker, color=color, ms=8)
+        at, text = shown.get(name, low), number(values.get(name)) or missing
         axes.annotate(text, (at, row), (9, 0), textcoords="offset points", va="center")
     margin = (10 * high / low) ** 0.25  # room for the numbers
     axes.set(xscale="log", xlim=(low / 1.5, high * margin), ylim=(len(order) - 0.5, -0.5))
