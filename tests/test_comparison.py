@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from unittest.mock import ANY
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +210,9 @@ def test_an_extrapolation_goes_on_as_the_smaller_ones_grow(monkeypatch):
     assert expected == pytest.approx(1e-6 * 400**3)
     assert source == "estimated from 100×100 and 200×200"
     assert _extrapolation.extrapolate(lambda m, n: None, 200, 200) is None
+    times = iter([(1e-3, 1.0), (2.0, 20.0)])  # the second was disturbed
+    monkeypatch.setattr(_extrapolation, "_time", lambda *_: next(times))
+    assert _extrapolation.extrapolate(lambda m, n: None, 8, 8) == (32.0, ANY)
 
 
 def test_a_comparison_is_a_dict_a_file_and_a_picture(tmp_path):

@@ -19,10 +19,15 @@ def extrapolate(prepare: Prepare, m: int, n: int) -> tuple[float, str] | None:
     (first, waited), (second, waited_longer) = (
         _time(prepare, *sides) for sides in (quarter, half)
     )
-    if waited_longer * max(4.0, waited_longer / waited) < PATIENCE_S:
+    if waited_longer * _growth(waited, waited_longer) < PATIENCE_S:
         return None
     source = " and ".join("{}×{}".format(*sides) for sides in (quarter, half))
-    return second * max(4.0, second / first), f"estimated from {source}"
+    return second * _growth(first, second), f"estimated from {source}"
+
+
+def _growth(first: float, second: float) -> float:
+    """Between twice the expected 8 and half of it: the rest is noise of single calls."""
+    return min(max(4.0, second / first), 16.0)
 
 
 def _time(prepare: Prepare, m: int, n: int) -> tuple[float, float]:
