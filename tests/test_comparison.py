@@ -194,6 +194,32 @@ def test_the_verdict_claims_what_was_measured_of_all_matrices():
     assert "jordan is the fastest" in bound.verdict
 
 
+def test_the_verdict_says_what_to_know_of_the_fastest():
+    shape = {"count": 1, "m": 8, "n": 8, "dtype": "float32"}
+    ms = {"a": (1.0, 1.0), "b": (1.04, 1.04), "svd": (2.0, 9.0)}
+    times = tuple(Time(name, ms=of_it, **shape) for name, of_it in ms.items())
+    reached = {("a", "up"): 0.9, ("a", "down"): 0.3, ("b", "up"): 1.0}
+    judged = (
+        Judgement(*k, 8, 8, "float32", 0.2, None, None, None, r) for k, r in reached.items()
+    )
+    said = Comparison(times, tuple(judged)).verdict
+    assert "a and b are equally fast, 5.5 times as fast as the SVD" in said  # 2 and 9
+    assert "with an error of 0.2 and 0.2" in said
+    assert "a brings only 30% of the singular values near 1 in down" in said
+    assert "the times of svd vary 4-fold, so run it again on a quiet machine" in said
+
+
+def test_a_method_that_fails_leaves_the_others_their_rows():
+    class Flat:
+        def polar(self, x):
+            return x[..., :1]
+
+    found = compare("8x8", {"flat": Flat(), "jordan": METHODS["jordan"]})
+    flat, jordan = found.times
+    assert flat.ms == () and "return the same shapes" in flat.note and "none" in str(found)
+    assert jordan.ms and [judgement.method for judgement in found.judgements] == ["jordan"]
+
+
 def test_only_names_reach_the_process_of_a_targets_compiler():
     with pytest.raises(
         ValueError, match="with a target methods are names, such as 'jordan,svd'"

@@ -76,11 +76,11 @@ def test_the_quickstart_learns_in_forty_lines(run):
 
 def test_the_gpt_takes_any_method_and_size_prints_a_table_and_saves_a_picture(run, tmp_path):
     small = {"steps": 20, "width": 32, "layers": 1, "context": 32, "batch": 8}
-    options = ("--method", "svd", "--seeds", 0, 1, "--out", tmp_path)
+    options = ("--method", "svd", "--seeds", 1, "--out", tmp_path)
     said = run("examples/train_gpt.py", *flags(small), *options)
-    assert "AdamW (seed 1)" in said and "Muon (seed 0)" in said
+    assert "AdamW (seed 1)" in said and "Muon (seed 1)" in said
     curves = json.loads((tmp_path / "curves.json").read_text())
-    assert [c["optimizer"] for c in curves] == ["adamw", "muon"] * 2
+    assert [c["optimizer"] for c in curves] == ["adamw", "muon"]
     assert all(c["loss"][-1] < c["loss"][0] for c in curves)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 

@@ -1,10 +1,13 @@
 """The matrices to compare methods on, equal shapes together, from shapes or from a model."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -85,22 +88,22 @@ def _read_shapes(matrices: Any) -> list[tuple[int, int, int]]:
         return [read_shape(matrices)]
     if not isinstance(matrices, list | tuple) or not matrices:
         return []
-    if all(isinstance(side, int) for side in matrices):
+    if all(isinstance(side, Integral) for side in matrices):
         return [_check_shape(tuple(matrices))]
-    if not all(isinstance(shape, str | tuple) for shape in matrices):
+    if not all(isinstance(shape, str | tuple | list) for shape in matrices):
         return []
     return [read_shape(x) if isinstance(x, str) else _check_shape(x) for x in matrices]
 
 
 def _check_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """The shape with its count, or an error."""
-    whole = all(isinstance(side, int) and side > 0 for side in shape)
+    whole = all(isinstance(side, Integral) and side > 0 for side in shape)
     if not 2 <= len(shape) <= 3 or not whole:
         raise ValueError(
             f"shape {'x'.join(map(str, shape))}; use two sides ≥ 1, or a count and two sides"
         )
-    m, n = shape[-2:]
-    return (shape[0] if len(shape) == 3 else 1), m, n
+    *counts, m, n = map(int, shape)
+    return math.prod(counts), m, n
 
 
 Stack = tuple[str, int, int, int, str, np.ndarray | None]  # path, count, m, n, dtype, momenta
@@ -118,10 +121,11 @@ def _stacks_of_tree(
             continue
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             raise LeafError(path, leaf, "only real matrices are compared")
-        name, stacks = dtype or jnp.dtype(leaf.dtype).name, [None] * len(view.sides)
+        own = jax.dtypes.canonicalize_dtype(leaf.dtype)  # float64 only with jax_enable_x64
+        name, stacks = dtype or own.name, [None] * len(view.sides)
         if momenta is not None:
             momentum = _momentum_of(path, leaf, momenta)
-            name = dtype or momentum.dtype.name
+            name = dtype or jax.dtypes.canonicalize_dtype(momentum.dtype).name
             stacks = [np.asarray(x) for x in view.to_matrices(jnp.asarray(momentum, name))]
         for (count, m, n), stack in zip(view.sides, stacks):
             if count and m and n:

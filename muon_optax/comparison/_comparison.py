@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muon_optax.comparison._table import write_leaves, write_table
+from muon_optax.comparison._timing import ratios
 from muon_optax.comparison._verdict import write_verdict
 
 if TYPE_CHECKING:
@@ -111,6 +112,21 @@ class Comparison:
         totals = [time.total_s for time in self.times if time.method == method]
         known = [seconds for seconds in totals if seconds is not None]
         return sum(known) if known and len(known) == len(shapes) else None
+
+    def ratio(self, above: str, below: str) -> float | None:
+        """How many times as long one method takes for all matrices as another.
+
+        The median over the turns that both took; None if a time is missing.
+        """
+        if self.seconds(above) is None or self.seconds(below) is None:
+            return None
+        return statistics.median(ratios(*map(self._turns, (above, below))))
+
+    def _turns(self, method: str) -> list[float]:
+        """Milliseconds for all matrices, in each turn that all shapes had."""
+        its = [time for time in self.times if time.method == method]
+        turns = range(min(len(time.ms) for time in its))
+        return [sum(time.count * time.ms[turn] for time in its) for turn in turns]
 
     @property
     def verdict(self) -> str:

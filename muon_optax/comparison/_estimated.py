@@ -17,6 +17,7 @@ from muon_optax.comparison._cases import Case
 from muon_optax.comparison._comparison import Time
 from muon_optax.comparison._contenders import find_contenders
 from muon_optax.comparison._measure import Say
+from muon_optax.comparison._table import ESTIMATED
 from muon_optax.estimates._compile import size_in_bytes
 from muon_optax.estimates._estimate import Estimate, estimate
 from muon_optax.estimates._targets import TARGETS, MissingCompiler
@@ -42,7 +43,7 @@ def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> 
             ms=() if found.seconds is None else (1000 * found.seconds / shape[0],),
             memory=None if found.temp_bytes is None else round(found.temp_bytes / given, 3),
             compile_s=found.compile_s,
-            note=found.note or "estimated",
+            note=found.note or ESTIMATED,
             at_least=found.at_least,
         )  # fmt: skip
 

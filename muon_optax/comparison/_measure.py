@@ -1,7 +1,9 @@
 """The measurement of methods on the matrices of one shape: time in turns, memory, accuracy."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,22 +32,26 @@ def measure_case(
 
     An interruption while methods take turns goes on after the times of those that had one.
     """
-    calls, costs, samples, stopped = {}, {}, {}, None
+    calls, found, samples, stopped = {}, {}, {}, None
     try:
         for name, method in methods.items():
             say(f"{name} on {case}")
-            if estimated := _estimate_if_long(case, name, method):
-                yield estimated
-            else:
-                calls[name], costs[name] = _prepare(case, method)
+            try:
+                found[name], call = _start(case, name, method)
+                calls |= {name: call} if call else {}
+            except Exception as error:  # of the user's own method; the others go on
+                note = f"{type(error).__name__}: {error}".splitlines()[0]
+                found[name] = _time(case, name, note=note)
         say(f"time on {case}")
         take_turns(calls, samples=samples)
     except KeyboardInterrupt as interruption:
         stopped = interruption
-    for name, taken in samples.items():
-        if taken:
+    for name, time in found.items():
+        if taken := samples.get(name):
             ms = milliseconds(taken, _count_together(case, methods[name]))
-            yield Time(name, case.count, case.m, case.n, case.dtype, tuple(ms), **costs[name])
+            yield replace(time, ms=tuple(ms))
+        elif name not in calls:
+            yield time
     if stopped:
         raise stopped
     if case.m <= _LARGEST_JUDGED:
@@ -53,25 +59,33 @@ def measure_case(
         yield from _judge(case, {name: methods[name] for name in calls})
 
 
-def _estimate_if_long(case: Case, name: str, method: PolarMethod) -> Time | None:
-    """The time by that of smaller matrices, where one call would take too long."""
-    is_guess = _plan(case, method).is_guess
-    if case.m**2 * case.n < _LARGE * (1 if is_guess else 16):
-        return None
+def _start(case: Case, name: str, method: PolarMethod) -> tuple[Time, Callable | None]:
+    """A time without samples and the call to sample, or the time by smaller matrices."""
 
     def prepare(m: int, n: int) -> Callable:
         return _prepare(Case(1, m, n, case.dtype), method)[0]
 
-    if found := extrapolate(prepare, case.m, case.n):
+    is_guess = _plan(case, method).is_guess
+    if case.m**2 * case.n >= _LARGE * (1 if is_guess else 16) and (
+        found := extrapolate(prepare, case.m, case.n)
+    ):
         seconds, note = found
-        ms = tuple(milliseconds([seconds]))
-        return Time(name, case.count, case.m, case.n, case.dtype, ms, note=note)
-    return None
+        return _time(case, name, ms=tuple(milliseconds([seconds])), note=note), None
+    call, costs = _prepare(case, method)
+    return _time(case, name, **costs), call
+
+
+def _time(case: Case, name: str, ms: tuple[float, ...] = (), **rest: Any) -> Time:
+    return Time(name, case.count, case.m, case.n, case.dtype, ms, **rest)
 
 
 def _prepare(case: Case, method: PolarMethod) -> tuple[Callable, dict]:
     """A compiled call on matrices of the case, and what it cost."""
     x = jnp.asarray(case.make(_count_together(case, method)))
+    polar = jax.eval_shape(method.polar, x)
+    check_polars(method, [x], [polar])
+    if polar.dtype != x.dtype:
+        raise ValueError(f"it returned {polar.dtype} for {x.dtype}; return the same dtype")
     program, costs = compile_program(method.polar, x)
     memory = round(costs["temp_bytes"] / size_in_bytes(x), 3)
     return partial(program, x), {"memory": memory, "compile_s": costs["compile_s"]}
@@ -96,7 +110,6 @@ def _judge(case: Case, methods: Mapping[str, PolarMethod]) -> Iterator[Judgement
     x = jnp.asarray(np.stack(matrices))
     exact = [decompose(matrix) for matrix in matrices]
     for name, method in methods.items():
-        polars = jax.jit(method.polar)(x)
-        check_polars(method, [x], [polars])
-        for leaf, reference, o in zip(leaves, exact, np.asarray(polars)):
+        polars = np.asarray(jax.jit(method.polar)(x))
+        for leaf, reference, o in zip(leaves, exact, polars):
             yield Judgement(name, leaf, case.m, case.n, case.dtype, **judge(reference, o))

@@ -54,6 +54,8 @@ def _points(
 ) -> None:
     """A point for every method on a logarithmic axis, its number written next to it."""
     shown = {name: value for name, value in values.items() if value > 0}  # 0 has no logarithm
+    from matplotlib.ticker import LogLocator, NullLocator
+
     low, high = (f(shown.values(), default=1.0) for f in (min, max))
     for row, name in enumerate(order):
         color, marker = _LOOKS.get(name, _OTHER)
@@ -64,6 +66,9 @@ def _points(
     margin = (10 * high / low) ** 0.25  # room for the numbers
     axes.set(xscale="log", xlim=(low / 1.5, high * margin), ylim=(len(order) - 0.5, -0.5))
     axes.set_yticks(range(len(order)), order)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

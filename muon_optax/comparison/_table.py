@@ -14,6 +14,7 @@ from muon_optax.comparison._timing import ratios
 if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison, Judgement, Time
 
+ESTIMATED = "estimated"  # the note of a time that leaves nothing out
 _HEADER = ("matrices", "method", "ms a matrix", "SVD / it", "Optax / it", "error")
 _HEADER += ("singular values", "alignment", "reached", "memory / input", "compile, s", "note")
 
@@ -84,7 +85,8 @@ def _shape(row: Time | Judgement) -> tuple[int, int, str]:
 
 def _cells(time: Time, times: dict[str, Time], judgements: list[Judgement]) -> list[str]:
     against = [_ratio(times.get(name), time) for name in (EXACT, OPTAX)]
-    costs = [number(time.memory), number(time.compile_s), time.note]
+    note = "" if time.note == ESTIMATED else time.note  # which the marks say
+    costs = [number(time.memory), number(time.compile_s), note]
     return [time.method, _milliseconds(time), *against, *_accuracy(judgements), *costs]
 
 
@@ -136,14 +138,10 @@ def _totals(comparison: Comparison) -> Iterable[list[str]]:
     head = f"all {sum(shapes.values())}, s"
     times = {m: [t for t in comparison.times if t.method == m] for m in comparison.methods}
     for method, its in times.items():
-        if not (seconds := comparison.seconds(method)):
-            yield [head, method, "none", *[""] * 9]
-        else:
-            over = [
-                f"{mark(times[name], its)}{number(other / seconds)}"
-                if name != method and (other := comparison.seconds(name))
-                else ""
-                for name in (EXACT, OPTAX)
-            ]
-            yield [head, method, f"{mark(its)}{number(seconds)}", *over, *[""] * 7]
+        seconds, over = comparison.seconds(method), []
+        for name in (EXACT, OPTAX):
+            ratio = None if name == method else comparison.ratio(name, method)
+            over.append((ratio and f"{mark(times[name], its)}{number(ratio)}") or "")
+        total = f"{mark(its)}{number(seconds)}" if seconds else "none"
+        yield [head, method, total, *over, *[""] * 7]
         head = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from muon_optax.comparison._contenders import EXACT, OPTAX
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
 
 _ACCURATE = 0.01  # an error that no training run can tell from the SVD's
 _REACHED = 0.5  # a method that brings fewer singular values near 1 is no polar step
+_EQUAL = 1.05  # times over another that no one can tell apart
+_NOISY = 3.0  # the largest over the smallest time of a method on a busy machine
 
 
 def write_verdict(comparison: Comparison) -> str:
-    """Which method is the fastest, by how much, at which error; and which one is wrong."""
+    """Which method is the fastest, by how much, at which error; and what to know of it."""
     wrong = {name: why for name in comparison.methods if (why := _why_wrong(comparison, name))}
     timed = {name: comparison.seconds(name) for name in comparison.methods}
     timed = {name: s for name, s in timed.items() if s and name not in wrong}
-    parts = [_praise(comparison, timed)] if timed else ["No method was timed"]
+    parts = [*_praise(comparison, timed)] if timed else ["No method was timed"]
     parts += [f"{name} is left out, {why}" for name, why in wrong.items()]
     if timed and EXACT in comparison.methods and not comparison.seconds(EXACT):
         notes = (time.note for time in comparison.times if time.method == EXACT)
@@ -29,28 +32,41 @@ def write_verdict(comparison: Comparison) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _praise(comparison: Comparison, seconds: dict[str, float]) -> str:
+def _praise(comparison: Comparison, seconds: dict[str, float]) -> Iterator[str]:
     bounds = {time.method for time in comparison.times if time.at_least}
-    best = min(seconds, key=lambda name: (name in bounds, seconds[name]))
+    order = sorted(seconds, key=lambda name: (name in bounds, seconds[name]))
+    best = [name for name in order if (comparison.ratio(name, order[0]) or math.inf) < _EQUAL]
+    best = [name for name in best if name not in bounds] or order[:1]
     where = comparison.made_by.get("device", "this device")
     where = f"By estimate, on {comparison.target}" if comparison.target else f"On {where}"
+    equal = "are equally fast" if len(best) > 1 else "is the fastest"
     faster, price = _faster(comparison, seconds, best), _price(comparison, best)
-    text = f"{where}, {best} is the fastest{faster}{price}"
-    worst = {name: max(_errors(comparison, name), default=math.inf) for name in seconds}
-    accurate = {name: s for name, s in seconds.items() if worst[name] <= _ACCURATE}
-    if accurate and (second := min(accurate, key=accurate.__getitem__)) not in (best, EXACT):
-        text += f"; {second} has an error of at most {worst[second]:.2g}"
+    yield f"{where}, {_enumerate(best)} {equal}{faster}{price}"
+    worst = {name: max(_errors(comparison, name), default=math.inf) for name in order}
+    accurate = [name for name in order if worst[name] <= _ACCURATE]
+    if accurate and accurate[0] not in (*best, EXACT):
+        speed = ""
         if EXACT in seconds:
-            text += f" at {_ratio(comparison, EXACT, second)} the SVD's speed"
-    return text
+            speed = f" at {_ratio(comparison, EXACT, accurate[0])} the SVD's speed"
+        yield f"{accurate[0]} has an error of at most {worst[accurate[0]]:.2g}{speed}"
+    for name in best:
+        if weak := _weakest_leaf(comparison, name):
+            yield f"{name} brings only {weak[1]:.0%} of the singular values near 1 in {weak[0]}"
+    named = {*best, EXACT, OPTAX} & {*seconds}
+    noise = {t.method: max(t.ms) / min(t.ms) for t in comparison.times if t.method in named}
+    if (noisy := max(noise, key=noise.__getitem__)) and noise[noisy] > _NOISY:
+        yield (
+            f"the times of {noisy} vary {noise[noisy]:.0f}-fold, so run it again on a quiet "
+            "machine"
+        )
 
 
-def _faster(comparison: Comparison, seconds: dict[str, float], best: str) -> str:
+def _faster(comparison: Comparison, seconds: dict[str, float], best: list[str]) -> str:
     """How many times as fast as the SVD and as Optax's Muon."""
     said = [
-        f"{_ratio(comparison, name, best)} as fast as {noun}"
+        f"{_ratio(comparison, name, best[0])} as fast as {noun}"
         for name, noun in ((EXACT, "the SVD"), (OPTAX, "Optax's Muon"))
-        if name in seconds and name != best
+        if name in seconds and name not in best
     ]
     return f", {' and '.join(said)}" if said else ""
 
@@ -58,18 +74,37 @@ def _faster(comparison: Comparison, seconds: dict[str, float], best: str) -> str
 def _ratio(comparison: Comparison, above: str, below: str) -> str:
     """Of two total times, two digits: "1.8 times", "about 1,100 times"."""
     its = [[t for t in comparison.times if t.method == name] for name in (above, below)]
-    ratio = (comparison.seconds(above) or 0.0) / (comparison.seconds(below) or math.inf)
+    ratio = comparison.ratio(above, below) or 0.0
     said = f"{ratio:.1f}" if ratio < 9.95 else f"{float(f'{ratio:.2g}'):,.0f}"
     word = {"≥ ": "at least ", "≤ ": "at most ", "≈ ": "about ", "": ""}[mark(*its)]
     return f"{word}{said} times"
 
 
-def _price(comparison: Comparison, name: str) -> str:
-    """How far it is from the exact factor."""
-    errors = _errors(comparison, name)
-    if name == EXACT or not errors:
+def _price(comparison: Comparison, names: list[str]) -> str:
+    """How far they are from the exact factor."""
+    errors = [_errors(comparison, name) for name in names if name != EXACT]
+    if comparison.target or not errors:
         return ""
-    return f", with an error of {statistics.fmean(errors):.2g}"
+    if not all(errors):
+        return ", with an error that was not judged"
+    return f", with an error of {_enumerate(f'{statistics.fmean(e):.2g}' for e in errors)}"
+
+
+def _enumerate(names: Iterable[str]) -> str:
+    """`a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _weakest_leaf(comparison: Comparison, name: str) -> tuple[str, float] | None:
+    """The leaf of which least is reached, and how much; None if it is enough everywhere."""
+    leaves: dict[str, list[float]] = {}
+    for judgement in comparison.judgements:
+        if judgement.method == name and judgement.leaf and judgement.reached is not None:
+            leaves.setdefault(judgement.leaf, []).append(judgement.reached)
+    found = [(leaf, statistics.fmean(shares)) for leaf, shares in leaves.items()]
+    weakest = min(found, key=lambda item: item[1], default=None)
+    return weakest if weakest and weakest[1] < _REACHED else None
 
 
 def _why_wrong(comparison: Comparison, name: str) -> str:
