@@ -50,7 +50,7 @@ def test_bench_prints_a_table_and_a_verdict_and_writes_json_and_a_picture(here, 
     main(["bench", "8x16", "2x8x8", "--methods", "jordan,taylor2:3,svd", "--out", "found"])
     said = capsys.readouterr().out
     assert "2 × 8×8 float32" in said and "taylor2:3" in said
-    assert said.rstrip().splitlines()[-1].endswith(".") and "is the fastest" in said
+    assert said.rstrip().splitlines()[-1].startswith("On ")
     found = json.loads((here / "found.json").read_text())
     assert [time["count"] for time in found["times"]] == [1] * 3 + [2] * 3
     assert (here / "found.png").stat().st_size > 10_000
