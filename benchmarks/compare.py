@@ -4,7 +4,9 @@ The first is `python -m muon_optax bench 48x768x768 24x768x3072`, in both dtypes
 is `compare(params, momenta=diagnostics.momentum(state))` after 150 steps of training.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
@@ -96,6 +98,14 @@ def momenta_table(machine: str) -> str:
     """What each method does to the momenta of a run, by leaf."""
     record = load(machine, "compare")
     return written(record, *list_leaves(Comparison.from_dict(record["momenta"])), left=2)
+
+
+def draw(path: Path) -> None:
+    """The picture of GPT-2 small in float32, where it was measured."""
+    record = json.loads(path.read_text())
+    if "float32" in record:
+        picture = Comparison.from_dict(record["float32"]).plot()
+        picture.savefig(path.with_suffix(".png"), dpi=130)
 
 
 TABLES = {"compare": times_table, "compare_momenta": momenta_table}

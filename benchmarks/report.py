@@ -92,6 +92,8 @@ def main(smoke: bool = False) -> None:
         polar_figures.draw(path.with_suffix(""), json.loads(path.read_text()))
     for path in [] if smoke else RESULTS.glob("*/switch.json"):
         switch.draw(path.parent.name)
+    for path in [] if smoke else RESULTS.glob("*/compare.json"):
+        compare.draw(path)
     for path in [] if smoke else RESULTS.glob("*/health.json"):
         health.draw(path.parent.name)
     for path in [] if smoke else RESULTS.glob("*/programs.json"):
