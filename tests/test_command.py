@@ -115,7 +115,7 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
         ("bench 8x8 --out no/such", "--out no/such: there is no folder no"),
         ("bench --tree test_command:make_vectors", "muon has no matrix to train"),
         ("bench --tree test_command:nothing", "has no attribute 'nothing'"),
-        ("bench --tree missing.npz", "'missing.npz' is no file; name a checkpoint, or"),
+        ("bench --tree missing.npz", "'missing.npz' is not a file; name a checkpoint, or"),
         ("plan broken.npz", "broken.npz cannot be read: "),
         ("plan test_command:make_tree --layout flux", "--layout flux; use one of flax, "),
         (

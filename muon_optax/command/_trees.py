@@ -50,7 +50,7 @@ def _call(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ValueError(
-            f"{name!r} is no file; name a checkpoint, or a function as MODULE:FUNCTION"
+            f"{name!r} is not a file; name a checkpoint, or a function as MODULE:FUNCTION"
         )
     try:
         make: Callable[[], Any] = getattr(import_module(module), attribute)

@@ -109,7 +109,7 @@ def _ratio(above: Time | None, below: Time) -> str:
 
 
 def mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
-    """What stands before a time, or before a ratio of two, if it is no measurement."""
+    """What stands before a time, or before a ratio of two, if it was not measured."""
     numerator, denominator = (any(time.at_least for time in of) for of in (above, below))
     if numerator != denominator:
         return "≥ " if numerator else "≤ "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison
 
 _ACCURATE = 0.01  # an error that no training run can tell from the SVD's
-_REACHED = 0.5  # a method that brings fewer singular values near 1 is no polar step
+_REACHED = 0.5  # a method that brings fewer singular values near 1 is not a polar step
 _EQUAL = 1.05  # times over another that no one can tell apart
 _NOISY = 3.0  # the largest over the smallest time of a method on a busy machine
 
@@ -108,7 +108,7 @@ def _weakest_leaf(comparison: Comparison, name: str) -> tuple[str, float] | None
 
 
 def _why_wrong(comparison: Comparison, name: str) -> str:
-    """Why a method is no polar method here; "" if it is one, or was not judged."""
+    """Why a method is not a polar method here; "" if it is one, or was not judged."""
     judged = [j.reached for j in comparison.judgements if j.method == name]
     reached = [share for share in judged if share is not None]
     if broken := len(judged) - len(reached):

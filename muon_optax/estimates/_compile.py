@@ -11,7 +11,7 @@ def compile_program(function: Callable, *shapes: Any, donate: tuple[int, ...] = 
     """The program for arguments of these shapes, and its costs: time, size, memory.
 
     `xla_flops` is XLA's own count of the optimised program: it takes the body of a loop once,
-    and a call of a library (LAPACK) for nothing.
+    and a call of a library (LAPACK) as zero.
     """
     start = time.perf_counter()
     lowered = jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*shapes)

@@ -71,7 +71,7 @@ class Program:
     """What `compiled.as_text()` says: optimised HLO of a CPU, GPU or TPU.
 
     Raises:
-      ValueError: If it is no HLO.
+      ValueError: If it is not HLO.
     """
 
     def __init__(self, text: str):
@@ -85,7 +85,9 @@ class Program:
                 called = _called(line, found[3])
                 lines.append(Instruction(line, found[1], found[2], found[3], called))
         if not self.entry:
-            raise ValueError(f"{text[:40]!r}… is no HLO with an ENTRY; pass compiled.as_text()")
+            raise ValueError(
+                f"{text[:40]!r}… is not HLO with an ENTRY; pass compiled.as_text()"
+            )
         every = (line for lines in self.computations.values() for line in lines)
         self.by_name = {line.name: line for line in every}
 

@@ -34,7 +34,7 @@ class Product:
 
 
 def product(instruction: Instruction, program: Program) -> Product | None:
-    """What an instruction multiplies; None if it is no matrix product."""
+    """What an instruction multiplies; None if it is not a matrix product."""
     if instruction.opcode not in ("dot", "convolution"):
         return None
     types = [program.by_name[name].result for name in instruction.operands]
