@@ -11,8 +11,8 @@ import pytest
 from orbax import checkpoint
 
 from muon_optax.command._main import main
-from muon_optax.comparison import _timing
-from muon_optax.estimates._targets import NEEDED, installed
+from muon_optax.comparison import _estimated, _timing
+from muon_optax.estimates._targets import NEEDED
 
 SHAPES = {"up": (8, 24), "down": (24, 8), "norm": (8,)}
 TREE = {f"{name}/kernel": np.ones(shape, np.float32) for name, shape in SHAPES.items()}
@@ -160,9 +160,15 @@ def test_without_the_extra_there_is_a_table_and_a_sentence_on_what_to_install(
     assert second == "1/3 jordan on 1 × 8×8"
 
 
-@pytest.mark.skipif(all(map(installed, NEEDED["tpu"])), reason="the compiler is here")
 def test_a_target_without_its_compiler_is_one_sentence(capsys, monkeypatch):
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setitem(NEEDED, "tpu", ("no-such-compiler",))
     with pytest.raises(SystemExit):
         main(["bench", "8x8", "--methods", "jordan", "--target", "v5e"])
-    assert "pip install 'jax[tpu]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no-such-compiler not installed" in said and "pip install 'jax[tpu]'" in said
+
+
+def test_the_process_of_a_compiler_answers_without_a_warning(monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    found = _estimated._in_process("jordan", (1, 8, 8), "float32", "cpu")
+    assert found.compile_s > 0 and found.seconds is None

@@ -33,6 +33,7 @@ def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> 
     Raises:
       MissingCompiler: With what to install.
     """
+    TARGETS[target].check_installed()
     shape = (min(case.count, _TOGETHER), case.m, case.n)
     for name in methods:
         say(f"{name} on {case} for {target}")

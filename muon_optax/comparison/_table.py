@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from muon_optax._ranges import range_of_paths, without_numbers
 from muon_optax._text import align
 from muon_optax.comparison._contenders import EXACT, OPTAX
-from muon_optax.comparison._timing import ratios
+from muon_optax.comparison._timing import ratios, spread
 
 if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison, Judgement, Time
@@ -96,7 +96,7 @@ def _milliseconds(time: Time) -> str:
         return "none"
     if time.note:
         return f"{mark([time])}{number(time.ms[0])}"
-    low, middle, high = (number(f(time.ms)) for f in (min, statistics.median, max))
+    low, middle, high = map(number, spread(time.ms))
     return f"{middle} ({low} to {high})"
 
 

@@ -18,7 +18,7 @@ PATIENCE_S = 5.0  # for all samples of one long call, but three are always taken
 
 
 def current_platform() -> Platform:
-    """What this process computes on."""
+    """What this process computes on, asked when a call is timed and never while tracing."""
     backend = jax.default_backend()
     return backend if backend in ("cpu", "tpu") else "gpu"
 

@@ -20,7 +20,7 @@ class Estimate:
       seconds: Of one call; None if it cannot be said.
       temp_bytes: Temporary memory; None if the program was not compiled.
       compile_s: Seconds that the compiler took, or after which it was stopped.
-      note: Why there is no time, or what it leaves out; "" if there is nothing to say.
+      note: Why there is no time, or what the estimate leaves out; "" for a whole estimate.
       at_least: Whether it leaves something out, and it may take longer.
     """
 

@@ -75,12 +75,16 @@ class Target:
         jax.config.update("jax_platforms", "cpu")  # this process computes on the CPU
         if self.kind == "cpu":
             return jax.devices("cpu")
-        if missing := [name for name in NEEDED[self.kind] if not installed(name)]:
-            raise MissingCompiler(self._advice(f"{', '.join(missing)} not installed"))
+        self.check_installed()
         try:
             return self._describe(topology).devices
         except Exception as error:  # whatever a compiler that does not fit the machine raises
             raise MissingCompiler(self._advice(str(error))) from error
+
+    def check_installed(self) -> None:
+        """Refuse a target whose compiler is not installed, with what to install."""
+        if missing := [name for name in NEEDED[self.kind] if not installed(name)]:
+            raise MissingCompiler(self._advice(f"{', '.join(missing)} not installed"))
 
     def _describe(self, topology: str) -> topologies.TopologyDescription:
         if self.kind == "tpu":
