@@ -4,7 +4,8 @@ polar: Newton-Schulz against SVD and others, by accuracy, time and memory. compa
 users see it, of GPT-2 small and of momenta of a run. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
 presets: the same training with other polynomials. switch: from AdamW to Muon during training.
-health: what diagnostics show of healthy and of unhealthy training.
+health: what diagnostics show of healthy and of unhealthy training. track: many optimizers,
+tuned alike, on fixed tasks with sixteen seeds; --task and --entry choose.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
 for large models on many, a simulation, or with --target v5p h100 by the compilers of TPUs and
 GPUs. programs: updates compiled for a TPU or GPU that is not there, what the programs are and
@@ -17,7 +18,7 @@ import argparse
 from importlib import import_module
 
 MEASUREMENTS = ("polar", "compare", "step", "train_step", "gpt", "presets", "switch", "health")
-MEASUREMENTS += ("convergence", "sharding", "scaling", "programs")
+MEASUREMENTS += ("convergence", "sharding", "scaling", "programs", "track")
 SHOWN = ("polar", "step", "train_step", "health", "sharding", "scaling")  # printed at the end
 NAMES = (*MEASUREMENTS, "show", "report")
 
@@ -49,6 +50,12 @@ def main() -> None:
             default=0,
             help="with programs: print as many kernels of each",
         ),
+        "tasks": parser.add_argument(
+            "--task", nargs="+", default=(), help="with track: gpt or another; all by default"
+        ),
+        "entries": parser.add_argument(
+            "--entry", nargs="+", default=(), help="with track: files of track/entries"
+        ),
     }
     arguments = parser.parse_args()
     if arguments.only and arguments.name != "polar":
@@ -56,7 +63,9 @@ def main() -> None:
     options = {"only": arguments.only} if arguments.only else {}
     for name, option in of_programs.items():
         if value := getattr(arguments, option.dest):
-            takes = ("programs", "scaling", "compare") if name == "targets" else ("programs",)
+            takes = {"targets": ("programs", "scaling", "compare")}
+            takes = takes | dict.fromkeys(("tasks", "entries"), ("track",))
+            takes = takes.get(name, ("programs",))
             if arguments.name not in takes:
                 parser.error(f"--{option.dest} goes with {' or '.join(takes)}")
             options[name] = value

@@ -11,17 +11,15 @@ from rich.progress import track
 
 from benchmarks import store
 
+# One core a worker, of LAPACK's threads too.
+ONE_CORE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OPENBLAS_NUM_THREADS": "1"}
+
 
 def run_all(
     calls: Mapping[Hashable, tuple[Callable, tuple]], description: str, float64: bool = False
 ) -> dict[Hashable, Any]:
     """`{name: function(*arguments)}`, in as many processes as there are cores."""
-    environment = {
-        # One core a worker, of LAPACK's threads too.
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-        "OPENBLAS_NUM_THREADS": "1",
-        "JAX_ENABLE_X64": str(int(float64)),
-    }
+    environment = ONE_CORE | {"JAX_ENABLE_X64": str(int(float64))}
     with (
         mock.patch.dict(os.environ, environment),
         ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers,

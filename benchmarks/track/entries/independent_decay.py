@@ -1,0 +1,18 @@
+"""Muon with independent weight decay."""
+
+import optax
+
+from benchmarks.track.entry import Settings
+from muon_optax import add_independent_weight_decay, scale_by_muon, scale_by_shape
+
+TITLE = "Muon, independent decay"
+START = Settings(rate=0.02, decay=0.0005)
+
+
+def matrices(s, dims):
+    return optax.chain(
+        scale_by_muon(beta=s.momentum, dims=dims),
+        scale_by_shape(dims=dims),
+        optax.scale_by_learning_rate(s.rate),
+        add_independent_weight_decay(s.decay),
+    )

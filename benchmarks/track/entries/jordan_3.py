@@ -1,0 +1,10 @@
+"""Muon with 3 of Jordan's steps."""
+
+from benchmarks.track.entry import Settings, muon
+
+TITLE = "Muon (Jordan, q = 3)"
+START = Settings(rate=0.02)
+
+
+def matrices(s, dims):
+    return muon(s, dims, "jordan:3")

@@ -1,0 +1,100 @@
+"""One run of an entry on a task: the loss at every evaluation, and what it cost."""
+
+import math
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks.store import remembered
+from benchmarks.track import entry
+from benchmarks.track.entry import Settings
+from benchmarks.track.task import Task
+
+
+class Job(NamedTuple):
+    """A run by names and numbers, as workers and files know it."""
+
+    task: str
+    entry: str
+    settings: Settings
+    seed: int
+    steps: int
+    judged: str  # "tuning" or "test"
+    large: bool = False
+
+
+class Program(NamedTuple):
+    """What is compiled once for every task and entry: settings and steps are arguments."""
+
+    begin: Callable[..., Any]
+    advance: Callable[..., Any]
+    judge: Callable[..., Any]
+
+
+@cache
+def task(name: str, large: bool = False) -> Task:
+    """The task of a module of this package, made once a process."""
+    return import_module(f"benchmarks.track.{name}").make(large)
+
+
+@cache
+def program(name: str, of_entry: str, large: bool) -> Program:
+    """The functions of a run, compiled at their first call."""
+    on, of = task(name, large), entry.find(of_entry)
+
+    @jax.jit
+    def begin(params: Any, settings: Settings, steps: int) -> Any:
+        return params, entry.optimizer(of, settings, steps).init(params)
+
+    def advance(carry: Any, constants: Any, batches: Any, settings: Settings, steps: int):
+        tx = entry.optimizer(of, settings, steps)
+
+        def step(carry: Any, batch: Any):
+            params, state = carry
+            grads = jax.grad(on.loss)(params, constants, batch)
+            updates, state = tx.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, carry, batches)[0]
+
+    return Program(begin, jax.jit(advance, donate_argnums=0), jax.jit(on.loss))
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Losses by evaluation and seconds of the processor, from memory if it was run before."""
+    key = job._asdict() | {"settings": list(job.settings)}
+    key |= {
+        "version": entry.find(job.entry).version,
+        "data": task(job.task, job.large).fingerprint(),
+    }
+    return remembered(key, lambda: run(job))
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train; a run whose loss is not finite is over."""
+    began = time.process_time()
+    on, compiled = task(job.task, job.large), program(job.task, job.entry, job.large)
+    params, constants = on.init(job.seed)
+    rest = (job.settings, job.steps)
+    carry = compiled.begin(params, *rest)
+    rng, losses = np.random.default_rng(job.seed), []
+    for _ in range(job.steps // on.eval_every):
+        carry = compiled.advance(carry, constants, on.draw(rng, on.eval_every), *rest)
+        loss = float(compiled.judge(carry[0], constants, getattr(on, job.judged)))
+        if not math.isfinite(loss):
+            break
+        losses.append(round(loss, 5))
+    diverged = len(losses) < job.steps // on.eval_every
+    spent = round(time.process_time() - began, 2)
+    return {"loss": losses, "diverged": diverged, "cpu_s": spent}
+
+
+def final(found: dict[str, Any]) -> float:
+    """The last loss of a run; infinity if it diverged."""
+    return math.inf if found["diverged"] else found["loss"][-1]

@@ -1,0 +1,91 @@
+"""The search for an entry's settings: successive halving, on the tuning data.
+
+Sixteen settings around the entry's start train for a quarter of the budget, the best six for a
+half, the best three in full with two seeds each: the cost of 13 full runs, the same for every
+entry. The sixteen are the start and 15 points of a Halton sequence, in the same places relative
+to every start.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from scipy.stats import qmc
+
+from benchmarks.track.entry import Settings
+from benchmarks.track.training import Job, final
+
+FIRST_SEED = 1000  # tuning sees other initial weights and batches than the test
+
+
+class Rung(NamedTuple):
+    """How many settings train, for which part of the budget, with how many seeds."""
+
+    settings: int
+    part: float
+    seeds: int
+
+
+RUNGS = (Rung(16, 0.25, 1), Rung(6, 0.5, 1), Rung(3, 1.0, 2))
+# The search goes from the start to either side by these factors of rate, rest_rate, decay and
+# of 1 - momentum, the weight of a new gradient.
+REACH = Settings(rate=3.0, rest_rate=3.0, decay=4.0, momentum=2.5)
+
+RunAll = Callable[[Sequence[Job]], list[dict]]
+
+
+def candidates(start: Settings, count: int) -> list[Settings]:
+    """The start, and points around it on logarithmic scales."""
+    return [start, *(move(start, point) for point in directions()[: count - 1])]
+
+
+@cache
+def directions() -> list[Settings]:
+    """Points of [-1, 1]⁴, the same for every entry."""
+    points = qmc.Halton(len(Settings._fields), scramble=False).random(RUNGS[0].settings)
+    return [
+        Settings(*map(float, 2 * point - 1)) for point in points[1:]
+    ]  # the first is a corner
+
+
+def move(start: Settings, direction: Settings) -> Settings:
+    """The settings in a direction of [-1, 1]⁴ from the start."""
+    factors = [reach**d for reach, d in zip(REACH, direction)]
+    moved = [x * factor for x, factor in zip(start, factors)]
+    moved[-1] = 1 - min((1 - start.momentum) * factors[-1], 0.9)
+    return Settings(*(float(f"{x:.4g}") for x in moved))
+
+
+def search(
+    job: Job, start: Settings, run_all: RunAll, eval_every: int
+) -> tuple[Settings, list]:
+    """The best settings of an entry, and the mean loss of all that were tried, by rung."""
+    left, log = candidates(start, RUNGS[0].settings), []
+    for rung in RUNGS:
+        left = left[: rung.settings]
+        steps = max(1, round(job.steps * rung.part / eval_every)) * eval_every
+        seeds = range(FIRST_SEED, FIRST_SEED + rung.seeds)
+        jobs = [
+            job._replace(settings=settings, seed=seed, steps=steps)
+            for settings in left
+            for seed in seeds
+        ]
+        losses = [final(found) for found in run_all(jobs)]
+        means = [
+            statistics.mean(losses[i : i + rung.seeds]) for i in range(0, len(jobs), rung.seeds)
+        ]
+        tried = sorted(zip(means, left))
+        log.append({"steps": steps, "tried": [[_written(x), *s] for x, s in tried]})
+        left = [settings for _, settings in tried]
+    return left[0], log
+
+
+def jobs_of_search() -> float:
+    """The cost of a search in full runs."""
+    return sum(rung.settings * rung.part * rung.seeds for rung in RUNGS)
+
+
+def _written(loss: float) -> float | None:
+    return round(loss, 5) if math.isfinite(loss) else None
