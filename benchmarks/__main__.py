@@ -16,58 +16,58 @@ README and docs.
 
 import argparse
 from importlib import import_module
+from typing import Any
 
 MEASUREMENTS = ("polar", "compare", "step", "train_step", "gpt", "presets", "switch", "health")
 MEASUREMENTS += ("convergence", "sharding", "scaling", "programs", "track")
 SHOWN = ("polar", "step", "train_step", "health", "sharding", "scaling")  # printed at the end
 NAMES = (*MEASUREMENTS, "show", "report")
 
+# Flag → the measurements that take it, the name of their argument, and its description.
+MANY = {"nargs": "+", "default": ()}
+OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "only": (
+        ("polar",),
+        "only",
+        {
+            "metavar": "REGEX",
+            "help": "print the rows whose label matches, such as 'svd on 1×512×512 float32', "
+            "next to Newton-Schulz; keep no results",
+        },
+    ),
+    "target": (
+        ("programs", "compare", "scaling"),
+        "targets",
+        MANY | {"help": "v5e, v5p, v6e, h100, h200 or cpu; with scaling v5p or h100"},
+    ),
+    "model": (("programs",), "models", MANY | {"help": "768x2 or another; kept nowhere"}),
+    "dearest": (
+        ("programs",),
+        "dearest",
+        {"type": int, "default": 0, "help": "print as many kernels of each"},
+    ),
+    "task": (("track",), "tasks", MANY | {"help": "gpt or another; all by default"}),
+    "entry": (("track",), "entries", MANY | {"help": "files of track/entries; all by default"}),
+    "again": (
+        ("track",),
+        "again",
+        {"action": "store_true", "help": "other seeds at the settings found"},
+    ),
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--smoke", action="store_true", help="a few seconds, no results kept")
-    parser.add_argument(
-        "--only",
-        metavar="REGEX",
-        help="with polar: print the rows whose label matches, such as "
-        "'svd on 1×512×512 float32', next to Newton-Schulz; keep no results",
-    )
-    targets = (
-        "with programs or compare: v5e, v5p, v6e, h100, h200 or cpu; with scaling: v5p, h100"
-    )
-    of_programs = {
-        "targets": parser.add_argument("--target", nargs="+", default=(), help=targets),
-        "models": parser.add_argument(
-            "--model",
-            nargs="+",
-            default=(),
-            help="with programs: 768x2 or another; kept nowhere",
-        ),
-        "dearest": parser.add_argument(
-            "--dearest",
-            type=int,
-            default=0,
-            help="with programs: print as many kernels of each",
-        ),
-        "tasks": parser.add_argument(
-            "--task", nargs="+", default=(), help="with track: gpt or another; all by default"
-        ),
-        "entries": parser.add_argument(
-            "--entry", nargs="+", default=(), help="with track: files of track/entries"
-        ),
-    }
-    arguments = parser.parse_args()
-    if arguments.only and arguments.name != "polar":
-        parser.error("--only goes with polar")
-    options = {"only": arguments.only} if arguments.only else {}
-    for name, option in of_programs.items():
-        if value := getattr(arguments, option.dest):
-            takes = {"targets": ("programs", "scaling", "compare")}
-            takes = takes | dict.fromkeys(("tasks", "entries"), ("track",))
-            takes = takes.get(name, ("programs",))
+    for flag, (takes, _, described) in OPTIONS.items():
+        help_text = f"with {' or '.join(takes)}: {described['help']}"
+        parser.add_argument(f"--{flag}", **{**described, "help": help_text})
+    arguments, options = parser.parse_args(), {}
+    for flag, (takes, name, _) in OPTIONS.items():
+        if value := getattr(arguments, flag):
             if arguments.name not in takes:
-                parser.error(f"--{option.dest} goes with {' or '.join(takes)}")
+                parser.error(f"--{flag} goes with {' or '.join(takes)}")
             options[name] = value
     import_module(f"benchmarks.{arguments.name}").main(smoke=arguments.smoke, **options)
     if arguments.name in SHOWN and not (arguments.smoke or options):

@@ -6,61 +6,80 @@ all entries start from the same weights and see the same batches. A run can be s
 time and continues from what build/benchmarks remembers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 
 from benchmarks import store
-from benchmarks.record import folder, provenance, save
+from benchmarks.record import folder, load, provenance, save
 from benchmarks.track import tuning
-from benchmarks.track.entry import find, names
-from benchmarks.track.training import Job, run, task
+from benchmarks.track.entry import Settings, find, names
+from benchmarks.track.tasks import MAKERS, task
+from benchmarks.track.training import Job, run, time_steps
 from benchmarks.track.workers import Workers, open_workers
 
-TASKS = ("gpt",)
 SEEDS = range(16)
+OTHER_SEEDS = range(16, 32)
+REFERENCE = "muon"  # whose steps are timed in turns with every entry's
+AGAIN = "again"  # the folder of what is trained once more
 
 
 def main(
-    smoke: bool = False, tasks: Sequence[str] = TASKS, entries: Sequence[str] = ()
+    smoke: bool = False,
+    tasks: Sequence[str] = tuple(MAKERS),
+    entries: Sequence[str] = (),
+    again: bool = False,
 ) -> None:
     """Every entry on every task, or those that are named; a file each, as they come."""
     if smoke:
         return run_shortest()
     large = jax.default_backend() != "cpu"
     pairs = [(t, e) for t in tasks for e in entries or task(t, large).entries or names()]
-    runs = tuning.jobs_of_search() + len(SEEDS)
+    runs = len(OTHER_SEEDS) if again else tuning.jobs_of_search() + len(SEEDS)
     with open_workers(sum(runs * task(t, large).steps for t, _ in pairs)) as workers:
         for of_task, of_entry in pairs:
             store.COMMITS.clear()
-            made_by = provenance()
-            measured = study(of_task, of_entry, workers, large)
-            commits = {"commits": sorted(store.COMMITS)}
-            where = folder() / "track" / of_task
-            workers.progress.print(save(of_entry, made_by | commits, measured, where))
+            made_by, before = provenance(), workers.cpu_s
+            job = Job(of_task, of_entry, find(of_entry).start, 0, task(of_task, large).steps)
+            job = job._replace(large=large)
+            measured = (repeat if again else study)(job, workers)
+            made_by |= {"commits": sorted(store.COMMITS)}
+            measured |= {"cpu_s": round(workers.cpu_s - before, 1)}
+            where = folder() / "track" / of_task / (AGAIN if again else "")
+            workers.progress.print(save(of_entry, made_by, measured, where))
 
 
-def study(of_task: str, of_entry: str, workers: Workers, large: bool = False) -> dict:
-    """An entry tuned, and its losses on the test data with every seed."""
-    on, of, before = task(of_task, large), find(of_entry), workers.cpu_s
-    job = Job(of_task, of_entry, of.start, 0, on.steps, "tuning", large)
-    best, searched = tuning.search(job, of.start, workers.run_all, on.eval_every)
-    jobs = [job._replace(settings=best, seed=seed, judged="test") for seed in SEEDS]
-    found = workers.run_all(jobs)
+def study(job: Job, workers: Workers) -> dict:
+    """An entry tuned, its losses on the test data with every seed, and its time of a step."""
+    every = task(job.task, job.large).eval_every
+    best, searched = tuning.search(job, find(job.entry).start, workers.run_all, every)
+    found = test(job._replace(settings=best), SEEDS, workers)
+    return found | {"search": searched, "step_s": time_steps(job, REFERENCE)}
+
+
+def repeat(job: Job, workers: Workers) -> dict:
+    """An entry at the settings that were found, with other seeds."""
+    found = load(f"{folder().name}/track/{job.task}", job.entry)["settings"]
+    return test(job._replace(settings=Settings(**found)), OTHER_SEEDS, workers)
+
+
+def test(job: Job, seeds: Iterable[int], workers: Workers) -> dict:
+    """The losses on the test data with every seed, and what they are of."""
+    on = task(job.task, job.large)
+    jobs = [job._replace(seed=seed, judged="test") for seed in seeds]
     return {
-        "title": of.title,
+        "title": find(job.entry).title,
         "data": on.fingerprint(),
         "steps": on.steps,
         "eval_every": on.eval_every,
-        "settings": best._asdict(),
-        "search": searched,
-        "losses": [run["loss"] for run in found],
-        "cpu_s": round(workers.cpu_s - before, 1),
+        "target": on.target,
+        "settings": job.settings._asdict(),
+        "losses": [found["loss"] for found in workers.run_all(jobs)],
     }
 
 
 def run_shortest() -> None:
     """One evaluation of Muon on every task."""
-    for name in TASKS:
+    for name in MAKERS:
         steps = task(name).eval_every
-        assert run(Job(name, "muon", find("muon").start, 0, steps, "tuning"))["loss"]
+        assert run(Job(name, "muon", find("muon").start, 0, steps))["loss"]

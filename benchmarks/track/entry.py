@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     rate: Any
     rest_rate: Any = 0.01
     decay: Any = 0.05
-    momentum: Any = 0.95
+    momentum: Any = 0.9
 
 
 class Entry(NamedTuple):

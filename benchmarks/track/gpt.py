@@ -34,13 +34,14 @@ class Size:
 LARGE = Size(width=512, layers=8, heads=8, context=256, batch=64, judged=256)
 
 
-def make(large: bool = False) -> Task:
-    """The task, or the larger one of an accelerator."""
-    size = LARGE if large else Size()
+def make(large: bool = False, width: int = 64) -> Task:
+    """The task, or the larger one of an accelerator, or a narrower one for two entries."""
+    size = LARGE if large else Size(width=width)
+    narrow = width < Size.width
     train, tuning, test = (texts.code()[name] for name in ("train", "tuning", "test"))
     return Task(
-        name="gpt",
-        title="GPT on Python code",
+        name=f"gpt_{width}" if narrow else "gpt",
+        title=f"GPT of width {size.width} on Python code",
         steps=2000 if large else 400,
         eval_every=50 if large else 20,
         target=1.4 if large else 2.2,
@@ -49,6 +50,7 @@ def make(large: bool = False) -> Task:
         draw=partial(draw, size, train),
         tuning=judged(size, tuning),
         test=judged(size, test),
+        entries=("muon", "sgd") if narrow else (),
     )
 
 

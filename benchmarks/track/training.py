@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,8 @@ import optax
 from benchmarks.store import remembered
 from benchmarks.track import entry
 from benchmarks.track.entry import Settings
-from benchmarks.track.task import Task
+from benchmarks.track.tasks import task
+from muon_optax.comparison._timing import take_turns
 
 
 class Job(NamedTuple):
@@ -25,7 +25,7 @@ class Job(NamedTuple):
     settings: Settings
     seed: int
     steps: int
-    judged: str  # "tuning" or "test"
+    judged: str = "tuning"  # or "test"
     large: bool = False
 
 
@@ -35,12 +35,6 @@ class Program(NamedTuple):
     begin: Callable[..., Any]
     advance: Callable[..., Any]
     judge: Callable[..., Any]
-
-
-@cache
-def task(name: str, large: bool = False) -> Task:
-    """The task of a module of this package, made once a process."""
-    return import_module(f"benchmarks.track.{name}").make(large)
 
 
 @cache
@@ -93,6 +87,29 @@ def run(job: Job) -> dict[str, Any]:
     diverged = len(losses) < job.steps // on.eval_every
     spent = round(time.process_time() - began, 2)
     return {"loss": losses, "diverged": diverged, "cpu_s": spent}
+
+
+def time_steps(job: Job, reference: str) -> dict[str, list[float]]:
+    """Seconds of a step of an entry and of another, in turns."""
+    calls = {"it": _stepper(job), reference: _stepper(job._replace(entry=reference))}
+    every = task(job.task, job.large).eval_every
+    return {name: [s / every for s in samples] for name, samples in take_turns(calls).items()}
+
+
+def _stepper(job: Job) -> Callable[[], Any]:
+    """A call that trains from one evaluation to the next."""
+    on, compiled = task(job.task, job.large), program(job.task, job.entry, job.large)
+    params, constants = on.init(job.seed)
+    rest = (job.settings, job.steps)
+    batches = on.draw(np.random.default_rng(job.seed), on.eval_every)
+    carry = compiled.begin(params, *rest)
+
+    def advance() -> Any:
+        nonlocal carry
+        carry = compiled.advance(carry, constants, batches, *rest)
+        return carry
+
+    return advance
 
 
 def final(found: dict[str, Any]) -> float:

@@ -1,9 +1,9 @@
 """The search for an entry's settings: successive halving, on the tuning data.
 
-Sixteen settings around the entry's start train for a quarter of the budget, the best six for a
-half, the best three in full with two seeds each: the cost of 13 full runs, the same for every
-entry. The sixteen are the start and 15 points of a Halton sequence, in the same places relative
-to every start.
+Sixteen settings around the entry's start train for a quarter of the budget, the best six of
+them for a half. The best two of those, and the best one at a higher and at a lower rate, train
+in full with two seeds each. That costs 15 full runs, the same for every entry. The sixteen are
+the start and 15 points of a Halton sequence, in the same places relative to every start.
 """
 
 import math
@@ -28,10 +28,12 @@ class Rung(NamedTuple):
     seeds: int
 
 
-RUNGS = (Rung(16, 0.25, 1), Rung(6, 0.5, 1), Rung(3, 1.0, 2))
+RUNGS = (Rung(16, 0.25, 1), Rung(6, 0.5, 1))
+LAST = Rung(4, 1.0, 2)
+NEARBY = 1.5  # the factor of the higher and the lower rate
 # The search goes from the start to either side by these factors of rate, rest_rate, decay and
 # of 1 - momentum, the weight of a new gradient.
-REACH = Settings(rate=3.0, rest_rate=3.0, decay=4.0, momentum=2.5)
+REACH = Settings(rate=3.0, rest_rate=3.0, decay=4.0, momentum=2.0)
 
 RunAll = Callable[[Sequence[Job]], list[dict]]
 
@@ -62,29 +64,32 @@ def search(
     job: Job, start: Settings, run_all: RunAll, eval_every: int
 ) -> tuple[Settings, list]:
     """The best settings of an entry, and the mean loss of all that were tried, by rung."""
-    left, log = candidates(start, RUNGS[0].settings), []
+    tried, log = candidates(start, RUNGS[0].settings), []
     for rung in RUNGS:
-        left = left[: rung.settings]
-        steps = max(1, round(job.steps * rung.part / eval_every)) * eval_every
-        seeds = range(FIRST_SEED, FIRST_SEED + rung.seeds)
-        jobs = [
-            job._replace(settings=settings, seed=seed, steps=steps)
-            for settings in left
-            for seed in seeds
-        ]
-        losses = [final(found) for found in run_all(jobs)]
-        means = [
-            statistics.mean(losses[i : i + rung.seeds]) for i in range(0, len(jobs), rung.seeds)
-        ]
-        tried = sorted(zip(means, left))
-        log.append({"steps": steps, "tried": [[_written(x), *s] for x, s in tried]})
-        left = [settings for _, settings in tried]
-    return left[0], log
+        tried = climb(rung, job, tried[: rung.settings], run_all, eval_every, log)
+    best, second = tried[:2]
+    nearby = [best._replace(rate=best.rate * factor) for factor in (NEARBY, 1 / NEARBY)]
+    return climb(LAST, job, [best, second, *nearby], run_all, eval_every, log)[0], log
+
+
+def climb(
+    rung: Rung, job: Job, tried: list[Settings], run_all: RunAll, eval_every: int, log: list
+) -> list[Settings]:
+    """The settings of a rung, the best first; what was measured is added to the log."""
+    steps = max(1, round(job.steps * rung.part / eval_every)) * eval_every
+    seeds = range(FIRST_SEED, FIRST_SEED + rung.seeds)
+    jobs = [job._replace(settings=s, seed=seed, steps=steps) for s in tried for seed in seeds]
+    losses = [final(found) for found in run_all(jobs)]
+    starts = range(0, len(jobs), rung.seeds)
+    means = [statistics.mean(losses[i : i + rung.seeds]) for i in starts]
+    ranked = sorted(zip(means, tried))
+    log.append({"steps": steps, "tried": [[_written(x), *s] for x, s in ranked]})
+    return [settings for _, settings in ranked]
 
 
 def jobs_of_search() -> float:
     """The cost of a search in full runs."""
-    return sum(rung.settings * rung.part * rung.seeds for rung in RUNGS)
+    return sum(rung.settings * rung.part * rung.seeds for rung in (*RUNGS, LAST))
 
 
 def _written(loss: float) -> float | None:

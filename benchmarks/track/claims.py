@@ -1,0 +1,89 @@
+"""The paper's three claims and the controls, from the losses of the track."""
+
+import statistics
+
+from benchmarks.text import markdown
+from benchmarks.track import inference
+from benchmarks.track.tables import (
+    LEVEL,
+    MARGIN,
+    REFERENCE,
+    finals,
+    interval,
+    load,
+    probability,
+)
+
+FEW = ("jordan_3", "muon", "taylor_2", "taylor_3", "taylor_4", "fast", "polar_express")
+BY_STEPS = ("jordan_1", "jordan_2", "jordan_3", "jordan_4", "muon")
+BY_DEGREE = ("taylor_1", "taylor_2", "taylor_3", "taylor_4")
+WIDTHS = {16: "gpt_16", 32: "gpt_32", 64: "gpt"}
+
+
+def equivalence_table(machine: str) -> str:
+    """Claim 1: a few steps of a low degree match the SVD, within a margin."""
+    records = load(machine, "gpt")
+    exact = finals(records["svd"])
+    margin, rows = MARGIN * statistics.mean(exact), []
+    for name in FEW:
+        losses = finals(records[name])
+        p = inference.equivalence(losses, exact, margin)
+        gap = inference.compare(losses, exact).of
+        verdict = "matches" if p < LEVEL else "not shown"
+        rows.append(
+            [records[name]["title"], interval(gap, signed=True), probability(p), verdict]
+        )
+    header = ["", "loss less the SVD's", f"p of a gap of {margin:.3f} or more", ""]
+    return markdown(header, rows)
+
+
+def trend_table(machine: str) -> str:
+    """Claim 2: more steps, or a higher degree, bring the loss nearer to the SVD's."""
+    records = load(machine, "gpt")
+    exact, rows = finals(records["svd"]), []
+    for label, names in (
+        ("Jordan, q = 1 to 5", BY_STEPS),
+        ("Taylor, q = 3, κ = 1 to 4", BY_DEGREE),
+    ):
+        gaps = [[abs(x - y) for x, y in zip(finals(records[name]), exact)] for name in names]
+        cells = ", ".join(f"{statistics.mean(gap):.3f}" for gap in gaps)
+        rows.append([label, cells, probability(inference.trend(gaps))])
+    return markdown(
+        ["", "mean distance to the SVD's loss, in this order", "p of no trend"], rows
+    )
+
+
+def rank_table(machine: str) -> str:
+    """Claim 3: Muon beats SGD with momentum, and by more where the rank can be higher."""
+    rows = []
+    for width, task in WIDTHS.items():
+        records = load(machine, task)
+        found = inference.compare(finals(records["sgd"]), finals(records[REFERENCE]))
+        ratio = statistics.mean(finals(records["sgd"])) / statistics.mean(
+            finals(records[REFERENCE])
+        )
+        cells = [interval(found.of, signed=True), f"{ratio:.3f}", probability(found.p)]
+        rows.append([f"{width}", *cells])
+    return markdown(["width", "SGD's loss less Muon's", "SGD's / Muon's", "p"], rows)
+
+
+def control_table(machine: str) -> str:
+    """Comparisons whose outcome is known: none, none but luck of the search, and 2 %."""
+    records = load(machine, "gpt")
+    first, again = finals(records[REFERENCE]), finals(load(machine, "gpt/again")[REFERENCE])
+    planted = [0.98 * loss for loss in again]
+    found = {
+        "the same settings, other seeds": inference.compare_unpaired(again, first),
+        "the same with a planted gain of 2 %": inference.compare_unpaired(planted, first),
+        "the same optimizer, another search": inference.compare(
+            finals(records["muon_again"]), first
+        ),
+        "SVD, the same settings, other seeds": inference.compare_unpaired(
+            finals(load(machine, "gpt/again")["svd"]), finals(records["svd"])
+        ),
+    }
+    rows = [
+        [label, interval(d.of, signed=True), probability(d.p), f"{d.effect:+.1f}"]
+        for label, d in found.items()
+    ]
+    return markdown(["", "difference", "p, uncorrected", "d"], rows)

@@ -1,0 +1,139 @@
+"""Tables of the track: every entry of a task, the paper's claims, and controls.
+
+An entry is called better or worse at p < .01 after Holm's correction over the entries of the
+task; equal if its mean loss is within `MARGIN` of the reference's at p < .01. Both levels and
+the margin were chosen before the first run.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.record import RESULTS
+from benchmarks.text import markdown, short
+from benchmarks.track import inference
+from benchmarks.track.inference import Difference, Estimate
+
+REFERENCE = "muon"
+LEVEL = 0.01
+MARGIN = 0.01  # of the reference's loss
+
+Record = dict[str, Any]
+
+
+def load(machine: str, task: str) -> dict[str, Record]:
+    """The results of a task by entry; all are of the same data and budget."""
+    paths = sorted((RESULTS / machine / "track" / task).glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(
+            f"no results of {task}: `python -m benchmarks track --task {task}`"
+        )
+    records = {path.stem: json.loads(path.read_text()) for path in paths}
+    if len({(r["data"], r["steps"]) for r in records.values()}) > 1:
+        raise ValueError(f"results of {task} are of different data or budgets; measure again")
+    return records
+
+
+def finals(record: Record) -> list[float]:
+    """The loss of every seed after the whole budget."""
+    whole = record["steps"] // record["eval_every"]
+    return [loss[-1] if len(loss) == whole else math.inf for loss in record["losses"]]
+
+
+def table(machine: str, task: str) -> str:
+    """Every entry of a task, the lowest loss first."""
+    records = load(machine, task)
+    reference = finals(records[REFERENCE])
+    found = {
+        name: inference.compare(finals(record), reference)
+        for name, record in records.items()
+        if name != REFERENCE
+    }
+    corrected = inference.correct({name: difference.p for name, difference in found.items()})
+    rows = []
+    for name in sorted(records, key=lambda name: statistics.mean(finals(records[name]))):
+        record = records[name]
+        cells = ["", "", "", "the reference"]
+        if name in found:
+            p = corrected[name]
+            verdict = judge(found[name], p, finals(record), reference)
+            cells = [
+                interval(found[name].of, signed=True),
+                probability(p),
+                f"{found[name].effect:+.1f}",
+                verdict,
+            ]
+        loss = interval(inference.estimate(finals(record)))
+        rows.append([record["title"], loss, *cells, to_target(record), costs(record)])
+    header = ["", "test loss", "less Muon's", "p", "d", "", "steps to the target", "time"]
+    return f"{markdown(header, rows)}\n\n<sub>{made_by(records)}</sub>"
+
+
+def settings_table(machine: str, task: str) -> str:
+    """What the search chose for every entry."""
+    rows = [
+        [record["title"], *(f"{record['settings'][name]:.2g}" for name in record["settings"])]
+        for record in load(machine, task).values()
+    ]
+    return markdown(["", "rate", "rate of the rest", "decay", "momentum"], rows)
+
+
+def judge(
+    difference: Difference, p: float, losses: Sequence[float], reference: Sequence[float]
+) -> str:
+    """In words, what the difference allows to say."""
+    margin = MARGIN * statistics.mean(reference)
+    close = inference.equivalence(losses, reference, margin) < LEVEL
+    within = f", by less than {100 * MARGIN:.0f} %" if close else ""
+    if p < LEVEL:
+        return ("worse" if difference.of.mean > 0 else "**better**") + within
+    return "equal" if close else "not told apart"
+
+
+def to_target(record: Record) -> str:
+    """Mean and interval of the steps to the target, or how many seeds reach it."""
+    steps = [
+        inference.steps_to(record["target"], loss, record["eval_every"])
+        for loss in record["losses"]
+    ]
+    reached = [step for step in steps if math.isfinite(step)]
+    if len(reached) < len(steps):
+        return f"{len(reached)} of {len(steps)} seeds"
+    return interval(inference.estimate(steps), digits=0)
+
+
+def costs(record: Record) -> str:
+    """The time of a step over the reference's, in turns."""
+    pairs = zip(record["step_s"]["it"], record["step_s"][REFERENCE])
+    return short(statistics.median(it / reference for it, reference in pairs))
+
+
+def interval(found: Estimate, digits: int = 3, signed: bool = False) -> str:
+    """Mean and half the interval."""
+    sign = "+" if signed else ""
+    return f"{found.mean:{sign}.{digits}f} ± {found.half:.{digits}f}"
+
+
+def probability(p: float) -> str:
+    """A p-value; what is below 1e-4 is not told apart."""
+    return "< 1e-4" if p < 1e-4 else f"{p:.2g}"
+
+
+def made_by(records: dict[str, Record]) -> str:
+    """Budget, cost and provenance of a task's results."""
+    one, hours = next(iter(records.values())), sum(r["cpu_s"] for r in records.values()) / 3600
+    dates = sorted({r["provenance"]["date"] for r in records.values()})
+    commits = sorted({c for r in records.values() for c in r["provenance"]["commits"]})
+    p, seeds = one["provenance"], len(one["losses"])
+    return (
+        f"{seeds} paired seeds, {one['steps']} steps; mean ± half the 95 % interval; p of a "
+        f"paired t-test, corrected for {len(records) - 1} comparisons; d: the difference over "
+        f"its "
+        f"standard deviation; target {one['target']}; time of a step over Muon's. "
+        f"{p['processor']}, {p['cores']} cores, {hours:.1f} CPU hours with the search; "
+        f"jax {p['jax']}, optax {p['optax']}, Python {p['python']}; `python -m benchmarks "
+        f"track`, {' and '.join(dict.fromkeys((dates[0], dates[-1])))}, runs at "
+        f"{', '.join(commits)}."
+    )
