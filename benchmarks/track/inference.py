@@ -54,10 +54,8 @@ def compare_unpaired(values: Sequence[float], reference: Sequence[float]) -> Dif
     found = stats.ttest_ind(x, y, equal_var=False)
     low, high = found.confidence_interval(CONFIDENCE)
     deviation = math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2)
-    gap = float(x.mean() - y.mean())
-    return Difference(
-        Estimate(gap, float(high - low) / 2), float(found.pvalue), gap / deviation
-    )
+    gap = Estimate(float(x.mean() - y.mean()), float(high - low) / 2)
+    return Difference(gap, _p_of(found), gap.mean / deviation)
 
 
 def correct(ps: Mapping[str, float]) -> dict[str, float]:
@@ -94,5 +92,8 @@ def steps_to(target: float, losses: Sequence[float], eval_every: int) -> float:
 
 
 def _p(gaps: np.ndarray, mean: float, alternative: str) -> float:
-    found: Any = stats.ttest_1samp(gaps, mean, alternative=alternative)
+    return _p_of(stats.ttest_1samp(gaps, mean, alternative=alternative))
+
+
+def _p_of(found: Any) -> float:
     return float(found.pvalue)
