@@ -22,6 +22,8 @@ from benchmarks.programs import tables as program_tables
 from benchmarks.record import RESULTS, ROOT, folder
 from benchmarks.scaling import tables as scaling_tables
 from benchmarks.sharding import tables as sharding_tables
+from benchmarks.track import claims as track_claims
+from benchmarks.track import figures as track_figures
 
 TABLES: dict[str, Callable[[str], str]] = (
     tables.TABLES
@@ -34,6 +36,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | scaling_tables.TABLES
     | program_tables.TABLES
     | quality.TABLES
+    | track_claims.TABLES
 )
 
 ACCELERATORS = "accelerators"
@@ -98,6 +101,8 @@ def main(smoke: bool = False) -> None:
         health.draw(path.parent.name)
     for path in [] if smoke else RESULTS.glob("*/programs.json"):
         program_figures.draw(path.parent, json.loads(path.read_text()))
+    for path in [] if smoke else RESULTS.glob("*/track/*"):
+        track_figures.draw(path)
     if not smoke:
         figures.draw(RESULTS / "convergence")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:

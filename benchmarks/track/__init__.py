@@ -68,6 +68,7 @@ def test(job: Job, seeds: Iterable[int], workers: Workers) -> dict:
     on = task(job.task, job.large)
     jobs = [job._replace(seed=seed, judged="test") for seed in seeds]
     return {
+        "task": on.title,
         "title": find(job.entry).title,
         "data": on.fingerprint(),
         "steps": on.steps,

@@ -1,6 +1,8 @@
 """The paper's three claims and the controls, from the losses of the track."""
 
 import statistics
+from collections.abc import Callable
+from functools import partial
 
 from benchmarks.text import markdown
 from benchmarks.track import inference
@@ -12,11 +14,14 @@ from benchmarks.track.tables import (
     interval,
     load,
     probability,
+    settings_table,
+    table,
 )
 
 FEW = ("jordan_3", "muon", "taylor_2", "taylor_3", "taylor_4", "fast", "polar_express")
 BY_STEPS = ("jordan_1", "jordan_2", "jordan_3", "jordan_4", "muon")
 BY_DEGREE = ("taylor_1", "taylor_2", "taylor_3", "taylor_4")
+SHOWN = ("gpt", "images", "finetuning", "lora")
 WIDTHS = {16: "gpt_16", 32: "gpt_32", 64: "gpt"}
 
 
@@ -87,3 +92,13 @@ def control_table(machine: str) -> str:
         for label, d in found.items()
     ]
     return markdown(["", "difference", "p, uncorrected", "d"], rows)
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    **{f"track_{task}": partial(table, task=task) for task in SHOWN},
+    "track_settings": partial(settings_table, task="gpt"),
+    "track_equivalence": equivalence_table,
+    "track_trend": trend_table,
+    "track_rank": rank_table,
+    "track_controls": control_table,
+}

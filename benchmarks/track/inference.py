@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -31,14 +32,14 @@ class Difference(NamedTuple):
     effect: float
 
 
-def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
+def estimate(values: ArrayLike) -> Estimate:
     """Mean and interval by Student's t."""
     x = np.asarray(values, np.float64)
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 1)
     return Estimate(float(x.mean()), float(quantile * x.std(ddof=1) / math.sqrt(len(x))))
 
 
-def compare(values: Sequence[float], reference: Sequence[float]) -> Difference:
+def compare(values: ArrayLike, reference: ArrayLike) -> Difference:
     """Paired by seed; equal losses of every seed are no evidence of a difference."""
     gaps = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
     if not gaps.any():
@@ -48,7 +49,7 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Difference:
     )
 
 
-def compare_unpaired(values: Sequence[float], reference: Sequence[float]) -> Difference:
+def compare_unpaired(values: ArrayLike, reference: ArrayLike) -> Difference:
     """Welch's test, for losses of different seeds."""
     x, y = (np.asarray(v, np.float64) for v in (values, reference))
     found = stats.ttest_ind(x, y, equal_var=False)
@@ -67,7 +68,7 @@ def correct(ps: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in ps}
 
 
-def equivalence(values: Sequence[float], reference: Sequence[float], margin: float) -> float:
+def equivalence(values: ArrayLike, reference: ArrayLike, margin: float) -> float:
     """The p of two one-sided paired tests: small where the mean gap is within the margin."""
     gaps = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
     if not gaps.any():
@@ -75,7 +76,7 @@ def equivalence(values: Sequence[float], reference: Sequence[float], margin: flo
     return max(_p(gaps, -margin, "greater"), _p(gaps, margin, "less"))
 
 
-def trend(rows: Sequence[Sequence[float]]) -> float:
+def trend(rows: ArrayLike) -> float:
     """The p of Page's test that, seed by seed, rows fall in the order given."""
     falling = np.asarray(rows, np.float64)[::-1].T
     return float(stats.page_trend_test(falling, method="asymptotic").pvalue)
