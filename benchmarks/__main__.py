@@ -53,6 +53,11 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
         "again",
         {"action": "store_true", "help": "other seeds at the settings found"},
     ),
+    "grid": (
+        ("track",),
+        "grid",
+        {"action": "store_true", "help": "Muon on the GPT over a grid of rates, and no entry"},
+    ),
 }
 
 

@@ -12,7 +12,7 @@ import jax
 
 from benchmarks import store
 from benchmarks.record import folder, load, provenance, save
-from benchmarks.track import tuning
+from benchmarks.track import rates, tuning
 from benchmarks.track.entry import Settings, find, names
 from benchmarks.track.tasks import MAKERS, task
 from benchmarks.track.training import Job, run, time_steps
@@ -29,10 +29,15 @@ def main(
     tasks: Sequence[str] = tuple(MAKERS),
     entries: Sequence[str] = (),
     again: bool = False,
+    grid: bool = False,
 ) -> None:
     """Every entry on every task, or those that are named; a file each, as they come."""
     if smoke:
         return run_shortest()
+    if grid:
+        made_by = provenance()
+        print(save("track_rates", made_by, rates.measure()))
+        return None
     large = jax.default_backend() != "cpu"
     pairs = [(t, e) for t in tasks for e in entries or task(t, large).entries or names()]
     runs = len(OTHER_SEEDS) if again else tuning.jobs_of_search() + len(SEEDS)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.text import markdown
-from benchmarks.track import inference
+from benchmarks.track import inference, rates
 from benchmarks.track.tables import (
     LEVEL,
     MARGIN,
@@ -101,4 +101,5 @@ TABLES: dict[str, Callable[[str], str]] = {
     "track_trend": trend_table,
     "track_rank": rank_table,
     "track_controls": control_table,
+    "track_rates": rates.table,
 }
