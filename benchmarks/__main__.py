@@ -3,7 +3,7 @@
 polar: Newton-Schulz against SVD and others, by accuracy, time and memory. compare: the same as
 users see it, of GPT-2 small and of momenta of a run. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
-presets: the same training with other polynomials. switch: from AdamW to Muon during training.
+switch: from AdamW to Muon during training.
 health: what diagnostics show of healthy and of unhealthy training. track: many optimizers,
 tuned alike, on fixed tasks with sixteen seeds; --task and --entry choose.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
@@ -18,7 +18,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-MEASUREMENTS = ("polar", "compare", "step", "train_step", "gpt", "presets", "switch", "health")
+MEASUREMENTS = ("polar", "compare", "step", "train_step", "gpt", "switch", "health")
 MEASUREMENTS += ("convergence", "sharding", "scaling", "programs", "track")
 SHOWN = ("polar", "step", "train_step", "health", "sharding", "scaling")  # printed at the end
 NAMES = (*MEASUREMENTS, "show", "report")

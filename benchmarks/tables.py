@@ -1,4 +1,4 @@
-"""Tables of `gpt`, `step`, `train_step` and `presets`, from their JSON."""
+"""Tables of `gpt`, `step` and `train_step`, from their JSON."""
 
 from collections.abc import Callable
 
@@ -90,19 +90,6 @@ def step_shapes_table(machine: str) -> str:
     return written(record, [*header, "off the direct form in float64"], rows)
 
 
-def presets_table(machine: str) -> str:
-    """The byte GPT under every preset: the sweep of learning rates, three seeds at the best."""
-    record = load(machine, "presets")
-    rows = []
-    for preset, runs in record["presets"].items():
-        sweep = {run["learning_rate"]: run["loss"][-1] for run in runs["sweep"]}
-        best = min(sweep.values())
-        cells = [f"**{x:.3f}**" if x == best else f"{x:.3f}" for x in sweep.values()]
-        rows.append([f"`{preset}`", *cells, mean([c["loss"][-1] for c in runs["seeds"]], 3)])
-    header = ["learning rate", *(f"{rate:g}" for rate in sweep), "3 seeds at the best"]
-    return written(record, header, rows)
-
-
 def train_step_table(machine: str) -> str:
     """The optimizer's share of a training step."""
     record = load(machine, "train_step")
@@ -122,7 +109,6 @@ def train_step_table(machine: str) -> str:
 TABLES: dict[str, Callable[[str], str]] = {
     "gpt": gpt_table,
     "sweep": sweep_table,
-    "presets": presets_table,
     "step": step_table,
     "step_shapes": step_shapes_table,
     "train_step": train_step_table,
