@@ -34,9 +34,9 @@ class Settings(NamedTuple):
     """
 
     rate: Any
-    rest_rate: Any = 0.01
-    decay: Any = 0.05
-    momentum: Any = 0.9
+    rest_rate: Any = 0.03
+    decay: Any = 0.15
+    momentum: Any = 0.87
 
 
 class Entry(NamedTuple):

@@ -27,8 +27,8 @@ class Size:
     layers: int = 2
     heads: int = 2
     context: int = 64
-    batch: int = 16
-    judged: int = 128  # windows of an evaluation
+    batch: int = 8
+    judged: int = 96  # windows of an evaluation
 
 
 LARGE = Size(width=512, layers=8, heads=8, context=256, batch=64, judged=256)
@@ -43,7 +43,7 @@ def make(large: bool = False, width: int = 64) -> Task:
         name=f"gpt_{width}" if narrow else "gpt",
         title=f"GPT of width {size.width} on Python code",
         steps=2000 if large else 400,
-        eval_every=50 if large else 20,
+        eval_every=50 if large else 25,
         target=1.4 if large else 2.2,
         init=lambda seed: (init(size, jax.random.key(seed)), ()),
         loss=lambda params, _, tokens: loss(size, params, tokens),

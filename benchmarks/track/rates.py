@@ -15,7 +15,7 @@ from benchmarks.track.training import Job, final
 from benchmarks.track.workers import open_workers
 
 RATES = (0.01, 0.02, 0.04, 0.08)
-REST_RATES = (0.001, 0.003, 0.01, 0.03)
+REST_RATES = (0.003, 0.01, 0.03)
 MOMENTA = (0.85, 0.95)
 LONGER = 4  # times the budget, at the middle of the grid
 SEEDS = (1000, 1001)
@@ -29,7 +29,7 @@ def measure() -> dict:
         for momentum, rate, rest in itertools.product(MOMENTA, RATES, REST_RATES)
     ]
     long = [
-        (Settings(rate, 0.01, momentum=momentum), LONGER * steps)
+        (Settings(rate, 0.03, momentum=momentum), LONGER * steps)
         for momentum, rate in itertools.product(MOMENTA, RATES[:3])
     ]
     jobs = [

@@ -33,7 +33,7 @@ LAST = Rung(4, 1.0, 2)
 NEARBY = 1.5  # the factor of the higher and the lower rate
 # The search goes from the start to either side by these factors of rate, rest_rate, decay and
 # of 1 - momentum, the weight of a new gradient.
-REACH = Settings(rate=3.0, rest_rate=3.0, decay=4.0, momentum=2.0)
+REACH = Settings(rate=2.5, rest_rate=2.5, decay=4.0, momentum=1.8)
 
 RunAll = Callable[[Sequence[Job]], list[dict]]
 

@@ -3,7 +3,7 @@
 from benchmarks.track.entry import Settings, muon
 
 TITLE = "Muon, adam_rms scale"
-START = Settings(rate=0.01)
+START = Settings(rate=0.015)
 
 
 def matrices(s, dims):

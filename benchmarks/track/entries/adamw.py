@@ -5,7 +5,7 @@ import optax
 from benchmarks.track.entry import Settings
 
 TITLE = "AdamW, two rates"
-START = Settings(rate=0.005)
+START = Settings(rate=0.004, rest_rate=0.05, decay=0.3, momentum=0.9)
 
 
 def matrices(s, dims):

@@ -5,7 +5,7 @@ import optax
 from benchmarks.track.entry import Settings
 
 TITLE = "AdamW, one rate"
-START = Settings(rate=0.005)
+START = Settings(rate=0.01, decay=0.1, momentum=0.9)
 ONE_RATE = True
 
 

@@ -6,7 +6,7 @@ from benchmarks.track.entry import Settings
 from muon_optax import add_cautious_weight_decay, scale_by_muon, scale_by_shape
 
 TITLE = "Muon, cautious decay"
-START = Settings(rate=0.02)
+START = Settings(rate=0.03)
 
 
 def matrices(s, dims):

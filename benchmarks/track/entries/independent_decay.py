@@ -6,7 +6,7 @@ from benchmarks.track.entry import Settings
 from muon_optax import add_independent_weight_decay, scale_by_muon, scale_by_shape
 
 TITLE = "Muon, independent decay"
-START = Settings(rate=0.02, decay=0.0005)
+START = Settings(rate=0.03, decay=0.0025)
 
 
 def matrices(s, dims):

@@ -3,7 +3,7 @@
 from benchmarks.track.entry import Settings, muon
 
 TITLE = "Muon (Jordan, q = 1)"
-START = Settings(rate=0.05)
+START = Settings(rate=0.07)
 
 
 def matrices(s, dims):

@@ -3,7 +3,7 @@
 from benchmarks.track.entry import Settings, muon
 
 TITLE = "Muon again, other search"
-START = Settings(rate=0.025, rest_rate=0.008, decay=0.03, momentum=0.88)
+START = Settings(rate=0.035, rest_rate=0.025, decay=0.1, momentum=0.88)
 
 
 def matrices(s, dims):

@@ -4,7 +4,7 @@ from benchmarks.track.entry import Settings, muon
 from muon_optax import scale_by_neuron_rms
 
 TITLE = "NorMuon"
-START = Settings(rate=0.02)
+START = Settings(rate=0.03)
 
 
 def matrices(s, dims):

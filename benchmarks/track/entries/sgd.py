@@ -5,7 +5,7 @@ import optax
 from benchmarks.track.entry import Settings
 
 TITLE = "SGD, momentum"
-START = Settings(rate=0.1)
+START = Settings(rate=0.1, rest_rate=0.04, decay=0.05, momentum=0.93)
 
 
 def matrices(s, dims):

@@ -4,7 +4,7 @@ from benchmarks.track.entry import Settings, muon
 from muon_optax import SVD
 
 TITLE = "Muon (SVD)"
-START = Settings(rate=0.02)
+START = Settings(rate=0.03)
 
 
 def matrices(s, dims):

@@ -3,7 +3,7 @@
 from benchmarks.track.entry import Settings, muon
 
 TITLE = "Muon (Taylor, degree 3, q = 3)"
-START = Settings(rate=0.05)
+START = Settings(rate=0.07)
 
 
 def matrices(s, dims):

@@ -3,7 +3,7 @@
 from benchmarks.track.entry import Settings, muon
 
 TITLE = "Muon (Taylor, degree 5, q = 3)"
-START = Settings(rate=0.03)
+START = Settings(rate=0.045)
 
 
 def matrices(s, dims):

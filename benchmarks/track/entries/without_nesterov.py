@@ -3,7 +3,7 @@
 from benchmarks.track.entry import Settings, muon
 
 TITLE = "Muon without Nesterov"
-START = Settings(rate=0.02)
+START = Settings(rate=0.03)
 
 
 def matrices(s, dims):
