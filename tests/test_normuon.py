@@ -56,6 +56,13 @@ def test_eps_limits_the_update_of_a_column_near_zero():
     np.testing.assert_allclose(found[0], by_formula([o], 0.0, 1e-3)[0], rtol=1e-5)
 
 
+def test_b2_can_be_injected_next_to_the_default_eps():
+    o = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    found, _ = run(optax.inject_hyperparams(scale_by_neuron_rms)(b2=0.5), [o, 2 * o])
+    expected, _ = run(scale_by_neuron_rms(b2=0.5), [o, 2 * o])
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_every_part_of_a_fused_leaf_has_its_own_moment_and_norm():
     dims = "layers in out[q=4 kv=2]"
     updates = np.random.default_rng(1).standard_normal((5, 3, 7, 6)).astype(np.float32)

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import wide_dtype
-from muon_optax._checks import check_number, check_traceable
+from muon_optax._checks import check_traceable
 from muon_optax.batching import gather_explicit, scatter_like
 from muon_optax.dims import Dims, MatrixView, matrix_views
 
@@ -28,7 +28,7 @@ class NeuronState(NamedTuple):
 
 
 def scale_by_neuron_rms(
-    b2: ArrayLike = 0.95, eps: float = 1e-10, *, dims: Dims = None
+    b2: ArrayLike = 0.95, eps: ArrayLike = 1e-10, *, dims: Dims = None
 ) -> optax.GradientTransformationExtraArgs:
     """Divide the update of each neuron by its root mean square; keep the matrix's norm.
 
@@ -58,7 +58,7 @@ def scale_by_neuron_rms(
     code; the paper multiplies by `0.2·√(fan_in·fan_out)/‖O'‖_F`.
     """
     check_traceable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
-    check_number("eps", eps, "a number > 0", lambda e: e > 0)
+    check_traceable("eps", eps, "a number > 0", lambda e: e > 0)
 
     def init(params: optax.Params) -> NeuronState:
         treedef, views = jax.tree.structure(params), matrix_views(dims, params)
@@ -86,7 +86,7 @@ def scale_by_neuron_rms(
 
 
 def _scale_leaf(
-    x: Array, nu: tuple[Array, ...], view: MatrixView, b2: ArrayLike, eps: float
+    x: Array, nu: tuple[Array, ...], view: MatrixView, b2: ArrayLike, eps: ArrayLike
 ) -> tuple[Array, tuple[Array, ...]]:
     stacks = view.to_matrices(gather_explicit(x))
     pairs = [_scale_stack(o, v, b2, eps) for o, v in zip(stacks, nu)]
@@ -94,13 +94,13 @@ def _scale_leaf(
     return scatter_like(view.from_matrices(scaled, x.shape), x), tuple(moments)
 
 
-def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: float) -> tuple[Array, Array]:
+def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: ArrayLike) -> tuple[Array, Array]:
     """The scaled stack, and its neurons' second moment `v: [batch, 1, fan_out]`."""
     if o.size == 0:
         return o, v
     wide = o.astype(wide_dtype(o.dtype))
     square = jnp.mean(jnp.abs(wide) ** 2, -2, keepdims=True)
-    b2 = jnp.asarray(b2, square.dtype)
+    b2, eps = jnp.asarray(b2, square.dtype), jnp.asarray(eps, square.dtype)
     v = b2 * v.astype(square.dtype) + (1 - b2) * square
     scaled = wide / (jnp.sqrt(v) + eps).astype(wide.dtype)
     before, after = (jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) for x in (wide, scaled))
