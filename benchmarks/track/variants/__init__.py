@@ -1,0 +1,1 @@
+"""Variants of Muon: one small transformation a file, each with its source."""

@@ -1,0 +1,69 @@
+"""What the variants share: a function over the matrices of a tree, and a safe norm."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from muon_optax._casting import wide_dtype
+from muon_optax._leaves import LeafError, leaves_by_path
+from muon_optax.batching import gather_explicit, is_traced, scatter_like
+from muon_optax.dims import Dims, MatrixView, matrix_views
+from muon_optax.polar._linalg import find_scale
+
+
+def map_matrices(function: Callable[..., Array], dims: Dims, tree: Any, *rest: Any) -> Any:
+    """The tree with `function(stack, *others)` in place of every stack `[batch, m, n]`.
+
+    A leaf of `rest` is an array like that of the tree, or a tuple with an array for each stack.
+    Results are rounded to the dtypes of the tree.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    others = [treedef.flatten_up_to(other) for other in rest]
+    views = matrix_views(dims, tree)
+    mapped = [_map_leaf(function, *of_leaf) for of_leaf in zip(views, leaves, *others)]
+    return treedef.unflatten(mapped)
+
+
+def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]:
+    """`x/‖x‖` over some axes and `‖x‖`, in float32 or wider; zero stays zero.
+
+    No finite number is too large or too small to be squared. A norm beyond the largest number
+    is that number.
+    """
+    x = x.astype(wide_dtype(x.dtype))
+    parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
+    largest = lax.stop_gradient(parts.max(axes, keepdims=True, initial=0))
+    scale = find_scale(largest)
+    y = x * scale.astype(x.dtype)
+    norm = jnp.sqrt(jnp.sum((y * y.conj()).real, axes, keepdims=True))
+    unit = y / jnp.where(norm == 0, 1, norm).astype(x.dtype)
+    return unit, jnp.minimum(norm / scale, jnp.finfo(norm.dtype).max)
+
+
+def norms_of_matrices(dims: Dims, params: Any) -> Any:
+    """For every leaf a tuple with the norms `[batch, 1, 1]` of each stack; none may be 0."""
+    leaves, treedef = jax.tree.flatten(params)
+    views = matrix_views(dims, params)
+    norms = [
+        tuple(normalize(stack)[1] for stack in _to_stacks(view, x))
+        for view, x in zip(views, leaves)
+    ]
+    for (name, x), of_leaf in zip(leaves_by_path(params).items(), norms):
+        if not is_traced(x) and x.size and any((norm == 0).any() for norm in of_leaf):
+            problem = "a matrix of it is zero and would stay zero; begin with random numbers"
+            raise LeafError(name, x, problem)
+    return treedef.unflatten(norms)
+
+
+def _map_leaf(function: Callable[..., Array], view: MatrixView, x: Array, *rest: Any) -> Array:
+    stacks = zip(*(_to_stacks(view, of_leaf) for of_leaf in (x, *rest)))
+    mapped = [function(*of_stack).astype(x.dtype) for of_stack in stacks]
+    return scatter_like(view.from_matrices(mapped, x.shape), x)
+
+
+def _to_stacks(view: MatrixView, x: Any) -> Any:
+    """The stacks of an array; a tuple of stacks as it is."""
+    return x if isinstance(x, tuple) else view.to_matrices(gather_explicit(x))
