@@ -48,14 +48,18 @@ def norms_of_matrices(dims: Dims, params: Any) -> Any:
     leaves, treedef = jax.tree.flatten(params)
     views = matrix_views(dims, params)
     norms = [
-        tuple(normalize(stack)[1] for stack in _to_stacks(view, x))
-        for view, x in zip(views, leaves)
+        tuple(_norm(stack) for stack in _to_stacks(view, x)) for view, x in zip(views, leaves)
     ]
     for (name, x), of_leaf in zip(leaves_by_path(params).items(), norms):
         if not is_traced(x) and x.size and any((norm == 0).any() for norm in of_leaf):
             problem = "a matrix of it is zero and would stay zero; begin with random numbers"
             raise LeafError(name, x, problem)
     return treedef.unflatten(norms)
+
+
+@jax.jit  # so that an eager `init` compiles one program for each shape
+def _norm(x: Array) -> Array:
+    return normalize(x)[1]
 
 
 def _map_leaf(function: Callable[..., Array], view: MatrixView, x: Array, *rest: Any) -> Array:

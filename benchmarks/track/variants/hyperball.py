@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from benchmarks.track.variants._matrices import map_matrices, normalize, norms_of_matrices
-from muon_optax._casting import wide_dtype
+from muon_optax._casting import clip_to_finite, wide_dtype
 from muon_optax._checks import check_schedulable, python_number
 from muon_optax.dims import Dims
 
@@ -27,7 +27,7 @@ def step_on_sphere(
 ) -> optax.GradientTransformationExtraArgs:
     """Take a step of relative length η, then restore the norm that the matrix began with.
 
-    `W ← R·normalize(W - η·R·normalize(u))` with `normalize(x) = x/‖x‖_F` and `R = ‖W₀‖_F`.
+    `W ← R·normalize(normalize(W) - η·normalize(u))`, `normalize(x) = x/‖x‖_F`, `R = ‖W₀‖_F`.
     Chain it in place of `optax.scale_by_learning_rate`. A factor of u has no effect.
 
     Args:
@@ -73,8 +73,10 @@ def step_on_sphere(
 
 def _step(rate: Any, u: Array, w: Array, radius: Array) -> Array:
     """What the step adds to the weights."""
-    direction, length = normalize(u)
     dtype = wide_dtype(u.dtype, w.dtype)
-    rate, direction, w, r = (jnp.asarray(x).astype(dtype) for x in (rate, direction, w, radius))
-    new, _ = normalize(w / jnp.where(r == 0, 1, r) - rate * direction)
-    return jnp.where((length == 0) | (radius == 0), 0, r * new - w)
+    (direction, length), (old, _) = (normalize(x.astype(dtype)) for x in (u, w))
+    new, _ = normalize(old - jnp.asarray(rate).astype(dtype) * direction)
+    step = clip_to_finite(
+        radius.astype(dtype) * new - w.astype(dtype), u.dtype, jnp.isfinite(new)
+    )
+    return jnp.where((length == 0) | (radius == 0), 0, step)
