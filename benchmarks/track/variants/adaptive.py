@@ -1,0 +1,80 @@
+"""AdaMuon: one second moment for each entry, so that all of them move by the same amount."""
+
+from __future__ import annotations  # so that help() shows short types
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from muon_optax._casting import wide_dtype
+from muon_optax._checks import check_number, check_traceable
+from muon_optax.batching import gather_explicit, scatter_like
+from muon_optax.dims import Dims, MatrixView, matrix_views
+
+
+class EntryState(NamedTuple):
+    """The state of `scale_by_entry_rms`: `nu`, the mean square of every entry's update."""
+
+    nu: Any
+
+
+def scale_by_entry_rms(
+    b2: ArrayLike = 0.95, eps: float = 1e-8, *, dims: Dims = None
+) -> optax.GradientTransformationExtraArgs:
+    """Divide every entry of an update by its root mean square; keep the matrix's norm.
+
+    `v ← β₂·v + (1-β₂)·O²`, `O' = O/(√v + ε)`, then `O'·‖O‖_F/‖O'‖_F`. Chain it between
+    `scale_by_muon` and `scale_by_shape`. A bias correction of v would cancel.
+
+    Args:
+      b2: β₂ in [0, 1), the decay of the second moment.
+      eps: ε > 0.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+
+    Returns:
+      A transformation whose state is an `EntryState`; updates keep their dtype.
+
+    Raises:
+      ValueError: If an argument is out of its range, or a leaf is not a matrix under `dims`.
+
+    Example:
+      >>> tx, o = scale_by_entry_rms(), jnp.diag(jnp.array([1.0, 7.0]))
+      >>> tx.update(o, tx.init(o))[0].diagonal().round(3).tolist()
+      [5.0, 5.0]
+
+    Source: Si et al. 2025, arXiv 2507.11005 (AdaMuon): there O is polar(sign(μ)), and the norm
+    0.2·√(fan_in·fan_out), as `scale_by_shape("adam_rms")` makes it where O is orthogonal.
+    """
+    check_traceable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    check_number("eps", eps, "a number > 0", lambda e: e > 0)
+
+    def init(params: optax.Params) -> EntryState:
+        matrix_views(dims, params)
+        return EntryState(jax.tree.map(partial(jnp.zeros_like, dtype=jnp.float32), params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(updates)
+        moments, views = treedef.flatten_up_to(state.nu), matrix_views(dims, updates)
+        pairs = [_scale_leaf(*of, b2, eps) for of in zip(leaves, moments, views)]
+        scaled, nu = (treedef.unflatten([pair[i] for pair in pairs]) for i in (0, 1))
+        return scaled, EntryState(nu)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _scale_leaf(x: Array, v: Array, view: MatrixView, b2: Any, eps: float) -> list[Array]:
+    o = x.astype(wide_dtype(x.dtype))
+    square = jnp.abs(o) ** 2
+    b2 = jnp.asarray(b2, square.dtype)
+    v = b2 * v.astype(square.dtype) + (1 - b2) * square
+    both = (o, o / (jnp.sqrt(v) + eps).astype(o.dtype))
+    norm = partial(jnp.linalg.norm, axis=(1, 2), keepdims=True)
+    pairs = zip(*(view.to_matrices(gather_explicit(y)) for y in both))
+    stacks = [s * (norm(o) / jnp.maximum(norm(s), 1e-30)).astype(s.dtype) for o, s in pairs]
+    scaled = scatter_like(view.from_matrices(stacks, x.shape), x)
+    return [scaled.astype(x.dtype), v.astype(jnp.float32)]
