@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import wide_dtype
-from muon_optax._checks import check_number, check_traceable
+from muon_optax._checks import check_traceable
 from muon_optax.batching import gather_explicit, scatter_like
 from muon_optax.dims import Dims, MatrixView, matrix_views
 
@@ -24,7 +24,7 @@ class EntryState(NamedTuple):
 
 
 def scale_by_entry_rms(
-    b2: ArrayLike = 0.95, eps: float = 1e-8, *, dims: Dims = None
+    b2: ArrayLike = 0.95, eps: ArrayLike = 1e-8, *, dims: Dims = None
 ) -> optax.GradientTransformationExtraArgs:
     """Divide every entry of an update by its root mean square; keep the matrix's norm.
 
@@ -51,7 +51,7 @@ def scale_by_entry_rms(
     0.2·√(fan_in·fan_out), as `scale_by_shape("adam_rms")` makes it where O is orthogonal.
     """
     check_traceable("b2", b2, "a number in [0, 1)", lambda b: 0 <= b < 1)
-    check_number("eps", eps, "a number > 0", lambda e: e > 0)
+    check_traceable("eps", eps, "a number > 0", lambda e: e > 0)
 
     def init(params: optax.Params) -> EntryState:
         matrix_views(dims, params)
@@ -67,10 +67,10 @@ def scale_by_entry_rms(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _scale_leaf(x: Array, v: Array, view: MatrixView, b2: Any, eps: float) -> list[Array]:
+def _scale_leaf(x: Array, v: Array, view: MatrixView, b2: Any, eps: Any) -> list[Array]:
     o = x.astype(wide_dtype(x.dtype))
     square = jnp.abs(o) ** 2
-    b2 = jnp.asarray(b2, square.dtype)
+    b2, eps = (jnp.asarray(x, square.dtype) for x in (b2, eps))
     v = b2 * v.astype(square.dtype) + (1 - b2) * square
     both = (o, o / (jnp.sqrt(v) + eps).astype(o.dtype))
     norm = partial(jnp.linalg.norm, axis=(1, 2), keepdims=True)
