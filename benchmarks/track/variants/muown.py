@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from benchmarks.track.variants._matrices import normalize
 from muon_optax._casting import saturating_cast, wide_dtype
 from muon_optax.batching import gather_explicit, scatter_like
 from muon_optax.dims import Dims, matrix_views
@@ -38,7 +39,8 @@ def separate_neuron_norms(
     Args:
       direction: The transformation of v, with its learning rate: a chain of `scale_by_muon`,
         `scale_by_shape("adam_rms")` and `optax.scale_by_learning_rate(η)`.
-      magnitude: That of all g, a list of arrays: `optax.adam(η, 0.9, 0.95)`, for example.
+      magnitude: That of all g, a list of arrays: `optax.adam(η, 0.9, 0.95)`, for example. With
+        `optax.lion`, the scale of the gradients does not matter.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
 
     Returns:
@@ -59,23 +61,24 @@ def separate_neuron_norms(
     direction, magnitude = map(optax.with_extra_args_support, (direction, magnitude))
 
     def init(params: optax.Params) -> NeuronNormState:
-        norm = [_norm(w) for w in _to_stacks(dims, params)]
+        norm = [normalize(w, (-2,))[1] for w in _to_stacks(dims, params)]
         return NeuronNormState(norm, direction.init(params), magnitude.init(norm))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         if params is None:
             raise ValueError("params=None; use update(grads, state, params)")
-        w, grad = _to_stacks(dims, params), _to_stacks(dims, updates)
-        split = [_split(*of) for of in zip(w, grad, state.norm)]
-        g, v, of_g, of_v = ([parts[i] for parts in split] for i in range(4))
+        stacks = zip(_to_stacks(dims, params), _to_stacks(dims, updates), state.norm)
+        split = [_split(*of) for of in stacks]
+        u, g, norm, of_g, of_v = ([parts[i] for parts in split] for i in range(5))
         dg, of_magnitude = magnitude.update(of_g, state.magnitude, g, **extra)
-        at, slope = _from_stacks(dims, v, params), _from_stacks(dims, of_v, updates)
-        dv, of_direction = direction.update(slope, state.direction, at, **extra)
-        moved = [_join(*of) for of in zip(g, v, jax.tree.leaves(dg), _to_stacks(dims, dv))]
-        new, norm = ([pair[i] for pair in moved] for i in (0, 1))
-        new = _from_stacks(dims, new, params)
-        steps = jax.tree.map(lambda u, n, w: (n - w).astype(u.dtype), updates, new, params)
-        return steps, NeuronNormState(norm, of_direction, of_magnitude)
+        v = _from_stacks(dims, [n * x for n, x in zip(norm, u)], params)
+        of_v = _from_stacks(dims, of_v, updates)
+        dv, of_direction = direction.update(of_v, state.direction, v, **extra)
+        steps = zip(u, g, norm, jax.tree.leaves(dg), _to_stacks(dims, dv))
+        moved = [_join(*of) for of in steps]
+        dw, norm = ([pair[i] for pair in moved] for i in (0, 1))
+        state = NeuronNormState(norm, of_direction, of_magnitude)
+        return _from_stacks(dims, dw, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -96,26 +99,28 @@ def _from_stacks(dims: Dims, stacks: Sequence[Array], like: Any) -> Any:
     return jax.tree.map(build, like)
 
 
-def _norm(x: Array) -> Array:
-    """The norm of every column, without overflow or underflow."""
-    largest = jnp.max(jnp.abs(x), 1, keepdims=True, initial=0)
-    unit = jnp.where(largest > 0, largest, 1)
-    return unit * jnp.linalg.norm(x / unit, axis=1, keepdims=True)
+def _dot(x: Array, y: Array) -> Array:
+    return jnp.sum((x.conj() * y).real, -2, keepdims=True)
 
 
-def _split(w: Array, grad: Array, norm: Array) -> tuple[Array, Array, Array, Array]:
-    """`g` and `v` of every column, and their gradients."""
-    g = jnp.copysign(_norm(w), norm)
-    norm = jnp.abs(jnp.where(norm == 0, g, norm))
-    u = w / jnp.where(g == 0, 1, g)
-    of_g = jnp.sum(jnp.real(jnp.conj(u) * grad), 1, keepdims=True)
-    of_v = jnp.where(g == 0, 1, g / jnp.where(norm == 0, 1, norm)) * (grad - of_g * u)
-    return g, norm * u, of_g, of_v
+def _split(w: Array, grad: Array, norm: Array) -> tuple[Array, ...]:
+    """`u`, `g` and `‖v‖` of every column, and the gradients by g and v."""
+    u, size = normalize(w, (-2,))
+    sign = jnp.copysign(jnp.ones_like(norm), norm)
+    u, g, norm = u * sign, size * sign, jnp.where(norm == 0, size, jnp.abs(norm))
+    grad, length = normalize(grad, (-2,))
+    cosine = jnp.clip(_dot(u, grad), -1, 1)
+    by_v = jnp.where(g == 0, 1, g / jnp.where(norm == 0, 1, norm)) * length
+    by_v = jnp.clip(by_v, -jnp.finfo(by_v.dtype).max, jnp.finfo(by_v.dtype).max)
+    return u, g, norm, length * cosine, by_v * (grad - cosine * u)
 
 
-def _join(g: Array, v: Array, dg: Array, dv: Array) -> tuple[Array, Array]:
-    """The new columns `g·v/‖v‖`, and `‖v‖` with the sign of g."""
-    v = v + dv
-    norm = _norm(v)
-    g = jnp.where(g == 0, norm, g + dg)
-    return g * (v / jnp.where(norm == 0, 1, norm)), jnp.copysign(norm, g)
+def _join(u: Array, g: Array, norm: Array, dg: Array, dv: Array) -> tuple[Array, Array]:
+    """The step of `g·u` without cancellation, and the new `‖v‖` with the sign of g."""
+    new, longer = normalize(norm * u + dv, (-2,))
+    total = norm + longer
+    part = norm / jnp.where(total == 0, 1, total)
+    growth = part * _dot(u, dv) + (1 - part) * _dot(new, dv)  # ‖v + dv‖ - ‖v‖
+    du = (dv - growth * u) / jnp.where(longer == 0, 1, longer)
+    dw = jnp.where(g == 0, dv, dg * new + g * du)
+    return dw, jnp.copysign(longer, jnp.where(g == 0, longer, g + dg))
