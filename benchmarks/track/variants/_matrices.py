@@ -51,7 +51,7 @@ def norms_of_matrices(dims: Dims, params: Any) -> Any:
         tuple(_norm(stack) for stack in _to_stacks(view, x)) for view, x in zip(views, leaves)
     ]
     for (name, x), of_leaf in zip(leaves_by_path(params).items(), norms):
-        if not is_traced(x) and x.size and any((norm == 0).any() for norm in of_leaf):
+        if x.size and any(not is_traced(norm) and (norm == 0).any() for norm in of_leaf):
             problem = "a matrix of it is zero and would stay zero; begin with random numbers"
             raise LeafError(name, x, problem)
     return treedef.unflatten(norms)
