@@ -12,7 +12,7 @@ from pathlib import Path
 from curves import Curve
 from train_gpt import draw
 
-from benchmarks import checks, compare, health, quality, switch, tables
+from benchmarks import checks, compare, finetuning, health, quality, switch, tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
@@ -32,6 +32,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | convergence_tables.TABLES
     | {"switch": switch.table}
     | health.TABLES
+    | finetuning.TABLES
     | sharding_tables.TABLES
     | scaling_tables.TABLES
     | program_tables.TABLES
@@ -99,6 +100,8 @@ def main(smoke: bool = False) -> None:
         compare.draw(path)
     for path in [] if smoke else RESULTS.glob("*/health.json"):
         health.draw(path.parent.name)
+    for path in [] if smoke else RESULTS.glob("*/finetuning.json"):
+        finetuning.draw(path.parent.name)
     for path in [] if smoke else RESULTS.glob("*/programs.json"):
         program_figures.draw(path.parent, json.loads(path.read_text()))
     for path in [] if smoke else RESULTS.glob("*/track/*"):

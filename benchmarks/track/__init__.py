@@ -7,12 +7,13 @@ time and continues from what build/benchmarks remembers.
 """
 
 from collections.abc import Iterable, Sequence
+from unittest import mock
 
 import jax
 
 from benchmarks import store
 from benchmarks.record import folder, load, provenance, save
-from benchmarks.track import rates, tuning
+from benchmarks.track import finetuning, gpt, rates, tuning
 from benchmarks.track.entry import Settings, find, names
 from benchmarks.track.tasks import MAKERS, task
 from benchmarks.track.training import Job, run, time_steps
@@ -85,7 +86,12 @@ def test(job: Job, seeds: Iterable[int], workers: Workers) -> dict:
 
 
 def run_shortest() -> None:
-    """One evaluation of Muon on every task."""
-    for name in MAKERS:
-        steps = task(name).eval_every
-        assert run(Job(name, "muon", find("muon").start, 0, steps))["loss"]
+    """One evaluation of Muon on every task; nothing is trained before."""
+
+    def untrained(seed: int, **_: object) -> object:
+        return gpt.make().init(seed)[0]
+
+    with mock.patch.object(finetuning, "pretrained", untrained):
+        for name in MAKERS:
+            steps = task(name).eval_every
+            assert run(Job(name, "muon", find("muon").start, 0, steps))["loss"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache, partial
 
-from benchmarks.track import gpt
+from benchmarks.track import finetuning, gpt, images, lora
 from benchmarks.track.task import Task
 
 MAKERS: dict[str, Callable[[bool], Task]] = {
@@ -11,6 +11,9 @@ MAKERS: dict[str, Callable[[bool], Task]] = {
     # Narrower ones, whose matrices have a lower rank at most.
     "gpt_32": partial(gpt.make, width=32),
     "gpt_16": partial(gpt.make, width=16),
+    "images": images.make,
+    "finetuning": finetuning.make,
+    "lora": lora.make,
 }
 
 
