@@ -66,8 +66,8 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     - Step counts continue, and so does the state of `optax.MultiSteps`.
     - Whatever the old state does not know starts as in `like`.
 
-    For new data, choose the rate again: `docs/finetuning.md` measures Muon on a model that AdamW
-    has trained, in full and by factors of low rank.
+    For new data, choose the rate again: `docs/finetuning.md` is about Muon on a model that
+    AdamW has trained, in full and by factors of low rank.
 
     Args:
       state: The state of the old optimizer, or what Orbax restores of it without a template,
