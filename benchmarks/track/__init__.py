@@ -57,8 +57,9 @@ def main(
 
 def study(job: Job, workers: Workers) -> dict:
     """An entry tuned, its losses on the test data with every seed, and its time of a step."""
-    every = task(job.task, job.large).eval_every
-    best, searched = tuning.search(job, find(job.entry).start, workers.run_all, every)
+    on = task(job.task, job.large)
+    start = tuning.scale(find(job.entry).start, on.start)
+    best, searched = tuning.search(job, start, workers.run_all, on.eval_every)
     found = test(job._replace(settings=best), SEEDS, workers)
     return found | {"search": searched, "step_s": time_steps(job, REFERENCE)}
 

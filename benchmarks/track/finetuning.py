@@ -17,10 +17,7 @@ from benchmarks.track.task import Task
 STEPS = 200
 BASES = 4  # pre-trained models; a seed has that of its remainder
 # What trains the models on code.
-PRETRAINING = {
-    "adamw": Settings(rate=0.004),
-    "muon": Settings(rate=0.02),
-}
+PRETRAINING = {name: entry.find(name).start for name in ("adamw", "muon")}
 
 
 def make(large: bool = False) -> Task:
@@ -38,6 +35,7 @@ def make(large: bool = False) -> Task:
         draw=partial(gpt.draw, size, train),
         tuning=gpt.judged(size, tuning),
         test=gpt.judged(size, test),
+        start=Settings(0.6, 0.6, 1.0, 1.0),
         entries=("adamw", "adamw_one_rate", "sgd", "muon", "muon_capped", "svd"),
     )
 

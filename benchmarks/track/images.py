@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from benchmarks.track.entry import Settings
 from benchmarks.track.gpt import multiply, normalize
 from benchmarks.track.task import Task
 
@@ -53,6 +54,7 @@ def make(large: bool = False) -> Task:
         draw=partial(draw, size),
         tuning=images(1, size.judged, size.side),
         test=images(2, size.judged, size.side),
+        start=Settings(2.5, 0.5, 1.0, 1.0),
     )
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.track import finetuning
+from benchmarks.track.entry import Settings
 from benchmarks.track.task import Task
 
 RANK, ALPHA = 8, 16
@@ -30,6 +31,7 @@ def make(large: bool = False) -> Task:
         title=f"Fine-tuning on prose by LoRA of rank {RANK}",
         init=begin,
         loss=lambda params, base, tokens: full.loss(merge(base, params), (), tokens),
+        start=Settings(1.5, 1.0, 1.0, 1.0),
         entries=("adamw", "sgd", "muon", "adam_rms", "svd"),
     )
 

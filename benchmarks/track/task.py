@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from benchmarks.track.entry import Settings
+
 Batch = Any  # a tree of arrays
 
 
@@ -28,6 +30,7 @@ class Task:
       tuning: The batch that settings are chosen on.
       test: The batch that is reported.
       entries: The entries that take part by default; empty for all.
+      start: Factors of the settings that every entry's search starts from, 1 - β for momentum.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Task:
     tuning: Batch
     test: Batch
     entries: tuple[str, ...] = ()
+    start: Settings = Settings(1.0, 1.0, 1.0, 1.0)  # noqa: RUF009 (immutable)
 
     def fingerprint(self) -> str:
         """A checksum of the data that it is judged on, the same in results to be compared."""

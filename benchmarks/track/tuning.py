@@ -54,9 +54,13 @@ def directions() -> list[Settings]:
 
 def move(start: Settings, direction: Settings) -> Settings:
     """The settings in a direction of [-1, 1]⁴ from the start."""
-    factors = [reach**d for reach, d in zip(REACH, direction)]
-    moved = [x * factor for x, factor in zip(start, factors)]
-    moved[-1] = 1 - min((1 - start.momentum) * factors[-1], 0.9)
+    return scale(start, Settings(*(reach**d for reach, d in zip(REACH, direction))))
+
+
+def scale(settings: Settings, factors: Settings) -> Settings:
+    """Settings times factors, 1 - β for momentum; four digits."""
+    moved = [x * factor for x, factor in zip(settings, factors)]
+    moved[-1] = 1 - min((1 - settings.momentum) * factors.momentum, 0.9)
     return Settings(*(float(f"{x:.4g}") for x in moved))
 
 
