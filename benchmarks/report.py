@@ -24,6 +24,8 @@ from benchmarks.scaling import tables as scaling_tables
 from benchmarks.sharding import tables as sharding_tables
 from benchmarks.track import claims as track_claims
 from benchmarks.track import figures as track_figures
+from benchmarks.widths import figures as width_figures
+from benchmarks.widths import tables as width_tables
 
 TABLES: dict[str, Callable[[str], str]] = (
     tables.TABLES
@@ -38,6 +40,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | program_tables.TABLES
     | quality.TABLES
     | track_claims.TABLES
+    | width_tables.TABLES
 )
 
 ACCELERATORS = "accelerators"
@@ -106,6 +109,8 @@ def main(smoke: bool = False) -> None:
         program_figures.draw(path.parent, json.loads(path.read_text()))
     for path in [] if smoke else RESULTS.glob("*/track/*"):
         track_figures.draw(path)
+    for path in [] if smoke else RESULTS.glob("*/widths.json"):
+        width_figures.draw(path.parent, json.loads(path.read_text()))
     if not smoke:
         figures.draw(RESULTS / "convergence")
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:

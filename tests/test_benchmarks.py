@@ -16,6 +16,7 @@ from benchmarks.polar import figures, group, matrices, progress, tables
 from benchmarks.polar.contenders import CONTENDERS
 from benchmarks.polar.studies import SMOKE, planned
 from benchmarks.record import RESULTS, load
+from benchmarks.widths.tables import best_rate, slope
 from muon_optax import METHODS, SVD, NewtonSchulz
 from muon_optax.coefficients import FAMILIES
 from muon_optax.comparison import _timing as timing
@@ -237,6 +238,22 @@ def test_ranges_leave_the_warm_up_out_and_a_cut_leaf_stands_alone():
     record = {"runs": [run | {"case": case} for case in cases[:2]]}
     found = [health.numbers(record, "digits", case, "alignment").tolist() for case in cases]
     assert found == [[0.5, 0.6, 0.7, 0.8], [0.5, 0.6], []]
+
+
+# Widths
+
+
+def test_the_best_rate_of_a_parabola_and_the_power_of_the_width_are_found():
+    def found(width):
+        best = 0.3 * width**-0.5
+        rates = best * 2.0 ** np.arange(-1.7, 2)
+        losses = [[2 + 0.1 * np.log2(rate / best) ** 2] for rate in rates]
+        return {"rates": [{"rate": r, "losses": x} for r, x in zip(rates, losses)]}
+
+    widths = [64, 128, 512]
+    rates = [best_rate(found(width)) for width in widths]
+    np.testing.assert_allclose(rates, [0.3 * width**-0.5 for width in widths])
+    assert slope(widths, rates) == pytest.approx(-0.5)
 
 
 # Presets

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PLANTING = () if find_spec("cosmic_ray") else ("faults", "mutation")
 # A process each would import JAX again, and compile again what they have in common.
 TOGETHER = ("polar", "compare", "step", "train_step", "gpt", "switch", "health", "track")
-TOGETHER += ("finetuning",)
+TOGETHER += ("finetuning", "widths")
 # And so do the compilers of accelerators; see tests/programs.
 COMPILERS = [name for names in NEEDED.values() for name in names]
 COMPILING = () if all(map(installed, COMPILERS)) else ("programs",)

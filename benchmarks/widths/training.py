@@ -141,7 +141,7 @@ def activations(graph: nnx.GraphDef, params: nnx.State, tokens: Array) -> dict[s
         found[f"attention {number}"] = x
         x = x + block.down(nnx.gelu(block.up(block.norm2(x))))
         found[f"MLP {number}"] = x
-    return found | {"logits": model.lm_head(model.norm(x))}
+    return found | {"logits": model(tokens)}
 
 
 def check_coordinates(config: Config, rule: str, rest_rate: float) -> dict:
