@@ -34,9 +34,9 @@ def _title(rules: dict[str, Sequence[dict]]) -> str:
     """How far the best rate moves under every rule."""
     moves = {r: best_rate(found[-1]) / best_rate(found[0]) for r, found in rules.items()}
     first, *_, last = (found["width"] for found in next(iter(rules.values())))
-    others = [move for rule, move in moves.items() if rule != "adam_rms"]
+    adam_rms, others = moves.pop("adam_rms"), moves.values()
     return (
-        f"From width {first} to {last} the best rate becomes {moves['adam_rms']:.2f} of itself\n"
+        f"From width {first} to {last} the best rate becomes {adam_rms:.2f} of itself\n"
         f"under adam_rms, {min(others):.2f} to {max(others):.2f} under the others"
     )
 
