@@ -30,7 +30,7 @@ def draw(folder: Path, record: dict) -> None:
     keep(figure, folder, "widths")
 
 
-def _title(rules: dict[str, Sequence[dict]]) -> str:
+def _title(rules: dict[str, list[dict]]) -> str:
     """How far the best rate moves under every rule."""
     moves = {r: best_rate(found[-1]) / best_rate(found[0]) for r, found in rules.items()}
     first, *_, last = (found["width"] for found in next(iter(rules.values())))

@@ -89,13 +89,18 @@ def train(
     return params
 
 
+def plain(config: Config) -> dict[str, float]:
+    """What a run depends on."""
+    kept = ("steps", "width", "layers", "heads", "context", "batch", "rest_lr")
+    return {name: getattr(config, name) for name in kept}
+
+
 # The best rate
 
 
 def final_loss(config: Config, rule: str, rate: float, seed: int) -> float:
     """The held-out loss after the last step, from memory if it was run before."""
-    kept = ("steps", "width", "layers", "heads", "context", "batch", "rest_lr")
-    key = {"widths": {name: getattr(config, name) for name in kept}}
+    key = {"widths": plain(config), "rule": rule, "rate": rate, "seed": seed}
 
     def compute() -> float:
         steps = np.arange(config.steps)
@@ -103,7 +108,7 @@ def final_loss(config: Config, rule: str, rate: float, seed: int) -> float:
         params = train(config, rule, seed, zip(np.asarray(rates), np.asarray(rest_rates)))
         return float(make_loss(config)(params, texts(config)[1]))
 
-    return remembered(key | {"rule": rule, "rate": rate, "seed": seed}, compute)
+    return remembered(key, compute)
 
 
 def search(config: Config, rule: str, start: int, also: int) -> dict:
@@ -145,12 +150,18 @@ def activations(graph: nnx.GraphDef, params: nnx.State, tokens: Array) -> dict[s
 
 
 def check_coordinates(config: Config, rule: str, rest_rate: float) -> dict:
-    """The RMS of the change of every activation, after a few steps at constant rates."""
-    tokens = texts(config)[1][:32, :-1]
-    seen = make_activations(config)
-    rates = [(RATES[rule], rest_rate)] * CHECK_STEPS
-    after = seen(train(config, rule, 0, rates), tokens)
-    before = seen(initialize(config, 0), tokens)
-    change = {k: float(jnp.sqrt(jnp.mean((after[k] - before[k]) ** 2))) for k in before}
-    found = {"rule": rule, "width": config.width, "rate": RATES[rule], "rest_rate": rest_rate}
-    return found | {"change": change}
+    """The RMS of the change of every activation, after a few steps at constant rates.
+
+    From memory if it was measured before.
+    """
+    rate = RATES[rule]
+    what = {"rule": rule, "width": config.width, "rate": rate, "rest_rate": rest_rate}
+
+    def compute() -> dict[str, float]:
+        tokens, seen = texts(config)[1][:32, :-1], make_activations(config)
+        after = seen(train(config, rule, 0, [(rate, rest_rate)] * CHECK_STEPS), tokens)
+        before = seen(initialize(config, 0), tokens)
+        return {k: float(jnp.sqrt(jnp.mean((after[k] - before[k]) ** 2))) for k in before}
+
+    key = {"widths_check": plain(config), "check_steps": CHECK_STEPS} | what
+    return what | {"change": remembered(key, compute)}
