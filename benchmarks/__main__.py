@@ -4,9 +4,9 @@ polar: Newton-Schulz against SVD and others, by accuracy, time and memory. compa
 users see it, of GPT-2 small and of momenta of a run. step: a whole
 optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
 switch: from AdamW to Muon during training. health: what diagnostics show of healthy and of
-unhealthy training. finetuning: Muon on what AdamW has trained, in full and by LoRA. widths: whether
-the best rate of Muon moves with the width of the model. track: many optimizers, tuned alike, on
-fixed tasks with sixteen seeds; --task and --entry choose.
+unhealthy training. finetuning: Muon on what AdamW has trained, in full and by LoRA. widths:
+whether the best rate of Muon moves with the width of the model. track: many optimizers, tuned
+alike, on fixed tasks with sixteen seeds; --task and --entry choose.
 convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
 for large models on many, a simulation, or with --target v5p h100 by the compilers of TPUs and
 GPUs. programs: updates compiled for a TPU or GPU that is not there, what the programs are and

@@ -89,32 +89,39 @@ def show(measurement: str = "") -> None:
                 print(f"{name}\n\n{table(name, folder().name)}\n")
 
 
+def draw_gpt(path: Path) -> None:
+    """The curves of the seeds of `gpt`."""
+    curves = [Curve(**curve) for curve in _read(path)["seeds"]]
+    draw(path.with_suffix("") / "curves.png", curves)
+
+
+# What matches in `benchmarks/results` → what draws its picture.
+PICTURES: dict[str, Callable[[Path], None]] = {
+    "convergence": figures.draw,
+    "*/gpt.json": draw_gpt,
+    "*/polar.json": lambda path: polar_figures.draw(path.with_suffix(""), _read(path)),
+    "*/switch.json": lambda path: switch.draw(path.parent.name),
+    "*/compare.json": compare.draw,
+    "*/health.json": lambda path: health.draw(path.parent.name),
+    "*/finetuning.json": lambda path: finetuning.draw(path.parent.name),
+    "*/widths.json": lambda path: width_figures.draw(path.parent, _read(path)),
+    "*/programs.json": lambda path: program_figures.draw(path.parent, _read(path)),
+    "*/track/*": track_figures.draw,
+}
+
+
 def main(smoke: bool = False) -> None:
     """Check the results, redraw pictures and rewrite pages; with `smoke`, write nothing."""
     checks.check_results()
-    for path in [] if smoke else RESULTS.glob("*/gpt.json"):
-        curves = [Curve(**curve) for curve in json.loads(path.read_text())["seeds"]]
-        draw(path.with_suffix("") / "curves.png", curves)
-    for path in [] if smoke else RESULTS.glob("*/polar.json"):
-        polar_figures.draw(path.with_suffix(""), json.loads(path.read_text()))
-    for path in [] if smoke else RESULTS.glob("*/switch.json"):
-        switch.draw(path.parent.name)
-    for path in [] if smoke else RESULTS.glob("*/compare.json"):
-        compare.draw(path)
-    for path in [] if smoke else RESULTS.glob("*/health.json"):
-        health.draw(path.parent.name)
-    for path in [] if smoke else RESULTS.glob("*/finetuning.json"):
-        finetuning.draw(path.parent.name)
-    for path in [] if smoke else RESULTS.glob("*/programs.json"):
-        program_figures.draw(path.parent, json.loads(path.read_text()))
-    for path in [] if smoke else RESULTS.glob("*/track/*"):
-        track_figures.draw(path)
-    for path in [] if smoke else RESULTS.glob("*/widths.json"):
-        width_figures.draw(path.parent, json.loads(path.read_text()))
-    if not smoke:
-        figures.draw(RESULTS / "convergence")
+    for pattern, draw_it in () if smoke else PICTURES.items():
+        for path in sorted(RESULTS.glob(pattern)):
+            draw_it(path)
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = filled(page.read_text())
         if not smoke and text != page.read_text():
             page.write_text(text)
             print(page)
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text())
