@@ -67,6 +67,17 @@ def test_equivalence_needs_the_whole_interval_inside_the_margin():
     )
 
 
+def test_a_verdict_needs_a_difference_beyond_the_margin():
+    reference = normal(2.0, 0.1)
+    small, large, noise = (
+        reference + normal(m, d) for m, d in ((0.01, 2e-3), (0.05, 2e-3), (0.03, 0.2))
+    )
+    assert tables.judge(1e-6, small, reference) == "equal"
+    assert tables.judge(1e-6, large, reference) == "worse"
+    assert tables.judge(1e-6, reference, large) == "better"
+    assert tables.judge(0.4, noise, reference) == "not told apart"
+
+
 def test_a_trend_has_a_direction():
     falling = [normal(mean, seed=i) for i, mean in enumerate((0.3, 0.2, 0.1))]
     assert inference.trend(falling) < 1e-4
