@@ -29,10 +29,10 @@ from benchmarks.track.training import program
 NAMES = {"adamw": "AdamW", "muon": "Muon"}
 WAYS = {"finetuning": "in full", "lora": "by LoRA"}  # by the task
 MIDDLE = {  # of the seven rates
-    ("finetuning", "adamw"): 0.001,
-    ("finetuning", "muon"): 0.004,
-    ("lora", "adamw"): 0.004,
-    ("lora", "muon"): 0.008,
+    ("finetuning", "adamw"): 0.004,
+    ("finetuning", "muon"): 0.016,
+    ("lora", "adamw"): 0.016,
+    ("lora", "muon"): 0.032,
 }
 FACTORS = tuple(2.0**k for k in range(-3, 4))
 SEEDS = range(finetuning.BASES)

@@ -61,6 +61,7 @@ def test_every_kernel_but_the_head_is_a_matrix(name):
     matrices = {leaf.path for leaf in leaves if leaf.optimizer == "Muon"}
     kernels = {leaf.path for leaf in leaves if leaf.path.split("/")[-1] in KERNELS}
     assert matrices == {path for path in kernels if "head" not in path}
+    assert len(matrices) == {"images": 4, "lora": 24}.get(name, 12)
     assert all(len(leaf.matrices) == 1 for leaf in leaves if leaf.path in matrices)
 
 

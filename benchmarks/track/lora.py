@@ -29,6 +29,7 @@ def make(large: bool = False) -> Task:
         full,
         name="lora",
         title=f"Fine-tuning on prose by LoRA of rank {RANK}",
+        target=1.5 if large else 2.3,
         init=begin,
         loss=lambda params, base, tokens: full.loss(merge(base, params), (), tokens),
         start=Settings(1.5, 1.0, 1.0, 1.0),
