@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.text import markdown
-from benchmarks.track import inference, rates
+from benchmarks.track import advice, inference, rates
 from benchmarks.track.tables import (
     LEVEL,
     MARGIN,
@@ -102,4 +102,5 @@ TABLES: dict[str, Callable[[str], str]] = {
     "track_rank": rank_table,
     "track_controls": control_table,
     "track_rates": rates.table,
+    "track_advice": advice.table,
 }

@@ -67,14 +67,17 @@ def table(machine: str, task: str) -> str:
     """Every entry of a task, the lowest loss first."""
     records = load(machine, task)
     compared, rows = compare_all(records), []
+    step_s = min(min(record["step_s"][REFERENCE]) for record in records.values())
     for name in sorted(records, key=lambda name: statistics.mean(finals(records[name]))):
         record, cells = records[name], ["", "", "", "the reference"]
         if name in compared:
             gap, p, effect, verdict = compared[name]
             cells = [interval(gap, signed=True), probability(p), f"{effect:+.1f}", verdict]
         loss = interval(inference.estimate(finals(record)))
-        rows.append([record["title"], loss, *cells, to_target(record), costs(record)])
-    header = ["", "test loss", "less Muon's", "p", "d", "", "steps to the target", "time"]
+        time = "1" if name == REFERENCE else short(step_time(record))
+        rows.append([record["title"], loss, *cells, time, *to_target(record, step_s)])
+    header = ["", "test loss", "less Muon's", "p", "d", "", "time of a step"]
+    header += [f"steps to {records[REFERENCE]['target']}", "seconds"]
     return f"{markdown(header, rows)}\n\n<sub>{made_by(records)}</sub>"
 
 
@@ -97,22 +100,21 @@ def judge(p: float, losses: Sequence[float], reference: Sequence[float]) -> str:
     return "worse" if statistics.mean(losses) > statistics.mean(reference) else "better"
 
 
-def to_target(record: Record) -> str:
-    """Mean and interval of the steps to the target, or how many seeds reach it."""
-    steps = [
-        inference.steps_to(record["target"], loss, record["eval_every"])
-        for loss in record["losses"]
-    ]
+def to_target(record: Record, step_s: float) -> list[str]:
+    """Steps to the target with their interval, and seconds; or how many seeds reach it."""
+    every = record["eval_every"]
+    steps = [inference.steps_to(record["target"], loss, every) for loss in record["losses"]]
     reached = [step for step in steps if math.isfinite(step)]
     if len(reached) < len(steps):
-        return f"{len(reached)} of {len(steps)} seeds"
-    return interval(inference.estimate(steps), digits=0)
+        return [f"{len(reached)} of {len(steps)} seeds", ""]
+    seconds = statistics.mean(steps) * step_time(record) * step_s
+    return [interval(inference.estimate(steps), digits=0), f"{seconds:.1f}"]
 
 
-def costs(record: Record) -> str:
+def step_time(record: Record) -> float:
     """The time of a step over the reference's, in turns."""
     pairs = zip(record["step_s"]["it"], record["step_s"][REFERENCE])
-    return short(statistics.median(it / reference for it, reference in pairs))
+    return statistics.median(it / reference for it, reference in pairs)
 
 
 def interval(found: Estimate, digits: int = 3, signed: bool = False) -> str:
@@ -136,7 +138,7 @@ def made_by(records: dict[str, Record]) -> str:
         f"{seeds} paired seeds, {one['steps']} steps; mean ± half the 95 % interval; p of a "
         f"paired t-test, corrected for {len(records) - 1} comparisons; d: the difference over "
         f"its "
-        f"standard deviation; target {one['target']}; time of a step over Muon's. "
+        f"standard deviation; time of a step over Muon's, in turns. "
         f"{p['processor']}, {p['cores']} cores, {hours:.1f} CPU hours with the search; "
         f"jax {p['jax']}, optax {p['optax']}, Python {p['python']}; `python -m benchmarks "
         f"track`, {' and '.join(dict.fromkeys((dates[0], dates[-1])))}, runs at "

@@ -1,0 +1,64 @@
+"""What to write for every setting of Muon, and what the alternatives cost on the track."""
+
+import statistics
+
+from benchmarks.text import markdown
+from benchmarks.track.tables import REFERENCE, Compared, Record, compare_all, finals, load
+
+TASKS = {"gpt": "GPT", "images": "images"}
+# Setting, what to write, and every alternative by its entry. The first is the default.
+ADVICE: list[tuple[str, str, dict[str, str]]] = [
+    (
+        "optimizer of the matrices",
+        "Muon",
+        {"AdamW, two rates": "adamw", "SGD with momentum": "sgd"},
+    ),
+    (
+        "`method`",
+        '`"jordan"`; `"fast"` where the optimizer takes much of a step',
+        {
+            "`SVD()`": "svd",
+            '`"fast"`': "fast",
+            '`"jordan:3"`': "jordan_3",
+            '`"jordan:1"`': "jordan_1",
+        },
+    ),
+    ("`nesterov`", "`True`", {"`False`": "without_nesterov"}),
+    (
+        "`shape_scaling`",
+        '`"jordan"`, or `"adam_rms"` for a rate of AdamW\'s size',
+        {'`"adam_rms"`': "adam_rms", '`"rms_to_rms"`': "rms_to_rms"},
+    ),
+    (
+        "weight decay",
+        "`weight_decay=0.1`, with the learning rate",
+        {"cautious": "cautious_decay", "independent": "independent_decay"},
+    ),
+    ("second moment", "none", {"of neurons, NorMuon": "normuon", "of entries": "adamuon"}),
+    (
+        "other variants",
+        "none",
+        {"MuonEq": "muoneq", "Muon+": "muon_plus", "MuonH": "muonh", "Muown": "muown"},
+    ),
+]
+
+
+def table(machine: str) -> str:
+    """A line for every alternative: its loss less that of the default, in percent."""
+    columns = [load(machine, task) for task in TASKS]
+    compared, rows = [compare_all(records) for records in columns], []
+    for setting, write, alternatives in ADVICE:
+        for text, name in alternatives.items():
+            head = [setting, write] if name == next(iter(alternatives.values())) else ["", ""]
+            cells = [cost(r, c.get(name)) for r, c in zip(columns, compared)]
+            rows.append([*head, text, *cells])
+    return markdown(["setting", "write", "instead", *TASKS.values()], rows, left=3)
+
+
+def cost(records: dict[str, Record], found: Compared | None) -> str:
+    """A difference in percent of the reference's loss, and its verdict."""
+    if found is None:
+        return ""
+    mean = statistics.mean(finals(records[REFERENCE]))
+    gap, half = (100 * x / mean for x in found.gap)
+    return f"{gap:+.1f} ± {half:.1f} %, {found.verdict}"
