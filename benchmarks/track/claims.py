@@ -18,7 +18,8 @@ from benchmarks.track.tables import (
     table,
 )
 
-FEW = ("jordan_3", "muon", "fast", "taylor_2", "taylor_4", "taylor_2_longer", "polar_express")
+FEW = ("jordan_3", "muon", "fast", "taylor_2", "taylor_4", "taylor_2_longer", "taylor_4_longer")
+FEW += ("polar_express",)
 BY_STEPS = ("jordan_1", "jordan_2", "jordan_3", "jordan_4", "muon")
 BY_DEGREE = ("taylor_1", "taylor_2", "taylor_3", "taylor_4")
 SHOWN = ("gpt", "images", "finetuning", "lora")
