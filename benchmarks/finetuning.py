@@ -16,8 +16,8 @@ from curves import COLORS
 from jax.flatten_util import ravel_pytree
 
 from benchmarks import store
-from benchmarks.convergence.pool import run_all
 from benchmarks.pictures import add_legend, begin, keep, write_ticks
+from benchmarks.pool import run_all
 from benchmarks.record import RESULTS, folder, load, provenance, save
 from benchmarks.text import short, written
 from benchmarks.track import entry, finetuning, inference, lora

@@ -19,7 +19,7 @@ from benchmarks.convergence import (
     times,
     training,
 )
-from benchmarks.convergence.pool import run_all
+from benchmarks.pool import run_all
 from benchmarks.record import RESULTS, provenance, save
 from muon_optax import METHODS
 

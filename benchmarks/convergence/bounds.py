@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.convergence.methods import Normalized
-from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.problems import MatrixProblem, muon, quadratic, robust, run, sgdm
+from benchmarks.pool import run_all
 from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, theory
 

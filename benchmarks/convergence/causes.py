@@ -8,8 +8,8 @@ leaves small, the wobble of the large ones, and the root mean square of the whol
 from train_gpt import Config
 
 from benchmarks.convergence.methods import Filled, MatchedRMS, Ramp
-from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.training import SEEDS, Job, first_guess, study, train
+from benchmarks.pool import run_all
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod
 
 BYTE_GPT = Config(steps=300, eval_every=20)

@@ -13,7 +13,7 @@ import optax
 from curves import Curve
 from train_gpt import Config, Run, data, make_optimizer
 
-from benchmarks.convergence.pool import run_all
+from benchmarks.pool import run_all
 from benchmarks.store import folder, remembered
 from muon_optax import MuonState, NewtonSchulz, diagnostics, theory
 from muon_optax._leaves import path_name

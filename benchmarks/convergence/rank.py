@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.problems import muon, quadratic, run, sgdm
-from benchmarks.convergence.search import best_power
+from benchmarks.pool import run_all
+from benchmarks.search import best_power
 from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, theory
 

@@ -7,8 +7,8 @@ from curves import Curve
 from train_gpt import Config, Run
 
 from benchmarks.convergence.causes import BYTE_GPT
-from benchmarks.convergence.pool import run_all
 from benchmarks.convergence.training import BASELINES, METHODS_BY_NAME, SMALL, optimizer, texts
+from benchmarks.pool import run_all
 from muon_optax import METHODS
 
 TIMED = {

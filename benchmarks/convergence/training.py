@@ -18,8 +18,8 @@ from curves import Curve
 from train_gpt import Config, Run, data, is_matrix, schedule
 
 from benchmarks.convergence.methods import MatchedRMS, Normalized
-from benchmarks.convergence.pool import run_all
-from benchmarks.convergence.search import best_power
+from benchmarks.pool import run_all
+from benchmarks.search import best_power
 from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, muon
 

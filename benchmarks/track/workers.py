@@ -11,7 +11,7 @@ import jax
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import store
-from benchmarks.convergence.pool import ONE_CORE
+from benchmarks.pool import ONE_CORE
 from benchmarks.track.training import Job, train
 
 

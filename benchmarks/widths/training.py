@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from train_gpt import GPT, Config, cross_entropy, data, layout, schedule
 
-from benchmarks.convergence.search import best_power
+from benchmarks.search import best_power
 from benchmarks.store import remembered
 from muon_optax import muon
 
