@@ -12,9 +12,14 @@ from benchmarks.programs.models import MODELS
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.sharding.layouts import OPTAX, OURS
 from benchmarks.text import short
+from benchmarks.track.inference import compare_unpaired
+from benchmarks.track.tables import LEVEL, finals
 from muon_optax.estimates._targets import TARGETS
 
 PAGE = ROOT / "docs" / "scaling_numbers.md"
+
+
+SEEDS = 16  # of every entry of the track
 
 
 class Unbelievable(ValueError):
@@ -133,6 +138,25 @@ def check_programs(path: Path, record: dict) -> None:
                 _require(not faster, path, f"{where}: products above the peak")
 
 
+def check_track(path: Path, record: dict) -> None:
+    """Every seed, at the settings that the search ended with."""
+    _require(len(record["losses"]) == SEEDS, path, f"not {SEEDS} seeds")
+    best = record["search"][-1]["tried"][0][1:]
+    _require(best == [*record["settings"].values()], path, f"the search ended with {best}")
+
+
+def check_again(path: Path, record: dict) -> None:
+    """Other seeds differ no more than by chance, and a planted gain of 2 % is found."""
+    first = json.loads((path.parents[1] / path.name).read_text())
+    _require(record["settings"] == first["settings"], path, "settings differ")
+    losses, before = finals(record), finals(first)
+    p = compare_unpaired(losses, before).p
+    _require(p > 1e-3, path, f"other seeds have other losses, p = {p:.1g}")
+    planted = compare_unpaired([0.98 * loss for loss in losses], before)
+    _require(planted.p < LEVEL, path, f"a gain of 2 % is not seen, p = {planted.p:.1g}")
+
+
+# What matches in the folder of a machine → its check.
 CHECKS: dict[str, Callable[[Path, dict], None]] = {
     "polar": check_polar,
     "sharding": check_sharding,
@@ -141,4 +165,6 @@ CHECKS: dict[str, Callable[[Path, dict], None]] = {
     "programs": check_programs,
     "catalogue": check_catalogue,
     "soak": check_soak,
+    "track/*/*": check_track,
+    "track/gpt/again/*": check_again,
 }

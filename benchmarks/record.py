@@ -66,14 +66,14 @@ def save(name: str, made_by: dict, measured: dict, where: Path | None = None) ->
     return path
 
 
-def load(machine: str, name: str) -> dict:
-    """What `save` wrote on a machine."""
+def load(machine: str, name: str, command: str = "") -> dict:
+    """What `save` wrote on a machine; the command that measures it, unless it has that name."""
     path = RESULTS / machine / f"{name}.json"
     if not path.exists():
         known = sorted(other.parent.name for other in RESULTS.glob(f"*/{name}.json"))
         raise FileNotFoundError(
             f"benchmarks/results/{machine}/{name}.json does not exist; run "
-            f"`python -m benchmarks {name}` on that machine, or use one of {known}"
+            f"`python -m benchmarks {command or name}` on that machine, or use one of {known}"
         )
     return json.loads(path.read_text())
 

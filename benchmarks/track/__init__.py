@@ -11,23 +11,22 @@ from unittest import mock
 
 import jax
 
-from benchmarks import store
-from benchmarks.record import folder, load, provenance, save
+from benchmarks.record import folder, provenance, save
 from benchmarks.track import finetuning, gpt, rates, tuning
 from benchmarks.track.entry import Settings, find, names
+from benchmarks.track.tables import AGAIN, REFERENCE, load
 from benchmarks.track.tasks import MAKERS, task
 from benchmarks.track.training import Job, run, time_steps
 from benchmarks.track.workers import Workers, open_workers
 
 SEEDS = range(16)
 OTHER_SEEDS = range(16, 32)
-REFERENCE = "muon"  # whose steps are timed in turns with every entry's
-AGAIN = "again"  # the folder of what is trained once more
+SHORTEST = ("gpt", "images", "lora")  # every model once
 
 
 def main(
     smoke: bool = False,
-    tasks: Sequence[str] = tuple(MAKERS),
+    tasks: Sequence[str] = (),
     entries: Sequence[str] = (),
     again: bool = False,
     grid: bool = False,
@@ -35,24 +34,37 @@ def main(
     """Every entry on every task, or those that are named; a file each, as they come."""
     if smoke:
         return run_shortest()
+    if grid and (tasks or entries or again):
+        raise ValueError("--grid is Muon on gpt; use it without --task, --entry and --again")
     if grid:
-        made_by = provenance()
-        print(save("track_rates", made_by, rates.measure()))
+        made_by, measured = provenance(), rates.measure()
+        made_by |= {"commits": measured.pop("commits")}
+        print(save("track_rates", made_by, measured))
         return None
     large = jax.default_backend() != "cpu"
-    pairs = [(t, e) for t in tasks for e in entries or task(t, large).entries or names()]
+    pairs = [
+        (t, e) for t in tasks or MAKERS for e in entries or task(t, large).entries or names()
+    ]
+    jobs = [prepare(of_task, of_entry, large, again) for of_task, of_entry in pairs]
     runs = len(OTHER_SEEDS) if again else tuning.jobs_of_search() + len(SEEDS)
-    with open_workers(sum(runs * task(t, large).steps for t, _ in pairs)) as workers:
-        for of_task, of_entry in pairs:
-            store.COMMITS.clear()
-            made_by, before = provenance(), workers.cpu_s
-            job = Job(of_task, of_entry, find(of_entry).start, 0, task(of_task, large).steps)
-            job = job._replace(large=large)
-            measured = (repeat if again else study)(job, workers)
-            made_by |= {"commits": sorted(store.COMMITS)}
-            measured |= {"cpu_s": round(workers.cpu_s - before, 1)}
-            where = folder() / "track" / of_task / (AGAIN if again else "")
-            workers.progress.print(save(of_entry, made_by, measured, where))
+    with open_workers(sum(runs * job.steps for job in jobs)) as workers:
+        for job in jobs:
+            made_by = provenance()
+            workers.begin_count()
+            measured = test(job, OTHER_SEEDS, workers) if again else study(job, workers)
+            made_by |= {"commits": sorted(workers.commits)}
+            measured |= {"cpu_s": round(workers.cpu_s, 1)}
+            where = folder() / "track" / job.task / (AGAIN if again else "")
+            workers.progress.print(save(job.entry, made_by, measured, where))
+
+
+def prepare(of_task: str, of_entry: str, large: bool, again: bool) -> Job:
+    """A job at the entry's start, or at the settings that were found."""
+    settings = find(of_entry).start
+    if again:
+        found = load(folder().name, of_task, [of_entry])[of_entry]["settings"]
+        settings = Settings(**found)
+    return Job(of_task, of_entry, settings, 0, task(of_task, large).steps, large=large)
 
 
 def study(job: Job, workers: Workers) -> dict:
@@ -62,12 +74,6 @@ def study(job: Job, workers: Workers) -> dict:
     best, searched = tuning.search(job, start, workers.run_all, on.eval_every)
     found = test(job._replace(settings=best), SEEDS, workers)
     return found | {"search": searched, "step_s": time_steps(job, REFERENCE)}
-
-
-def repeat(job: Job, workers: Workers) -> dict:
-    """An entry at the settings that were found, with other seeds."""
-    found = load(f"{folder().name}/track/{job.task}", job.entry)["settings"]
-    return test(job._replace(settings=Settings(**found)), OTHER_SEEDS, workers)
 
 
 def test(job: Job, seeds: Iterable[int], workers: Workers) -> dict:
@@ -87,12 +93,12 @@ def test(job: Job, seeds: Iterable[int], workers: Workers) -> dict:
 
 
 def run_shortest() -> None:
-    """One evaluation of Muon on every task; nothing is trained before."""
+    """One evaluation of Muon on every model; nothing is trained before."""
 
     def untrained(seed: int, **_: object) -> object:
         return gpt.make().init(seed)[0]
 
     with mock.patch.object(finetuning, "pretrained", untrained):
-        for name in MAKERS:
+        for name in SHORTEST:
             steps = task(name).eval_every
             assert run(Job(name, "muon", find("muon").start, 0, steps))["loss"]

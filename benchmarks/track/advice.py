@@ -59,6 +59,8 @@ def cost(records: dict[str, Record], found: Compared | None) -> str:
     """A difference in percent of the reference's loss, and its verdict."""
     if found is None:
         return ""
+    if found.verdict == "diverges":
+        return found.verdict
     mean = statistics.mean(finals(records[REFERENCE]))
     gap, half = (100 * x / mean for x in found.gap)
     return f"{gap:+.1f} ± {half:.1f} %, {found.verdict}"

@@ -10,15 +10,19 @@ COLORS = {
     "better": "#0072b2",
     "worse": "#d55e00",
     "equal": "#009e73",
-    "not told apart": "#808080",
+    "undecided": "#808080",
 }
 
 
 def draw(folder: Path) -> None:
-    """One line an entry, the best on top; the band is the margin of equivalence."""
+    """One line an entry, the best on top; the band is the margin of equivalence.
+
+    An entry that diverges with any seed is in the table alone.
+    """
     records = load(folder.parents[1].name, folder.name)
     mean, compared = statistics.mean(finals(records[REFERENCE])), compare_all(records)
-    title = f"{records[REFERENCE]['task']}: the loss of every optimizer, beside Muon's"
+    compared = {name: c for name, c in compared.items() if c.verdict in COLORS}
+    title = f"{records[REFERENCE]['task']}: the loss of every optimizer, less Muon's"
     figure, axes = begin(title, height=1.4 + 0.24 * len(compared))
     axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#eeeeee", lw=0)
     axes.axvline(0, color="black", lw=0.8)

@@ -32,15 +32,23 @@ class Difference(NamedTuple):
     effect: float
 
 
+# Where a run diverged, its loss is infinite and no test applies. It still counts for Holm.
+UNKNOWN = Difference(Estimate(math.inf, math.inf), 1.0, math.inf)
+
+
 def estimate(values: ArrayLike) -> Estimate:
-    """Mean and interval by Student's t."""
+    """Mean and interval by Student's t; without an interval if a run diverged."""
     x = np.asarray(values, np.float64)
+    if _diverged(x):
+        return UNKNOWN.of
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 1)
     return Estimate(float(x.mean()), float(quantile * x.std(ddof=1) / math.sqrt(len(x))))
 
 
 def compare(values: ArrayLike, reference: ArrayLike) -> Difference:
     """Paired by seed; equal losses of every seed are no evidence of a difference."""
+    if _diverged(values, reference):
+        return UNKNOWN
     gaps = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
     if not gaps.any():
         return Difference(Estimate(0.0, 0.0), 1.0, 0.0)
@@ -51,6 +59,8 @@ def compare(values: ArrayLike, reference: ArrayLike) -> Difference:
 
 def compare_unpaired(values: ArrayLike, reference: ArrayLike) -> Difference:
     """Welch's test, for losses of different seeds."""
+    if _diverged(values, reference):
+        return UNKNOWN
     x, y = (np.asarray(v, np.float64) for v in (values, reference))
     found = stats.ttest_ind(x, y, equal_var=False)
     low, high = found.confidence_interval(CONFIDENCE)
@@ -70,6 +80,8 @@ def correct(ps: Mapping[str, float]) -> dict[str, float]:
 
 def equivalence(values: ArrayLike, reference: ArrayLike, margin: float) -> float:
     """The p of two one-sided paired tests: small where the mean gap is within the margin."""
+    if _diverged(values, reference):
+        return 1.0
     gaps = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
     if not gaps.any():
         return 0.0
@@ -90,6 +102,10 @@ def steps_to(target: float, losses: Sequence[float], eval_every: int) -> float:
             back = (target - loss) / (before - loss) if before > loss else 0.0
             return (i + 1 - back) * eval_every
     return math.inf
+
+
+def _diverged(*losses: ArrayLike) -> bool:
+    return not all(np.isfinite(x).all() for x in losses)
 
 
 def _p(gaps: np.ndarray, mean: float, alternative: str) -> float:

@@ -39,18 +39,19 @@ def measure() -> dict:
     ]
     with open_workers(sum(job.steps for job in jobs)) as workers:
         losses = [final(found) for found in workers.run_all(jobs)]
-        cpu_s = workers.cpu_s
-    means = [statistics.mean(losses[i : i + 2]) for i in range(0, len(jobs), len(SEEDS))]
+        spent = {"cpu_s": round(workers.cpu_s, 1), "commits": sorted(workers.commits)}
+    count = len(SEEDS)
+    means = [statistics.mean(losses[i : i + count]) for i in range(0, len(jobs), count)]
     rows = [
-        settings._asdict() | {"steps": count, "loss": round(mean, 4)}
-        for (settings, count), mean in zip(long + short, means)
+        settings._asdict() | {"steps": of_run, "loss": round(mean, 4)}
+        for (settings, of_run), mean in zip(long + short, means)
     ]
-    return {"rows": rows, "cpu_s": round(cpu_s, 1)}
+    return {"rows": rows} | spent
 
 
 def table(machine: str) -> str:
     """The loss of every pair of rates over the lowest at the same momentum and budget."""
-    record = load(machine, "track_rates")
+    record = load(machine, "track_rates", "track --grid")
     groups: dict[tuple[int, float], dict[tuple[float, float], float]] = {}
     for row in record["rows"]:
         group = groups.setdefault((row["steps"], row["momentum"]), {})

@@ -8,15 +8,16 @@ the margin were chosen before the first run.
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.record import RESULTS
-from benchmarks.text import markdown, short
+from benchmarks.text import made_by, markdown, short
 from benchmarks.track import inference
 from benchmarks.track.inference import Estimate
 
-REFERENCE = "muon"
+REFERENCE = "muon"  # whose steps are also timed in turns with every entry's
+AGAIN = "again"  # the folder of what is trained once more, with other seeds
 LEVEL = 0.01
 MARGIN = 0.01  # of the reference's loss
 
@@ -24,7 +25,7 @@ Record = dict[str, Any]
 
 
 class Compared(NamedTuple):
-    """An entry beside the reference: difference, corrected p, effect size and verdict."""
+    """An entry and the reference: difference, corrected p, effect size and verdict."""
 
     gap: Estimate
     p: float
@@ -32,14 +33,18 @@ class Compared(NamedTuple):
     verdict: str
 
 
-def load(machine: str, task: str) -> dict[str, Record]:
-    """The results of a task by entry; all are of the same data and budget."""
-    paths = sorted((RESULTS / machine / "track" / task).glob("*.json"))
-    if not paths:
-        raise FileNotFoundError(
-            f"no results of {task}: `python -m benchmarks track --task {task}`"
-        )
-    records = {path.stem: json.loads(path.read_text()) for path in paths}
+def load(
+    machine: str, task: str, needed: Iterable[str] = (REFERENCE,), again: bool = False
+) -> dict[str, Record]:
+    """The results of a task by entry, with all that are needed; of the same data and budget."""
+    folder = RESULTS / machine / "track" / task / (AGAIN if again else "")
+    records = {
+        path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))
+    }
+    if missing := " ".join(name for name in needed if name not in records):
+        command = f"python -m benchmarks track --task {task} --entry {missing}"
+        command += " --again" if again else ""
+        raise FileNotFoundError(f"{machine} has no results of {missing} yet; run `{command}`")
     if len({(r["data"], r["steps"]) for r in records.values()}) > 1:
         raise ValueError(f"results of {task} are of different data or budgets; measure again")
     return records
@@ -52,7 +57,7 @@ def finals(record: Record) -> list[float]:
 
 
 def compare_all(records: dict[str, Record]) -> dict[str, Compared]:
-    """Every entry but the reference, beside it."""
+    """Every other entry, compared with the reference."""
     reference = finals(records[REFERENCE])
     others = {name: finals(r) for name, r in records.items() if name != REFERENCE}
     found = {name: inference.compare(losses, reference) for name, losses in others.items()}
@@ -73,12 +78,14 @@ def table(machine: str, task: str) -> str:
         if name in compared:
             gap, p, effect, verdict = compared[name]
             cells = [interval(gap, signed=True), probability(p), f"{effect:+.1f}", verdict]
+            if verdict == "diverges":
+                cells[:3] = "", "", ""
         loss = interval(inference.estimate(finals(record)))
         time = "1" if name == REFERENCE else short(step_time(record))
         rows.append([record["title"], loss, *cells, time, *to_target(record, step_s)])
     header = ["", "test loss", "less Muon's", "p", "d", "", "time of a step"]
     header += [f"steps to {records[REFERENCE]['target']}", "seconds"]
-    return f"{markdown(header, rows)}\n\n<sub>{made_by(records)}</sub>"
+    return f"{markdown(header, rows)}\n\n<sub>{describe(records)}</sub>"
 
 
 def settings_table(machine: str, task: str) -> str:
@@ -92,11 +99,13 @@ def settings_table(machine: str, task: str) -> str:
 
 def judge(p: float, losses: Sequence[float], reference: Sequence[float]) -> str:
     """In words, what the losses allow to say; below the margin it may be luck of the search."""
+    if not all(map(math.isfinite, losses)):
+        return "diverges"
     margin = MARGIN * statistics.mean(reference)
     if inference.equivalence(losses, reference, margin) < LEVEL:
         return "equal"
     if p >= LEVEL:
-        return "not told apart"
+        return "undecided"
     return "worse" if statistics.mean(losses) > statistics.mean(reference) else "better"
 
 
@@ -119,28 +128,26 @@ def step_time(record: Record) -> float:
 
 def interval(found: Estimate, digits: int = 3, signed: bool = False) -> str:
     """Mean and half the interval."""
+    if math.isinf(found.mean):
+        return "–"
     sign = "+" if signed else ""
     return f"{found.mean:{sign}.{digits}f} ± {found.half:.{digits}f}"
 
 
 def probability(p: float) -> str:
-    """A p-value; what is below 1e-4 is not told apart."""
+    """A p-value; all below 1e-4 are written alike."""
     return "< 1e-4" if p < 1e-4 else f"{p:.2g}"
 
 
-def made_by(records: dict[str, Record]) -> str:
+def describe(records: dict[str, Record]) -> str:
     """Budget, cost and provenance of a task's results."""
     one, hours = next(iter(records.values())), sum(r["cpu_s"] for r in records.values()) / 3600
-    dates = sorted({r["provenance"]["date"] for r in records.values()})
     commits = sorted({c for r in records.values() for c in r["provenance"]["commits"]})
-    p, seeds = one["provenance"], len(one["losses"])
+    latest = max((r["provenance"] for r in records.values()), key=lambda p: p["date"])
+    made = latest | {"commits": commits, "command": "python -m benchmarks track"}
     return (
-        f"{seeds} paired seeds, {one['steps']} steps; mean ± half the 95 % interval; p of a "
-        f"paired t-test, corrected for {len(records) - 1} comparisons; d: the difference over "
-        f"its "
-        f"standard deviation; time of a step over Muon's, in turns. "
-        f"{p['processor']}, {p['cores']} cores, {hours:.1f} CPU hours with the search; "
-        f"jax {p['jax']}, optax {p['optax']}, Python {p['python']}; `python -m benchmarks "
-        f"track`, {' and '.join(dict.fromkeys((dates[0], dates[-1])))}, runs at "
-        f"{', '.join(commits)}."
+        f"{len(one['losses'])} paired seeds, {one['steps']} steps; mean ± half the 95 % "
+        f"interval; p of a paired t-test, corrected for {len(records) - 1} comparisons; d: the "
+        f"difference over its standard deviation; time of a step over Muon's, "
+        f"in turns. {hours:.1f} CPU hours with the search. {made_by({'provenance': made})}"
     )
