@@ -130,8 +130,9 @@ def group(record: dict, before: str, way: str, optimizer: str) -> list[dict]:
 
 
 def best(runs: list[dict]) -> dict:
-    """The rate of the lowest mean loss on the tuning batch."""
-    return min(runs, key=lambda run: statistics.mean(run["tuning"]))
+    """The rate of the lowest mean loss on the tuning batch, of those that did not diverge."""
+    finite = [run for run in runs if np.isfinite(run["tuning"]).all()]
+    return min(finite, key=lambda run: statistics.mean(run["tuning"]))
 
 
 def table(machine: str) -> str:
@@ -170,10 +171,17 @@ def gap_table(machine: str) -> str:
 
 
 def at_change(runs: list[dict], changes: list[float], kind: str) -> list[float]:
-    """The loss of every seed where its matrices have changed so much, between two rates."""
-    moved, losses = (np.array([run[name] for run in runs]) for name in ("change", kind))
-    curves = zip(np.log(changes), np.log(moved.T), losses.T)
-    return [float(np.interp(*curve)) for curve in curves]
+    """The loss of every seed where its matrices have changed so much, between two rates.
+
+    NaN if no rates are on either side of the change.
+    """
+    moved, losses = (np.array([run[name] for run in runs]).T for name in ("change", kind))
+    found = []
+    for change, x, y in zip(changes, moved, losses):
+        order = np.argsort(x)
+        outside = {"left": np.nan, "right": np.nan}
+        found.append(float(np.interp(np.log(change), np.log(x[order]), y[order], **outside)))
+    return found
 
 
 def draw(machine: str) -> None:
