@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from benchmarks import finetuning as study
 from benchmarks.track import finetuning, gpt, images, lora, texts
 from benchmarks.track.entries.muon_capped import PART, cap
 from benchmarks.track.tasks import task
@@ -111,3 +112,14 @@ def test_a_capped_step_is_at_most_a_part_of_its_matrix():
     capped = cap(given, matrix)
     np.testing.assert_allclose(capped["long"], -PART, rtol=1e-5)
     np.testing.assert_array_equal(capped["short"], given["short"].astype(np.float32))
+
+
+def test_a_diverged_rate_is_not_the_best_and_no_change_is_extrapolated():
+    pairs = ([1.0, 4.0], [2.0, 4.0]), ([2.0, 16.0], [1.0, 2.0]), ([4.0, 1.0], [np.nan, 8.0])
+    runs = [{"change": change, "tuning": loss} for change, loss in pairs]
+    assert study.best(runs[::-1]) is runs[1]
+    np.testing.assert_allclose(
+        study.at_change(runs[:2], [2**0.5, 1.0], "tuning"), [1.5, np.nan]
+    )
+    # Of the second seed the highest rate changes the matrices least.
+    np.testing.assert_allclose(study.at_change(runs, [1.0, 2.0], "tuning"), [2.0, 6.0])
