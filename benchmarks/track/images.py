@@ -46,7 +46,7 @@ def make(large: bool = False) -> Task:
     return Task(
         name="images",
         title="Convolutions on drawn images",
-        steps=2000 if large else 400,
+        steps=2000 if large else 200,
         eval_every=50 if large else 20,
         target=0.1 if large else 0.5,
         init=lambda seed: (init(size, jax.random.key(seed)), ()),
