@@ -79,9 +79,9 @@ def main(smoke: bool = False) -> None:
 
 def measure(case: Case, seed: int) -> dict[str, float]:
     """What a run leads to, from memory if it was run before."""
-    of = entry.find(case.optimizer)
     before = finetuning.PRETRAINING[case.before]
-    key = {"case": list(case), "seed": seed, "version": of.version, "before": list(before)}
+    versions = [entry.version(name) for name in (case.before, case.optimizer)]
+    key = {"case": list(case), "seed": seed, "versions": versions, "before": list(before)}
     key |= {"steps": finetuning.STEPS, "data": task(case.way).fingerprint()}
     base = finetuning.pretrained(seed, case.before)
     return store.remembered(key, lambda: train(case, base, seed, finetuning.STEPS))

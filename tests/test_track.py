@@ -150,6 +150,25 @@ def test_entries_have_different_titles():
     assert len(set(titles)) == len(titles)
 
 
+def test_a_run_of_other_code_is_not_remembered(tmp_path, monkeypatch):
+    first = entry.version("muon")
+    assert entry.version("svd") != first
+
+    def again():
+        entry.version.cache_clear()
+        return entry.version("muon")
+
+    assert again() == first
+    package = tmp_path / "__init__.py"
+    package.write_text("changed")
+    monkeypatch.setattr(entry.muon_optax, "__file__", str(package))
+    assert again() != first
+    monkeypatch.undo()
+    monkeypatch.setattr(entry, "CODE", entry.CODE[1:])
+    assert again() != first
+    entry.version.cache_clear()
+
+
 def test_the_rate_warms_up_and_falls_to_a_twentieth():
     rate = entry.schedule(2.0, 100)
     np.testing.assert_allclose([rate(step) for step in (0, 4, 99)], [0.4, 2.0, 0.1], rtol=1e-6)

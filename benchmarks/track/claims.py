@@ -62,15 +62,19 @@ def trend_table(machine: str) -> str:
 
 def rank_table(machine: str) -> str:
     """Claim 3: Muon beats SGD with momentum, and by more where the rank can be higher."""
-    rows = []
+    rows, ratios = [], []
     for width, task in WIDTHS.items():
         records = load(machine, task, ("sgd", REFERENCE))
         sgd, muon = finals(records["sgd"]), finals(records[REFERENCE])
         found = inference.compare(sgd, muon)
-        ratio = statistics.mean(sgd) / statistics.mean(muon)
-        cells = [interval(found.of, signed=True), f"{ratio:.3f}", probability(found.p)]
-        rows.append([f"{width}", *cells])
-    return markdown(["width", "SGD's loss less Muon's", "SGD's / Muon's", "p"], rows)
+        ratios.append([x / y for x, y in zip(sgd, muon)])
+        cells = [interval(found.of, signed=True), interval(inference.estimate(ratios[-1]))]
+        rows.append([f"{width}", *cells, probability(found.p)])
+    table = markdown(["width", "SGD's loss less Muon's", "SGD's / Muon's", "p"], rows)
+    rising = probability(inference.trend(ratios[::-1]))
+    return (
+        f"{table}\n\nThat the ratio does not rise with the width has p {rising} by Page's test."
+    )
 
 
 def control_table(machine: str) -> str:

@@ -12,14 +12,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+import muon_optax
 from muon_optax import PolarMethod, partition_matrices, scale_by_muon, scale_by_shape
 from muon_optax.dims import Dims
 
 FOLDER = Path(__file__).parent / "entries"
+# The modules here that a run's numbers depend on.
+CODE = ("entry", "finetuning", "gpt", "images", "lora", "task", "tasks", "texts", "training")
 WARM_UP, END = 0.05, 0.05  # of the steps; of the peak rate
 
 
@@ -47,7 +51,6 @@ class Entry(NamedTuple):
     start: Settings
     matrices: Callable[[Settings, Dims], optax.GradientTransformation]
     one_rate: bool
-    version: str  # of the file's text: a run of an older version is not remembered
 
 
 def names() -> list[str]:
@@ -61,15 +64,26 @@ def find(name: str) -> Entry:
     if name not in names():
         raise ValueError(f"entry {name!r} does not exist; use one of {', '.join(names())}")
     module = import_module(f"benchmarks.track.entries.{name}")
-    text = (FOLDER / f"{name}.py").read_bytes()
     return Entry(
         name=name,
         title=module.TITLE,
         start=module.START,
         matrices=module.matrices,
         one_rate=getattr(module, "ONE_RATE", False),
-        version=hashlib.sha256(text).hexdigest()[:12],
     )
+
+
+@cache
+def version(of_entry: str) -> str:
+    """A checksum of all that computes a run: a run of other code is not remembered."""
+    here, package = Path(__file__).parent, Path(muon_optax.__file__).parent
+    sources = [here / f"{name}.py" for name in CODE]
+    sources += [here / "entries" / f"{of_entry}.py", *sorted((here / "variants").glob("*.py"))]
+    sources += sorted(package.rglob("*.py"))
+    found = hashlib.sha256(f"jax {jax.__version__}, optax {optax.__version__}".encode())
+    for path in sources:
+        found.update(path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def optimizer(

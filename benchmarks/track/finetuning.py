@@ -42,11 +42,11 @@ def make(large: bool = False) -> Task:
 
 def pretrained(seed: int, optimizer: str = "adamw", large: bool = False) -> Any:
     """The parameters after training on code, from memory if it was run before."""
-    on, of, settings = gpt.make(large), entry.find(optimizer), PRETRAINING[optimizer]
+    on, settings = gpt.make(large), PRETRAINING[optimizer]
     first, _ = on.init(seed % BASES)
     key = {
         "parameters": [on.name, large, on.steps, on.fingerprint()],
-        "optimizer": [optimizer, of.version, *settings],
+        "optimizer": [optimizer, entry.version(optimizer), *settings],
         "seed": seed % BASES,
     }
     flat, restore = ravel_pytree(first)

@@ -64,7 +64,7 @@ def train(job: Job) -> dict[str, Any]:
     """Losses by evaluation and seconds of the processor, from memory if it was run before."""
     key = job._asdict() | {"settings": list(job.settings)}
     key |= {
-        "version": entry.find(job.entry).version,
+        "version": entry.version(job.entry),
         "data": task(job.task, job.large).fingerprint(),
     }
     return remembered(key, lambda: run(job))
