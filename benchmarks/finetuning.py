@@ -24,7 +24,7 @@ from benchmarks.track import entry, finetuning, inference, lora
 from benchmarks.track.entry import Settings
 from benchmarks.track.tables import interval
 from benchmarks.track.tasks import task
-from benchmarks.track.training import program
+from benchmarks.track.training import Job, follow, program
 
 NAMES = {"adamw": "AdamW", "muon": "Muon"}
 WAYS = {"finetuning": "in full", "lora": "by LoRA"}  # by the task
@@ -94,16 +94,12 @@ def measure_base(name: str, seed: int) -> dict[str, float]:
 
 def train(case: Case, base: Tree, seed: int, steps: int) -> dict[str, float]:
     """Losses after training on prose, and how far the matrices have moved."""
-    on, compiled = task(case.way), program(case.way, case.optimizer, False)
     params, constants = base, ()
     if case.way == "lora":
         params, constants = lora.factors(base, jax.random.key(seed)), base
-    rest = (Settings(case.rate, rest_rate=0.0, decay=0.0), steps)
-    carry, rng = compiled.begin(params, *rest), np.random.default_rng(seed)
-    every = min(on.eval_every, steps)
-    for _ in range(steps // every):
-        carry = compiled.advance(carry, constants, on.draw(rng, every), *rest)
-    after = lora.merge(base, carry[0]) if case.way == "lora" else carry[0]
+    settings = Settings(case.rate, rest_rate=0.0, decay=0.0)
+    *_, last = follow(Job(case.way, case.optimizer, settings, seed, steps), params, constants)
+    after = lora.merge(base, last) if case.way == "lora" else last
     return judge(after) | {"change": change(base, after)}
 
 

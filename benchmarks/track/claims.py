@@ -86,12 +86,12 @@ def control_table(machine: str) -> str:
     )
     planted = [0.98 * loss for loss in again]
     found = {
-        "the same settings, other seeds": inference.compare_unpaired(again, first),
-        "the same with a planted gain of 2 %": inference.compare_unpaired(planted, first),
-        "the same optimizer, another search": inference.compare(
+        "Muon, the same settings, other seeds": inference.compare_unpaired(again, first),
+        "Muon, other seeds, a planted gain of 2 %": inference.compare_unpaired(planted, first),
+        "SVD, the same settings, other seeds": inference.compare_unpaired(exact_again, exact),
+        "Muon, another search, the same seeds": inference.compare(
             finals(records["muon_again"]), first
         ),
-        "SVD, the same settings, other seeds": inference.compare_unpaired(exact_again, exact),
     }
     rows = [
         [label, interval(d.of, signed=True), probability(d.p), f"{d.effect:+.1f}"]

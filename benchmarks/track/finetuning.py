@@ -52,13 +52,11 @@ def pretrained(seed: int, optimizer: str = "adamw", large: bool = False) -> Any:
     flat, restore = ravel_pytree(first)
 
     def train() -> str:
-        from benchmarks.track.training import program  # which imports the tasks
+        from benchmarks.track.training import Job, follow  # which imports the tasks
 
-        compiled, rest = program("gpt", optimizer, large), (settings, on.steps)
-        carry, rng = compiled.begin(first, *rest), np.random.default_rng(seed % BASES)
-        for _ in range(on.steps // on.eval_every):
-            carry = compiled.advance(carry, (), on.draw(rng, on.eval_every), *rest)
-        return base64.b64encode(np.asarray(ravel_pytree(carry[0])[0]).tobytes()).decode()
+        job = Job("gpt", optimizer, settings, seed % BASES, on.steps, large=large)
+        *_, last = follow(job, first, ())
+        return base64.b64encode(np.asarray(ravel_pytree(last)[0]).tobytes()).decode()
 
     found = np.frombuffer(base64.b64decode(remembered(key, train)), flat.dtype)
     return restore(jnp.asarray(found))

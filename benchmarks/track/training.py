@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -72,21 +72,27 @@ def train(job: Job) -> dict[str, Any]:
 
 def run(job: Job) -> dict[str, Any]:
     """Train; a run whose loss is not finite is over."""
-    began = time.process_time()
-    on, compiled = task(job.task, job.large), program(job.task, job.entry, job.large)
-    params, constants = on.init(job.seed)
-    rest = (job.settings, job.steps)
-    carry = compiled.begin(params, *rest)
-    rng, losses = np.random.default_rng(job.seed), []
-    for _ in range(job.steps // on.eval_every):
-        carry = compiled.advance(carry, constants, on.draw(rng, on.eval_every), *rest)
-        loss = float(compiled.judge(carry[0], constants, getattr(on, job.judged)))
+    began, losses = time.process_time(), []
+    on, judge = task(job.task, job.large), program(job.task, job.entry, job.large).judge
+    start, constants = on.init(job.seed)
+    for params in follow(job, start, constants):
+        loss = float(judge(params, constants, getattr(on, job.judged)))
         if not math.isfinite(loss):
             break
         losses.append(round(loss, 5))
     diverged = len(losses) < job.steps // on.eval_every
     spent = round(time.process_time() - began, 2)
     return {"loss": losses, "diverged": diverged, "cpu_s": spent}
+
+
+def follow(job: Job, params: Any, constants: Any) -> Iterator[Any]:
+    """The parameters at every evaluation; those of the one before are donated to it."""
+    on, compiled = task(job.task, job.large), program(job.task, job.entry, job.large)
+    rest, every = (job.settings, job.steps), min(on.eval_every, job.steps)
+    carry, rng = compiled.begin(params, *rest), np.random.default_rng(job.seed)
+    for _ in range(job.steps // every):
+        carry = compiled.advance(carry, constants, on.draw(rng, every), *rest)
+        yield carry[0]
 
 
 def time_steps(job: Job, reference: str) -> dict[str, list[float]]:
