@@ -38,7 +38,13 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
     (
         "other variants",
         "none",
-        {"MuonEq": "muoneq", "Muon+": "muon_plus", "MuonH": "muonh", "Muown": "muown"},
+        {
+            "Muon+ of rows and columns": "muon_plus_neurons",
+            "Muon+ of matrices": "muon_plus",
+            "MuonEq": "muoneq",
+            "MuonH": "muonh",
+            "Muown": "muown",
+        },
     ),
 ]
 
