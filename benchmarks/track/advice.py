@@ -31,7 +31,7 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
     ),
     (
         "weight decay",
-        "`weight_decay=0.1`, with the learning rate",
+        "`weight_decay=0.1`, or cautious",
         {"cautious": "cautious_decay", "independent": "independent_decay"},
     ),
     ("second moment", "none", {"of neurons, NorMuon": "normuon", "of entries": "adamuon"}),
