@@ -18,7 +18,7 @@ class MLP(nnx.Module):
 
 # Kernels go to Muon; biases and the head, by their names, to AdamW at its own rate.
 model = MLP(nnx.Rngs(0))
-tx = muon(learning_rate=0.02, adam_learning_rate=3e-3, weight_decay=0.01)
+tx = muon(learning_rate=0.02, adam_learning_rate=0.01, weight_decay=0.01)
 optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 
 

@@ -72,7 +72,7 @@ def muon(
       fallback: Any transformation with its own learning rate, in place of AdamW. It gets
         gradients in their parameters' dtype, float16 as float32.
       adam_learning_rate: AdamW's learning rate; None for `learning_rate`, which is too high
-        for AdamW where it is right for Muon: pass one, 3e-3 for example.
+        for AdamW where it is right for Muon: pass one, 0.01 for example.
 
     Other Args:
       nesterov: Whether the momentum looks one step ahead.

@@ -47,7 +47,7 @@ def block(name):
     if name == "outcomes":
         return outcome_table()
     made = plan(
-        layouts.params(name), layouts.rules(name), learning_rate=0.02, adam_learning_rate=3e-3
+        layouts.params(name), layouts.rules(name), learning_rate=0.02, adam_learning_rate=0.01
     )
     return f"```text\n{made}\n```\n\n<sub>{layouts.DATA[name]['source']}</sub>"
 

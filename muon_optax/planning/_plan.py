@@ -78,9 +78,9 @@ def plan(
     Example:
       >>> import jax.numpy as jnp
       >>> params = {"up": {"kernel": jnp.ones((64, 256)), "bias": jnp.ones(256)}}
-      >>> table = plan(params, learning_rate=0.02, adam_learning_rate=3e-3)
+      >>> table = plan(params, learning_rate=0.02, adam_learning_rate=0.01)
       >>> [(leaf.path, leaf.optimizer, leaf.rates) for leaf in table.leaves]
-      [('up/bias', 'fallback', (0.003,)), ('up/kernel', 'Muon', (0.04,))]
+      [('up/bias', 'fallback', (0.01,)), ('up/kernel', 'Muon', (0.04,))]
       >>> print(str(table).partition("1 matrix. ")[2])
       Its polar factor takes 13.1 MFLOP a step.
     """
