@@ -53,7 +53,7 @@ def block(name):
 
 
 def filled(text):
-    """The page, its blocks made anew."""
+    """the page with its blocks made again."""
     return re.sub(
         r"(<!-- made: ([\w ]+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{block(found[2])}\n{found[3]}",
