@@ -30,7 +30,7 @@ def quick(monkeypatch):
 
 @pytest.mark.parametrize(("text", "most"), [(texts.code, 0.2), (texts.prose, 0.05)])
 def test_windows_that_are_judged_are_not_in_the_training_text(text, most):
-    """Files of code share headers and blank lines, prose the rules of tables in some Pythons."""
+    """Files of code share headers and blank lines, prose some rules of tables."""
     parts = {name: bytes(part) for name, part in text().items()}
     for judged, others in (("tuning", ("train", "test")), ("test", ("train", "tuning"))):
         windows = gpt.judged(gpt.Size(), text()[judged]).astype(np.uint8)
