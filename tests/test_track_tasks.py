@@ -28,12 +28,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(finetuning, "pretrained", lambda seed, **_: gpt.make().init(seed)[0])
 
 
-@pytest.mark.parametrize(("text", "most"), [(texts.code, 0.2), (texts.prose, 0.0)])
+@pytest.mark.parametrize(("text", "most"), [(texts.code, 0.2), (texts.prose, 1 / 80)])
 def test_windows_that_are_judged_are_not_in_the_training_text(text, most):
-    """Files of code share headers and blank lines. Rules of tables say nothing: few characters."""
+    """Code shares headers and blank lines; prose one example of code, in Python 3.13."""
     parts = {name: bytes(part) for name, part in text().items()}
     for judged, others in (("tuning", ("train", "test")), ("test", ("train", "tuning"))):
         windows = gpt.judged(gpt.Size(), text()[judged]).astype(np.uint8)
+        # Rules of tables, of at most four characters, say nothing.
         windows = [window for window in windows if len({*window.tolist()}) > 4]
         assert len(windows) > 80
         found = [any(bytes(window) in parts[name] for name in others) for window in windows]
