@@ -19,9 +19,15 @@ from sharded import (
     run,
 )
 
-from muon_optax import FLAX, Rule, muon, scale_by_muon, scale_by_shape
+from muon_optax import (
+    FLAX,
+    Rule,
+    muon,
+    scale_by_muon,
+    scale_by_neuron_rms,
+    scale_by_shape,
+)
 from muon_optax.diagnostics import record_updates
-from muon_optax.transforms._normuon import scale_by_neuron_rms
 
 # A model with leaves of every kind, and how they are cut.
 MODEL = {

@@ -20,7 +20,6 @@ from sharded import (
     mesh_of,
 )
 
-from benchmarks.track.variants.adaptive import scale_by_entry_rms
 from benchmarks.track.variants.equilibrated import equilibrate_neurons
 from benchmarks.track.variants.hyperball import step_on_sphere
 from benchmarks.track.variants.muown import separate_neuron_norms
@@ -29,7 +28,9 @@ from muon_optax import (
     SVD,
     MuonDimensionNumbers,
     NewtonSchulz,
+    normalize_neurons,
     partition_matrices,
+    scale_by_entry_rms,
     scale_by_muon,
 )
 from muon_optax.transforms._momentum import accumulate_momentum
@@ -48,7 +49,7 @@ def muon_eq(rate=0.1, dims=None, shardings=None, method=POLAR, **options):
 def muon_plus(rate=0.1, dims=None, shardings=None, method=POLAR, **options):
     return optax.chain(
         scale_by_muon(method, dims=dims, shardings=shardings, **options),
-        renormalize_updates("outputs", dims=dims),
+        normalize_neurons(dims=dims),
         optax.scale_by_learning_rate(rate),
     )
 
@@ -120,7 +121,7 @@ def by_formula(w, grads, variant, rate):
         if variant == "MuonEq":
             w = w - rate * polar(unit(blend, 0))
         elif variant == "Muon+":
-            w = w - rate * unit(polar(blend), 0, 1e-7)
+            w = w - rate * unit(unit(polar(blend), 0, 1e-7), 1, 1e-7)
         else:
             w = radius * unit(w - rate * radius * unit(polar(blend)))
         weights.append(w)
@@ -156,22 +157,18 @@ def test_three_steps_equal_the_formula(name):
         np.testing.assert_allclose(found[side], expected, atol=1e-6)
 
 
-def test_each_norm_of_muon_plus_equals_its_formula():
-    """Rows of the authors' code, whose ε is 1e-7, are outputs: columns of the view."""
+def test_muon_plus_equals_its_formula_where_eps_is_seen_and_over_whole_matrices():
+    """Rows of the authors' code are outputs: columns of the view."""
     o = np.random.default_rng(0).standard_normal((4, 6))
-    o[:, 0] *= 1e-4  # where ε is seen
-    eps = 1e-7
+    o[:, 0] *= 1e-4
     expected = {
-        "matrix": 4**0.5 * unit(o),
-        "outputs": unit(o, 0, eps),
-        "inputs": unit(o, 1, eps),
-        "outputs_inputs": unit(unit(o, 0, eps), 1, eps),
-        "inputs_outputs": unit(unit(o, 1, eps), 0, eps),
+        normalize_neurons(): unit(unit(o, 0, 1e-7), 1, 1e-7),
+        normalize_neurons(eps=1e-2): unit(unit(o, 0, 1e-2), 1, 1e-2),
+        renormalize_updates(): 4**0.5 * unit(o),
     }
-    chains = {norm: renormalize_updates(norm, eps) for norm in expected}
-    found = jax.jit(lambda o: {n: tx.update(o, tx.init(o))[0] for n, tx in chains.items()})(o)
-    for norm, update in expected.items():
-        np.testing.assert_allclose(found[norm], update, atol=1e-6)
+    for tx, update in expected.items():
+        found = jax.jit(lambda o, tx=tx: tx.update(o, tx.init(o))[0])(o)
+        np.testing.assert_allclose(found, update, atol=1e-6)
 
 
 def test_weights_of_half_precision_keep_their_initial_norm():
@@ -330,8 +327,7 @@ BIAS = {"bias": jnp.ones(3)}
 SEPARATED = separate_neuron_norms(optax.sgd(0.1), optax.sgd(0.1))
 MISTAKES = {
     "momentum='svd'; use accumulate_momentum": lambda: equilibrate_neurons("svd"),
-    "norm='rows'; use one of": lambda: renormalize_updates("rows"),
-    "eps=0.0; use a number > 0": lambda: renormalize_updates(eps=0.0),
+    "eps=0.0; use a number > 0": lambda: normalize_neurons(eps=0.0),
     r"b2=1.0; use a number in \[0, 1\)": lambda: scale_by_entry_rms(1.0),
     "learning_rate=-0.1; use a number ≥ 0, or a sch": lambda: step_on_sphere(-0.1),
     "'up/kernel'.*is zero": lambda: step_on_sphere(0.1, dims="layers in out").init(ZERO),

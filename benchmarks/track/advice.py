@@ -34,12 +34,19 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
         "`weight_decay=0.1`, or cautious",
         {"cautious": "cautious_decay", "independent": "independent_decay"},
     ),
-    ("second moment", "none", {"of neurons, NorMuon": "normuon", "of entries": "adamuon"}),
     (
-        "other variants",
-        "none",
+        "after the polar step",
+        "nothing, or `normalize_neurons()` in a chain",
         {
-            "Muon+ of rows and columns": "muon_plus_neurons",
+            "`normalize_neurons()`, Muon+": "muon_plus_neurons",
+            "`scale_by_entry_rms()`, AdaMuon": "adamuon",
+            "`scale_by_neuron_rms()`, NorMuon": "normuon",
+        },
+    ),
+    (
+        "not in the package",
+        "",
+        {
             "Muon+ of matrices": "muon_plus",
             "MuonEq": "muoneq",
             "MuonH": "muonh",

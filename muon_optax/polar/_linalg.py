@@ -34,13 +34,13 @@ def scale_to_range(
     return x * scale.astype(x.dtype), scale
 
 
-def find_largest(x: Array) -> Array:
-    """`max|x|` of every row, `[..., m]`, of real and imaginary parts in float32 or wider."""
-    # By rows, so that the pass that writes x can find it. What does not depend on the scale of
-    # x has no derivative by it.
+def find_largest(x: Array, axes: tuple[int, ...] = (-1,), keepdims: bool = False) -> Array:
+    """`max|x|` over axes, of real and imaginary parts in float32 or wider; 0 of nothing."""
+    # By rows unless said, so that the pass that writes x can find it. What does not depend on
+    # the scale of x has no derivative by it.
     x = x.astype(wide_dtype(x.dtype))
     parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
-    return lax.stop_gradient(parts.max(axis=-1))
+    return lax.stop_gradient(parts.max(axes, keepdims=keepdims, initial=0))
 
 
 def find_scale(largest: Array, halvings: int = 0) -> Array:
@@ -52,6 +52,20 @@ def find_scale(largest: Array, halvings: int = 0) -> Array:
     info = jnp.finfo(largest.dtype)
     exponent = jnp.clip(2 - halvings - exponent, info.minexp, 1 - info.minexp)
     return jnp.ldexp(jnp.ones_like(largest), exponent)
+
+
+def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]:
+    """`x/‖x‖` over some axes and `‖x‖`, in float32 or wider; zero stays zero.
+
+    No finite number is too large or too small to be squared. A norm beyond the largest number
+    is that number.
+    """
+    x = x.astype(wide_dtype(x.dtype))
+    scale = find_scale(find_largest(x, axes, keepdims=True))
+    y = x * scale.astype(x.dtype)
+    norm = jnp.sqrt(jnp.sum((y * y.conj()).real, axes, keepdims=True))
+    unit = y / jnp.where(norm == 0, 1, norm).astype(x.dtype)
+    return unit, jnp.minimum(norm / scale, jnp.finfo(norm.dtype).max)
 
 
 def product(

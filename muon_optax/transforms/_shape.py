@@ -7,9 +7,8 @@ from __future__ import annotations  # so that help() shows short types
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,7 +16,8 @@ from jax import Array
 
 from muon_optax._casting import clip
 from muon_optax._checks import check_choice
-from muon_optax.dims import Dims, MatrixView, matrix_views
+from muon_optax.dims import Dims, MatrixView
+from muon_optax.transforms._by_leaf import transform_leaves
 
 SHAPE_SCALINGS: dict[str, Callable[[int, int], float]] = {
     # Jordan et al. 2024, kellerjordan.github.io/posts/muon; optax.contrib's default.
@@ -59,23 +59,7 @@ def scale_by_shape(
     Source: the three rules' papers, named next to their formulas.
     """
     check_choice("shape_scaling", rule, SHAPE_SCALINGS)
-
-    def init(params: optax.Params) -> optax.EmptyState:
-        matrix_views(dims, params)
-        return optax.EmptyState()
-
-    def update(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-        **extra_args: Any,
-    ) -> tuple[optax.Updates, Any]:
-        del params, extra_args
-        leaves, treedef = jax.tree.flatten(updates)
-        views = matrix_views(dims, updates)
-        return treedef.unflatten([_scale(rule, x, v) for x, v in zip(leaves, views)]), state
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transform_leaves(partial(_scale, rule), dims)
 
 
 def shape_factor(rule: str, fan_in: int, fan_out: int) -> float:

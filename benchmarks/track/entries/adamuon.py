@@ -1,7 +1,7 @@
 """Muon with a second moment of every entry: AdaMuon, arXiv 2507.11005."""
 
 from benchmarks.track.entry import Settings, muon
-from benchmarks.track.variants.adaptive import scale_by_entry_rms
+from muon_optax import scale_by_entry_rms
 
 TITLE = "AdaMuon"
 START = Settings(rate=0.03)

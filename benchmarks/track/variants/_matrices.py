@@ -1,17 +1,15 @@
-"""What the variants share: a function over the matrices of a tree, and a safe norm."""
+"""What the variants share: a function over the matrices of a tree, and their norms."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from muon_optax._casting import wide_dtype
 from muon_optax._leaves import LeafError, leaves_by_path
 from muon_optax.batching import gather_explicit, is_traced, scatter_like
 from muon_optax.dims import Dims, MatrixView, matrix_views
-from muon_optax.polar._linalg import find_scale
+from muon_optax.polar._linalg import normalize
 
 
 def map_matrices(function: Callable[..., Array], dims: Dims, tree: Any, *rest: Any) -> Any:
@@ -25,22 +23,6 @@ def map_matrices(function: Callable[..., Array], dims: Dims, tree: Any, *rest: A
     views = matrix_views(dims, tree)
     mapped = [_map_leaf(function, *of_leaf) for of_leaf in zip(views, leaves, *others)]
     return treedef.unflatten(mapped)
-
-
-def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]:
-    """`x/‖x‖` over some axes and `‖x‖`, in float32 or wider; zero stays zero.
-
-    No finite number is too large or too small to be squared. A norm beyond the largest number
-    is that number.
-    """
-    x = x.astype(wide_dtype(x.dtype))
-    parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
-    largest = lax.stop_gradient(parts.max(axes, keepdims=True, initial=0))
-    scale = find_scale(largest)
-    y = x * scale.astype(x.dtype)
-    norm = jnp.sqrt(jnp.sum((y * y.conj()).real, axes, keepdims=True))
-    unit = y / jnp.where(norm == 0, 1, norm).astype(x.dtype)
-    return unit, jnp.minimum(norm / scale, jnp.finfo(norm.dtype).max)
 
 
 def norms_of_matrices(dims: Dims, params: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 import optax
 from jax import Array
 
-from benchmarks.track.variants._matrices import map_matrices, normalize
+from benchmarks.track.variants._matrices import map_matrices
 from muon_optax.dims import Dims, matrix_views
+from muon_optax.polar._linalg import normalize
 
 
 def equilibrate_neurons(

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from benchmarks.track.variants._matrices import map_matrices, normalize, norms_of_matrices
+from benchmarks.track.variants._matrices import map_matrices, norms_of_matrices
 from muon_optax._casting import clip_to_finite, wide_dtype
 from muon_optax._checks import check_schedulable, python_number
 from muon_optax.dims import Dims
+from muon_optax.polar._linalg import normalize
 
 
 class SphereState(NamedTuple):

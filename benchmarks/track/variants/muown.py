@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from benchmarks.track.variants._matrices import normalize
 from muon_optax._casting import saturating_cast, wide_dtype
 from muon_optax.batching import gather_explicit, scatter_like
 from muon_optax.dims import Dims, matrix_views
+from muon_optax.polar._linalg import normalize
 
 
 class NeuronNormState(NamedTuple):
