@@ -66,15 +66,35 @@ def test_equivalence_needs_the_whole_interval_inside_the_margin():
     )
 
 
-def test_a_verdict_needs_a_difference_beyond_the_margin():
+def verdicts(**gaps):
+    """Of entries that differ from the reference by these gaps, seed by seed."""
     reference = normal(2.0, 0.1)
-    small, large, noise = (
-        reference + normal(m, d) for m, d in ((0.01, 2e-3), (0.05, 2e-3), (0.03, 0.2))
-    )
-    assert tables.judge(1e-6, small, reference) == "equal"
-    assert tables.judge(1e-6, large, reference) == "worse"
-    assert tables.judge(1e-6, reference, large) == "better"
-    assert tables.judge(0.4, noise, reference) == "undecided"
+    losses = {tables.REFERENCE: reference} | {n: reference + gap for n, gap in gaps.items()}
+    records = {
+        name: {"losses": [[x] for x in of], "steps": 1, "eval_every": 1}
+        for name, of in losses.items()
+    }
+    return {name: found.verdict for name, found in tables.compare_all(records).items()}
+
+
+def test_a_verdict_needs_a_difference_beyond_the_margin():
+    small, large, noise = (normal(m, d) for m, d in ((0.01, 2e-3), (0.05, 2e-3), (0.03, 0.2)))
+    assert verdicts(small=small, large=large, lower=-large, noise=noise) == {
+        "small": "equal",
+        "large": "worse",
+        "lower": "better",
+        "noise": "undecided",
+    }
+
+
+def test_both_verdicts_are_corrected_for_the_number_of_entries():
+    unit = stats.zscore(normal(0.0), ddof=1)
+    near, far = 0.022 * unit, 0.05 + 0.054 * unit  # p = .0015 and .002
+    assert verdicts(near=near) == {"near": "equal"}
+    assert verdicts(far=far) == {"far": "worse"}
+    many = {f"noise {i}": normal(0.05, 0.2, seed=i) for i in range(9)}
+    found = verdicts(near=near, far=far, **many)
+    assert found["near"] == found["far"] == "undecided"
 
 
 def test_a_trend_has_a_direction():

@@ -1,14 +1,14 @@
 """Tables of the track: every entry of a task, the paper's claims, and controls.
 
 An entry is called equal if its mean loss is within `MARGIN` of the reference's at p < .01; else
-better or worse at p < .01 after Holm's correction over the entries of the task. The level and
-the margin were chosen before the first run.
+better or worse at p < .01. Either has Holm's correction over the entries of the task. The level
+and the margin were chosen before the first run.
 """
 
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from benchmarks.record import RESULTS
@@ -59,12 +59,16 @@ def finals(record: Record) -> list[float]:
 def compare_all(records: dict[str, Record]) -> dict[str, Compared]:
     """Every other entry, compared with the reference."""
     reference = finals(records[REFERENCE])
+    margin = MARGIN * statistics.mean(reference)
     others = {name: finals(r) for name, r in records.items() if name != REFERENCE}
     found = {name: inference.compare(losses, reference) for name, losses in others.items()}
-    corrected = inference.correct({name: difference.p for name, difference in found.items()})
+    differ = inference.correct({name: difference.p for name, difference in found.items()})
+    equal = inference.correct(
+        {name: inference.equivalence(x, reference, margin) for name, x in others.items()}
+    )
     return {
-        name: Compared(found[name].of, p, found[name].effect, judge(p, others[name], reference))
-        for name, p in corrected.items()
+        name: Compared(of, differ[name], effect, judge(of, differ[name], equal[name]))
+        for name, (of, _, effect) in found.items()
     }
 
 
@@ -97,16 +101,15 @@ def settings_table(machine: str, task: str) -> str:
     return markdown(["", "rate", "rate of the rest", "decay", "momentum"], rows)
 
 
-def judge(p: float, losses: Sequence[float], reference: Sequence[float]) -> str:
-    """In words, what the losses allow to say; below the margin it may be luck of the search."""
-    if not all(map(math.isfinite, losses)):
+def judge(gap: Estimate, differs: float, equal: float) -> str:
+    """In words, what two p allow to say; below the margin it may be luck of the search."""
+    if not math.isfinite(gap.mean):
         return "diverges"
-    margin = MARGIN * statistics.mean(reference)
-    if inference.equivalence(losses, reference, margin) < LEVEL:
+    if equal < LEVEL:
         return "equal"
-    if p >= LEVEL:
+    if differs >= LEVEL:
         return "undecided"
-    return "worse" if statistics.mean(losses) > statistics.mean(reference) else "better"
+    return "worse" if gap.mean > 0 else "better"
 
 
 def to_target(record: Record, step_s: float) -> list[str]:
@@ -149,5 +152,5 @@ def describe(records: dict[str, Record]) -> str:
         f"{len(one['losses'])} paired seeds, {one['steps']} steps; mean ± half the 95 % "
         f"interval; p of a paired t-test, corrected for {len(records) - 1} comparisons; d: the "
         f"difference over its standard deviation; time of a step over Muon's, "
-        f"in turns. {hours:.1f} CPU hours with the search. {made_by({'provenance': made})}"
+        f"in turns. {hours:.1f} CPU hours, searches included. {made_by({'provenance': made})}"
     )
