@@ -150,6 +150,7 @@ def check_again(path: Path, record: dict) -> None:
     first = json.loads((path.parents[1] / path.name).read_text())
     _require(record["settings"] == first["settings"], path, "settings differ")
     losses, before = finals(record), finals(first)
+    _require(losses != before, path, "the same seeds")
     p = compare_unpaired(losses, before).p
     _require(p > 1e-3, path, f"other seeds have other losses, p = {p:.1g}")
     planted = compare_unpaired([0.98 * loss for loss in losses], before)

@@ -38,13 +38,12 @@ from muon_optax.polar._presets import METHODS as METHODS
 from muon_optax.polar._presets import orthogonalize as orthogonalize
 from muon_optax.polar._svd import SVD as SVD
 from muon_optax.transforms._momentum import MuonState as MuonState
-from muon_optax.transforms._normalize import normalize_neurons as normalize_neurons
+from muon_optax.transforms._normalize import normalize_sides as normalize_sides
+from muon_optax.transforms._normuon import scale_by_neuron_rms as scale_by_neuron_rms
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_muon
 from muon_optax.transforms._partition import partition_matrices as partition_matrices
 from muon_optax.transforms._place_state import place_state as place_state
 from muon_optax.transforms._qk_clip import qk_clip as qk_clip
-from muon_optax.transforms._second_moment import scale_by_entry_rms as scale_by_entry_rms
-from muon_optax.transforms._second_moment import scale_by_neuron_rms as scale_by_neuron_rms
 from muon_optax.transforms._shape import scale_by_shape as scale_by_shape
 from muon_optax.transforms._weight_decay import (
     add_cautious_weight_decay as add_cautious_weight_decay,

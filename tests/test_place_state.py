@@ -17,7 +17,6 @@ from muon_optax import (
     muon,
     partition_matrices,
     place_state,
-    scale_by_entry_rms,
     scale_by_muon,
     scale_by_neuron_rms,
 )
@@ -121,17 +120,6 @@ def test_a_moment_of_columns_is_cut_as_the_columns_are(kind, spec):
     (nu,) = tx.init(params).nu["kernel"]
     assert nu.shape == (4, 1, 16)
     assert nu.sharding == NamedSharding(mesh, spec)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_moment_of_entries_stays_cut_as_the_parameters_are(kind):
-    sharding = NamedSharding(mesh_of(kind), P(None, "fsdp", "tp"))
-    params = jax.device_put({"kernel": jnp.ones((4, 8, 16))}, {"kernel": sharding})
-    tx = place_state(scale_by_entry_rms(dims="layers in out"), {"kernel": sharding})
-    state = tx.init(params)
-    updates, after = jax.jit(tx.update)(params, state)
-    for x in (state.nu["kernel"], after.nu["kernel"], updates["kernel"]):
-        assert x.sharding.is_equivalent_to(sharding, 3)
 
 
 def test_a_state_of_one_device_is_left_alone():

@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.track.variants.adaptive import scale_by_entry_rms
 from benchmarks.track.variants.muown import separate_neuron_norms
 from muon_optax import (
     SVD,
     add_independent_weight_decay,
-    scale_by_entry_rms,
     scale_by_muon,
     scale_by_shape,
 )

@@ -14,9 +14,8 @@ from muon_optax import (
     add_independent_weight_decay,
     diagnostics,
     muon,
-    normalize_neurons,
+    normalize_sides,
     qk_clip,
-    scale_by_entry_rms,
     scale_by_muon,
     scale_by_neuron_rms,
     scale_by_shape,
@@ -60,8 +59,7 @@ def test_every_method_steps(method):
 def test_every_transformation_steps(dtype):
     for tx in (
         scale_by_muon(dims=DIMS, on_nonfinite="skip", mu_dtype="bfloat16"),
-        normalize_neurons(dims=DIMS),
-        scale_by_entry_rms(dims=DIMS),
+        normalize_sides(dims=DIMS),
         scale_by_neuron_rms(dims=DIMS),
         scale_by_shape("adam_rms", dims=DIMS),
         add_cautious_weight_decay(np.float64(0.1)),

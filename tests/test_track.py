@@ -9,7 +9,7 @@ from rich.progress import Progress
 from scipy import stats
 
 from benchmarks import checks, store, track
-from benchmarks.track import claims, entry, figures, inference, tables, tuning, workers
+from benchmarks.track import advice, claims, entry, figures, inference, tables, tuning, workers
 from benchmarks.track.entry import Settings
 from benchmarks.track.training import Job
 
@@ -85,6 +85,15 @@ def test_a_verdict_needs_a_difference_beyond_the_margin():
         "lower": "better",
         "noise": "undecided",
     }
+
+
+def test_what_is_better_than_one_muon_and_not_than_the_other_is_undecided():
+    gap, noise = normal(-0.05, 2e-3), normal(0.0, 2e-3, seed=1)
+    assert verdicts(variant=gap) == {"variant": "better"}
+    for second in (gap + noise, gap - 0.05):
+        found = verdicts(variant=gap, **{tables.SECOND: second})
+        assert found == {"variant": "undecided", tables.SECOND: "better"}
+    assert verdicts(variant=gap, **{tables.SECOND: noise})["variant"] == "better"
 
 
 def test_both_verdicts_are_corrected_for_the_number_of_entries():
@@ -201,7 +210,7 @@ def keep(folder, name, losses, **other):
     """A result file of the track."""
     provenance = dict.fromkeys(("device", "processor", "cores", "python", "command"), "")
     provenance |= {"date": "", "commit": "", "commits": [], "jax": "0"}
-    record = {"provenance": provenance, "task": "GPT", "title": name, "data": "1", "steps": 2}
+    record = {"provenance": provenance, "task": "GPT", "data": "1", "steps": 2}
     record |= {"eval_every": 1, "target": 2.5, "losses": losses, "cpu_s": 1.0}
     record |= {"settings": START._asdict(), "step_s": {"it": [1.0], "muon": [1.0]}} | other
     record["search"] = [{"tried": [[2.0, *record["settings"].values()]]}]
@@ -224,15 +233,15 @@ def curves(*losses):
 
 def test_an_entry_that_diverges_with_one_seed_is_last_and_changes_no_other_row(folder):
     keep(folder, "muon", curves(*normal(2.0)))
-    keep(folder, "other", curves(*normal(2.1, seed=1)))
+    keep(folder, "adamw", curves(*normal(2.1, seed=1)))
     before = tables.table("here", "gpt").splitlines()
-    keep(folder, "wild", [[3.0], *curves(*normal(1.0))[1:]])
+    keep(folder, "sgd", [[3.0], *curves(*normal(1.0))[1:]])
     after = tables.table("here", "gpt").splitlines()
-    assert after[4] == "| wild | – |  |  |  | diverges | 1 | 15 of 16 seeds |  |"
-    p = tables.compare_all(tables.load("here", "gpt"))["other"].p
+    assert after[4] == "| SGD, momentum | – |  |  |  |  | diverges | 1 | 15 of 16 seeds |  |"
+    p = tables.compare_all(tables.load("here", "gpt"))["adamw"].differs
     assert before[2] == after[2] and "worse" in before[3] and "worse" in after[3] and p < 1e-9
     figures.draw(folder)
-    assert "wild" not in (folder / "losses.svg").read_text()
+    assert "SGD" not in (folder / "losses.svg").read_text()
 
 
 def test_a_check_sees_a_lost_seed_other_settings_and_another_loss(folder):
@@ -244,6 +253,7 @@ def test_a_check_sees_a_lost_seed_other_settings_and_another_loss(folder):
         "settings differ": lambda: keep(
             folder / "again", "muon", curves(*normal(2.0)), settings={}
         ),
+        "the same seeds": lambda: keep(folder / "again", "muon", curves(*normal(2.0))),
         "other losses": lambda: keep(folder / "again", "muon", curves(*normal(2.1))),
         "a gain of 2 % is not seen": lambda: keep(
             folder / "again", "muon", curves(*normal(2.0, 1.0))
@@ -300,5 +310,6 @@ def test_a_result_names_the_commits_of_its_own_runs(monkeypatch):
 
 
 def test_every_entry_of_a_claim_exists():
-    named = {*claims.FEW, *claims.BY_STEPS, *claims.BY_DEGREE, tables.REFERENCE}
+    named = {*claims.FEW, *claims.BY_STEPS, *claims.BY_DEGREE, tables.REFERENCE, tables.SECOND}
+    named |= {name for *_, alternatives in advice.ADVICE for name in alternatives.values()}
     assert named <= set(entry.names())

@@ -20,6 +20,7 @@ from sharded import (
     mesh_of,
 )
 
+from benchmarks.track.variants.adaptive import scale_by_entry_rms
 from benchmarks.track.variants.equilibrated import equilibrate_neurons
 from benchmarks.track.variants.hyperball import step_on_sphere
 from benchmarks.track.variants.muown import separate_neuron_norms
@@ -28,9 +29,8 @@ from muon_optax import (
     SVD,
     MuonDimensionNumbers,
     NewtonSchulz,
-    normalize_neurons,
+    normalize_sides,
     partition_matrices,
-    scale_by_entry_rms,
     scale_by_muon,
 )
 from muon_optax.transforms._momentum import accumulate_momentum
@@ -49,7 +49,7 @@ def muon_eq(rate=0.1, dims=None, shardings=None, method=POLAR, **options):
 def muon_plus(rate=0.1, dims=None, shardings=None, method=POLAR, **options):
     return optax.chain(
         scale_by_muon(method, dims=dims, shardings=shardings, **options),
-        normalize_neurons(dims=dims),
+        normalize_sides(dims=dims),
         optax.scale_by_learning_rate(rate),
     )
 
@@ -162,8 +162,8 @@ def test_muon_plus_equals_its_formula_where_eps_is_seen_and_over_whole_matrices(
     o = np.random.default_rng(0).standard_normal((4, 6))
     o[:, 0] *= 1e-4
     expected = {
-        normalize_neurons(): unit(unit(o, 0, 1e-7), 1, 1e-7),
-        normalize_neurons(eps=1e-2): unit(unit(o, 0, 1e-2), 1, 1e-2),
+        normalize_sides(): unit(unit(o, 0, 1e-7), 1, 1e-7),
+        normalize_sides(eps=1e-2): unit(unit(o, 0, 1e-2), 1, 1e-2),
         renormalize_updates(): 4**0.5 * unit(o),
     }
     for tx, update in expected.items():
@@ -322,12 +322,18 @@ def test_a_whole_model_trains_at_an_injected_rate(make):
     close(updates["up"]["kernel"], expected, within=1e-5)
 
 
+def test_muon_plus_takes_an_injected_eps():
+    expected = step(normalize_sides(1e-2), STACK[0], STACK[0])
+    found = step(optax.inject_hyperparams(normalize_sides)(eps=1e-2), STACK[0], STACK[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 ZERO = {"up": {"kernel": jnp.zeros((2, 3, 4)).at[0].set(1.0)}}
 BIAS = {"bias": jnp.ones(3)}
 SEPARATED = separate_neuron_norms(optax.sgd(0.1), optax.sgd(0.1))
 MISTAKES = {
     "momentum='svd'; use accumulate_momentum": lambda: equilibrate_neurons("svd"),
-    "eps=0.0; use a number > 0": lambda: normalize_neurons(eps=0.0),
+    "eps=0.0; use a number > 0": lambda: normalize_sides(eps=0.0),
     r"b2=1.0; use a number in \[0, 1\)": lambda: scale_by_entry_rms(1.0),
     "learning_rate=-0.1; use a number ≥ 0, or a sch": lambda: step_on_sphere(-0.1),
     "'up/kernel'.*is zero": lambda: step_on_sphere(0.1, dims="layers in out").init(ZERO),

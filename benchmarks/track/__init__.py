@@ -82,7 +82,6 @@ def test(job: Job, seeds: Iterable[int], workers: Workers) -> dict:
     jobs = [job._replace(seed=seed, judged="test") for seed in seeds]
     return {
         "task": on.title,
-        "title": find(job.entry).title,
         "data": on.fingerprint(),
         "steps": on.steps,
         "eval_every": on.eval_every,

@@ -36,10 +36,9 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
     ),
     (
         "after the polar step",
-        "nothing, or `normalize_neurons()` in a chain",
+        "nothing, or `normalize_sides()` in a chain",
         {
-            "`normalize_neurons()`, Muon+": "muon_plus_neurons",
-            "`scale_by_entry_rms()`, AdaMuon": "adamuon",
+            "`normalize_sides()`, Muon+": "muon_plus",
             "`scale_by_neuron_rms()`, NorMuon": "normuon",
         },
     ),
@@ -47,7 +46,9 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
         "not in the package",
         "",
         {
-            "Muon+ of matrices": "muon_plus",
+            "Muon+ of matrices": "muon_plus_matrices",
+            "AdaMuon": "adamuon",
+            "AdaMuon without signs": "adamuon_unsigned",
             "MuonEq": "muoneq",
             "MuonH": "muonh",
             "Muown": "muown",

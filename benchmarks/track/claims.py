@@ -6,6 +6,7 @@ from functools import partial
 
 from benchmarks.text import markdown
 from benchmarks.track import advice, inference, rates
+from benchmarks.track.entry import find
 from benchmarks.track.tables import (
     LEVEL,
     MARGIN,
@@ -38,9 +39,7 @@ def equivalence_table(machine: str) -> str:
     for name, p in inference.correct(found).items():
         gap = inference.compare(losses[name], exact).of
         verdict = "matches" if p < LEVEL else "not shown"
-        rows.append(
-            [records[name]["title"], interval(gap, signed=True), probability(p), verdict]
-        )
+        rows.append([find(name).title, interval(gap, signed=True), probability(p), verdict])
     header = ["", "loss less the SVD's", f"p of a gap of {margin:.3f} or more", ""]
     return markdown(header, rows)
 
@@ -108,7 +107,7 @@ def repeat_table(machine: str) -> str:
     rows = []
     for name, found in sorted(again.items(), key=lambda item: item[1].gap.mean):
         cells = [interval(gap, signed=True) for gap in (first[name].gap, found.gap)]
-        rows.append([records[name]["title"], *cells, probability(found.p), found.verdict])
+        rows.append([find(name).title, *cells, probability(found.differs), found.verdict])
     return markdown(["", "less Muon's", "again", "p", ""], rows)
 
 

@@ -4,6 +4,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.pictures import begin, keep
+from benchmarks.track.entry import find
 from benchmarks.track.tables import MARGIN, REFERENCE, compare_all, finals, load
 
 COLORS = {
@@ -31,7 +32,7 @@ def draw(folder: Path) -> None:
         x, half = (100 * value / mean for value in compared[name].gap)
         color = COLORS[compared[name].verdict]
         axes.errorbar(x, y, xerr=half, fmt="o", ms=4, capsize=2, color=color)
-    axes.set_yticks(range(len(order)), [records[name]["title"] for name in order])
+    axes.set_yticks(range(len(order)), [find(name).title for name in order])
     axes.set_xlabel("test loss less Muon's, % of it: mean of 16 paired seeds, 95 % interval")
     for verdict, color in COLORS.items():
         if any(found.verdict == verdict for found in compared.values()):

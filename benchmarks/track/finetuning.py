@@ -35,8 +35,8 @@ def make(large: bool = False) -> Task:
         draw=partial(gpt.draw, size, train),
         tuning=gpt.judged(size, tuning),
         test=gpt.judged(size, test),
-        start=Settings(0.6, 0.6, 1.0, 1.0),
-        entries=("adamw", "adamw_one_rate", "sgd", "muon", "muon_capped", "svd"),
+        start=Settings(1.5, 0.6, 1.0, 1.0),
+        entries=("adamw", "adamw_one_rate", "sgd", "muon", "muon_again", "muon_capped", "svd"),
     )
 
 

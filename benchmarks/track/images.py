@@ -54,7 +54,7 @@ def make(large: bool = False) -> Task:
         draw=partial(draw, size),
         tuning=images(1, size.judged, size.side),
         test=images(2, size.judged, size.side),
-        start=Settings(2.5, 0.5, 1.0, 1.0),
+        start=Settings(4.0, 0.5, 1.0, 1.0),
     )
 
 

@@ -32,8 +32,8 @@ def make(large: bool = False) -> Task:
         target=1.5 if large else 2.3,
         init=begin,
         loss=lambda params, base, tokens: full.loss(merge(base, params), (), tokens),
-        start=Settings(1.5, 1.0, 1.0, 1.0),
-        entries=("adamw", "sgd", "muon", "adam_rms", "svd"),
+        start=Settings(2.0, 1.0, 1.0, 1.0),
+        entries=("adamw", "sgd", "muon", "muon_again", "adam_rms", "svd"),
     )
 
 

@@ -36,7 +36,7 @@ def renormalize_updates(*, dims: Dims = None) -> optax.GradientTransformationExt
       [1.0, 1.0]
 
     Source: nanochat, which names Zhang et al. 2026, arXiv 2602.21545 (Muon+). The norms of
-    rows and columns that its authors have are `muon_optax.normalize_neurons`.
+    rows and columns that its authors have are `muon_optax.normalize_sides`.
     """
     return transform_leaves(partial(map_stacks, _renormalize), dims)
 

@@ -56,6 +56,24 @@ def test_eps_limits_the_update_of_a_column_near_zero():
     np.testing.assert_allclose(found[0], by_formula([o], 0.0, 1e-3)[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_updates_of_any_size_are_scaled_alike_and_leave_a_finite_state(scale):
+    """Squares in float32 end at 1e-45 and 3e38."""
+    updates = jax.random.normal(jax.random.key(0), (2, 4, 6)) * jnp.arange(1.0, 7)
+    tx = scale_by_neuron_rms(eps=1e-37)
+    found, state = run(tx, [updates[0] * scale, updates[1]])
+    assert np.isfinite(state.nu).all() and np.isfinite(found).all()
+    norm = np.linalg.norm(np.asarray(updates[0], np.float64))
+    np.testing.assert_allclose(np.linalg.norm(found[0] / scale), norm, rtol=1e-5)
+    assert np.asarray(found[1]).any()
+
+
+def test_a_norm_beyond_the_largest_number_saturates():
+    o = jnp.full((2, 2), jnp.finfo("float16").max, "float16").at[0, 0].set(0)
+    (first, second), _ = run(scale_by_neuron_rms(), [o, o[::-1]])
+    assert np.isfinite(first).all() and np.isfinite(second).all()
+
+
 def test_b2_can_be_injected_next_to_the_default_eps():
     o = jnp.array([[1.0, 2.0], [3.0, 4.0]])
     found, _ = run(optax.inject_hyperparams(scale_by_neuron_rms)(b2=0.5), [o, 2 * o])
