@@ -16,6 +16,7 @@ README and docs.
 """
 
 import argparse
+import signal
 from importlib import import_module
 from typing import Any
 
@@ -75,6 +76,8 @@ def main() -> None:
             if arguments.name not in takes:
                 parser.error(f"--{flag} goes with {' or '.join(takes)}")
             options[name] = value
+    # Else workers go on without the process that is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     import_module(f"benchmarks.{arguments.name}").main(smoke=arguments.smoke, **options)
     if arguments.name in SHOWN and not (arguments.smoke or options):
         import_module("benchmarks.report").show(arguments.name)

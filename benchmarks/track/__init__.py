@@ -12,16 +12,16 @@ from unittest import mock
 import jax
 
 from benchmarks.record import folder, provenance, save
-from benchmarks.track import finetuning, gpt, rates, tuning
+from benchmarks.track import finetuning, gpt, inference, rates, tuning
 from benchmarks.track.entry import Settings, find, names
-from benchmarks.track.tables import AGAIN, REFERENCE, load
+from benchmarks.track.tables import AGAIN, REFERENCE, finals, interval, load
 from benchmarks.track.tasks import MAKERS, task
 from benchmarks.track.training import Job, run, time_steps
 from benchmarks.track.workers import Workers, open_workers
 
 SEEDS = range(16)
 OTHER_SEEDS = range(16, 32)
-SHORTEST = ("gpt", "images", "lora")  # every model once
+SHORTEST = ("images", "lora")  # lora has the GPT in it
 
 
 def main(
@@ -55,6 +55,8 @@ def main(
             made_by |= {"commits": sorted(workers.commits)}
             measured |= {"cpu_s": round(workers.cpu_s, 1)}
             where = folder() / "track" / job.task / (AGAIN if again else "")
+            loss = interval(inference.estimate(finals(measured)))
+            workers.progress.print(f"{find(job.entry).title}: {loss}")
             workers.progress.print(save(job.entry, made_by, measured, where))
 
 

@@ -107,17 +107,8 @@ def table(machine: str, task: str) -> str:
         loss = interval(inference.estimate(finals(record)))
         time = "1" if name == REFERENCE else f"{step_time(record):.2g}"
         rows.append([find(name).title, loss, *cells, time, *to_target(record, step_s)])
-    header = [
-        "",
-        "test loss",
-        "less Muon's",
-        "d",
-        "p of none",
-        "p of 1 %",
-        "",
-        "time of a step",
-    ]
-    header += [f"steps to {records[REFERENCE]['target']}", "seconds"]
+    header = ["", "test loss", "less Muon's", "d", "p (no difference)", "p (1 % or more)", ""]
+    header += ["time of a step", f"steps to {records[REFERENCE]['target']}", "seconds"]
     return f"{markdown(header, rows)}\n\n<sub>{describe(records)}</sub>"
 
 

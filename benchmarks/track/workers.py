@@ -35,6 +35,8 @@ class Workers:
             self.cpu_s += result["cpu_s"]
             text = f"{job.task}, {job.entry}"
             self.progress.update(self.bar, advance=job.steps, description=text)
+        if not self.progress.console.is_terminal:  # and so no bar
+            self.progress.print(f"{text}: {len(jobs)} runs of {jobs[-1].steps} steps")
         return found
 
 
