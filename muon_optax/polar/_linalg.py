@@ -34,13 +34,17 @@ def scale_to_range(
     return x * scale.astype(x.dtype), scale
 
 
-def find_largest(x: Array, axes: tuple[int, ...] = (-1,), keepdims: bool = False) -> Array:
-    """`max|x|` over axes, of real and imaginary parts in float32 or wider; 0 of nothing."""
-    # By rows unless said, so that the pass that writes x can find it. What does not depend on
-    # the scale of x has no derivative by it.
+def find_largest(x: Array) -> Array:
+    """`max|x|` of every row, `[..., m]`, of real and imaginary parts in float32 or wider."""
+    # By rows, so that the pass that writes x can find it; without a first value, or a TPU makes
+    # that pass by itself. What does not depend on the scale of x has no derivative by it.
+    return lax.stop_gradient(_sizes(x).max(axis=-1))
+
+
+def _sizes(x: Array) -> Array:
+    """The larger of real and imaginary part of every entry."""
     x = x.astype(wide_dtype(x.dtype))
-    parts = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
-    return lax.stop_gradient(parts.max(axes, keepdims=keepdims, initial=0))
+    return jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def find_scale(largest: Array, halvings: int = 0) -> Array:
@@ -61,7 +65,8 @@ def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]
     is that number.
     """
     x = x.astype(wide_dtype(x.dtype))
-    scale = find_scale(find_largest(x, axes, keepdims=True))
+    largest = _sizes(x).max(axes, keepdims=True, initial=0)
+    scale = find_scale(lax.stop_gradient(largest))
     y = x * scale.astype(x.dtype)
     norm = jnp.sqrt(jnp.sum((y * y.conj()).real, axes, keepdims=True))
     unit = y / jnp.where(norm == 0, 1, norm).astype(x.dtype)

@@ -49,18 +49,15 @@ def step_on_sphere(
       >>> optax.apply_updates(w, updates)["w"].diagonal().round().tolist()
       [4.0, -3.0]
 
-    Source: Wen et al. 2026, arXiv 2606.16899 (Hyperball). R is constant there; levanter and
-    modded-nanogpt take the norm of the present weights. Rounding changes that: by 1.8 % in 10⁴
-    steps of bfloat16 weights at η = 0.02, in which weights with a constant R are 0.001 % off.
+    Source: Wen et al. 2026, arXiv 2606.16899 (Hyperball). levanter and modded-nanogpt take the
+    norm of the present weights, which rounding changes, and not a constant R.
     """
     check_schedulable("learning_rate", learning_rate, "a number ≥ 0", lambda r: r >= 0)
 
     def init(params: optax.Params) -> SphereState:
         return SphereState(jnp.zeros([], jnp.int32), norms_of_matrices(dims, params))
 
-    def update(
-        updates: optax.Updates, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[optax.Updates, SphereState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple:
         del extra_args
         if params is None:
             raise ValueError("params=None; use update(grads, state, params)")
