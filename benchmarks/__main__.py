@@ -50,6 +50,11 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     ),
     "task": (("track",), "tasks", MANY | {"help": "gpt or another; all by default"}),
     "entry": (("track",), "entries", MANY | {"help": "files of track/entries; all by default"}),
+    "experiment": (
+        ("convergence",),
+        "experiments",
+        MANY | {"help": "bounds, features or another; all by default"},
+    ),
     "again": (
         ("track",),
         "again",

@@ -138,6 +138,13 @@ def check_programs(path: Path, record: dict) -> None:
                 _require(not faster, path, f"{where}: products above the peak")
 
 
+def check_features(path: Path, record: dict) -> None:
+    """Every seed is within its bound, and its weights are in their ball."""
+    for row in record["rows"]:
+        _require(max(row["measured"]) <= row["bound"], path, f"beyond its bound: {row}")
+        _require(row["reached"] <= 1 + 1e-6, path, f"outside of its ball: {row}")
+
+
 def check_track(path: Path, record: dict) -> None:
     """Every seed, at the settings that the search ended with."""
     _require(len(record["losses"]) == SEEDS, path, f"not {SEEDS} seeds")
@@ -165,6 +172,7 @@ CHECKS: dict[str, Callable[[Path, dict], None]] = {
     "scaling_compiled": check_scaling_compiled,
     "programs": check_programs,
     "catalogue": check_catalogue,
+    "features": check_features,
     "soak": check_soak,
     "track/*/*": check_track,
     "track/gpt/again/*": check_again,

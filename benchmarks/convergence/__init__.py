@@ -5,6 +5,7 @@ build/benchmarks, and the next call goes on from there.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -13,6 +14,7 @@ from benchmarks import store
 from benchmarks.convergence import (
     bounds,
     causes,
+    features,
     figures,
     momenta,
     rank,
@@ -26,17 +28,21 @@ from muon_optax import METHODS
 FOLDER = RESULTS / "convergence"
 
 
-def main(smoke: bool = False) -> None:
-    """Every experiment, then the figures; with `smoke`, two steps of training and no figure."""
+EXPERIMENTS = {
+    experiment.__name__.rpartition(".")[2]: experiment
+    for experiment in (training, causes, momenta, bounds, features, rank, times)
+}
+
+
+def main(smoke: bool = False, experiments: Sequence[str] = ()) -> None:
+    """Experiments, all or by name, then figures; with `smoke` two steps of training alone."""
     made_by = provenance()
     if smoke:
         with TemporaryDirectory() as runs, mock.patch.dict(os.environ, {store.FOLDER: runs}):
             return run_smallest()
-    experiments = (training, causes, momenta, bounds, rank, times)
-    for experiment in experiments:
+    for name in experiments or EXPERIMENTS:
         store.COMMITS.clear()
-        measured = experiment.measure()
-        name = experiment.__name__.rpartition(".")[2]
+        measured = EXPERIMENTS[name].measure()
         commits = {"commits": sorted(store.COMMITS)} if store.COMMITS else {}
         print(save(name, made_by | commits, measured, FOLDER))
     figures.draw(FOLDER)

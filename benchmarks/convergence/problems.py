@@ -1,6 +1,7 @@
-"""Two problems with known constants L, L_F, σ and D, and how to run on them."""
+"""Problems with known constants L, L_F, σ and D, and how to run on them."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -54,6 +55,27 @@ class Quadratic:
 
 
 @dataclass(frozen=True, eq=False)
+class HeavyTails(Quadratic):
+    """The same with Student's t for noise: entries of a sample have `p < freedom` moments."""
+
+    scale: float = 1.0
+    freedom: float = 1.5
+    p: float = 1.3
+
+    def noisy_gradient(self, key: Array, w: Array, batch: int) -> Array:
+        noise = jax.random.t(key, self.freedom, (batch, *w.shape), w.dtype)
+        return self.a @ (w - self.s) + self.scale * noise.mean(0)
+
+    def constants(self, w: Array, steps: int, batch: int) -> Problem:
+        """`E‖·‖_F^p ≤ Σ E|·|^p` for p ≤ 2, and the absolute moments of t."""
+        freedom, p = self.freedom, self.p
+        moment = freedom ** (p / 2) * math.gamma((p + 1) / 2) * math.gamma((freedom - p) / 2)
+        moment *= w.size / (math.sqrt(math.pi) * math.gamma(freedom / 2))
+        sigma = self.scale * moment ** (1 / p)
+        return replace(super().constants(w, steps, batch), sigma=sigma, p=p)
+
+
+@dataclass(frozen=True, eq=False)
 class Robust:
     """`f(W) = mean_i Σ_j ρ((x_i·W)_j - y_ij)`, `ρ(z) = z²/(1+z²)`: regression, not convex."""
 
@@ -95,6 +117,11 @@ def quadratic(
     s = jax.random.normal(where, (m, n))
     at_zero = Quadratic(a, s).value(jnp.zeros((m, n)))
     return Quadratic(a, s * jnp.sqrt(gap / at_zero), sigma)
+
+
+def heavy_tails(smooth: Quadratic, scale: float) -> HeavyTails:
+    """The quadratic with Student's t, 1.5 degrees of freedom, for noise."""
+    return HeavyTails(smooth.a, smooth.s, scale=scale)
 
 
 def robust(key: Array, m: int, n: int, samples: int = 128) -> Robust:

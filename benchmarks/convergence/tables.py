@@ -111,6 +111,26 @@ def bounds_table(machine: str) -> str:
     return written(record, header, rows)
 
 
+def features_table(machine: str) -> str:
+    """The bound over the worst seed by horizon, and how much of its ball the weights reach."""
+    record, found = load(machine, "features"), {}
+    for row in record["rows"]:
+        key = f"{row['problem']}, {row['method']}, {row['case']}"
+        found.setdefault(key, []).append(row)
+    rows = [
+        [
+            key,
+            *(f"{row['bound'] / max(row['measured']):.2g}" for row in of_key),
+            f"{max(row['reached'] for row in of_key):.2f}",
+        ]
+        for key, of_key in found.items()
+    ]
+    horizons = dict.fromkeys(row["T"] for row in record["rows"])
+    header = [f"bound / measured, worst of {record['seeds']} seeds"]
+    header += [*(f"T = {steps}" for steps in horizons), "share of the ball"]
+    return written(record, header, rows)
+
+
 def distance_table(machine: str) -> str:
     """How far the quadratic's end is from that of the SVD, by q."""
     record = load(machine, "bounds")
@@ -155,6 +175,7 @@ TABLES = {
     "training": training_table,
     "causes": causes_table,
     "bounds": bounds_table,
+    "features": features_table,
     "distance": distance_table,
     "rank": rank_table,
 }

@@ -13,8 +13,9 @@ A `schedule` is a tuple of stages, first applied first, or anything that names o
 - Its cost: `products`, `flops`.
 - The paper's residuals: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
   `constant_factor`.
-- Convergence: `Problem`, `tuned_step`, `best_step`, `muon_bound`, `paper_bound`, `sgdm_bound`,
-  `tuned_sgdm_step`, `spectral_bound`.
+- Convergence: `Problem`, `Run`, `Momentum` and `bound`, for any schedule, with Nesterov's step,
+  weight decay and heavy tails; of constant runs `muon_bound`, `paper_bound`, `tuned_step`,
+  `best_step`, `spectral_bound`; of SGD `sgdm_bound`, `tuned_sgdm_step`.
 
 >>> [round(end, 3) for end in image("jordan", 0.01)]
 [0.682, 1.134]
@@ -28,6 +29,7 @@ from muon_optax.theory._bounds import muon_bound as muon_bound
 from muon_optax.theory._bounds import paper_bound as paper_bound
 from muon_optax.theory._bounds import sgdm_bound as sgdm_bound
 from muon_optax.theory._bounds import spectral_bound as spectral_bound
+from muon_optax.theory._momentum import Momentum as Momentum
 from muon_optax.theory._problem import Problem as Problem
 from muon_optax.theory._problem import best_step as best_step
 from muon_optax.theory._problem import tuned_sgdm_step as tuned_sgdm_step
@@ -37,6 +39,9 @@ from muon_optax.theory._residual import polar_error as polar_error
 from muon_optax.theory._residual import residual as residual
 from muon_optax.theory._residual import residual_bound as residual_bound
 from muon_optax.theory._residual import residual_polynomial as residual_polynomial
+from muon_optax.theory._run import Bound as Bound
+from muon_optax.theory._run import Run as Run
+from muon_optax.theory._run import bound as bound
 from muon_optax.theory._scalar import image as image
 from muon_optax.theory._scalar import scalar_map as scalar_map
 from muon_optax.theory._scalar import sup_error as sup_error
@@ -48,13 +53,17 @@ from muon_optax.theory._table import Table as Table
 from muon_optax.theory._table import tabulate as tabulate
 
 __all__ = [
+    "Bound",
     "Certificate",
+    "Momentum",
     "Problem",
     "Row",
+    "Run",
     "Table",
     "alignment",
     "alignment_bound",
     "best_step",
+    "bound",
     "certificate",
     "constant_factor",
     "flops",

@@ -7,7 +7,10 @@ and weight decay. Each is the worst case over all problems with the given consta
 
 import math
 
+from muon_optax.theory._alignment import Certificate
+from muon_optax.theory._momentum import Momentum
 from muon_optax.theory._problem import Problem, check_update
+from muon_optax.theory._run import Run, bound
 
 
 def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -> float:
@@ -38,11 +41,12 @@ def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -
     if not 0.0 <= polar_error < 1.0:
         raise ValueError(f"polar_error={polar_error}; use ε in [0, 1), or muon_bound")
     check_update(beta)
-    p, size = problem, 1.0 + polar_error
+    p, size = _with_variance(problem), 1.0 + polar_error
     drift = 2 * beta * p.L * eta * size / (1 - beta)
     start = 2 * beta * math.sqrt(2 * p.r * p.L * p.D) / (p.T * (1 - beta))
+    noise = float(p.noise((1 - beta) / (1 + beta)))
     descent = p.D / (p.T * _positive("eta", eta)) + p.L * eta / 2 * size**2
-    return (descent + drift + 2 * _noise(p, beta) + start) / (1 - polar_error)
+    return (descent + drift + 2 * noise + start) / (1 - polar_error)
 
 
 def muon_bound(
@@ -85,12 +89,8 @@ def muon_bound(
 
     Source: docs/theory.md, section 4, with Kim & Oh, arXiv 2601.19156, Appendix B.
     """
-    check_update(beta, alignment, operator_norm)
-    p, a, s = problem, alignment, operator_norm
-    start = beta * math.sqrt(2 * p.L * p.D) / (p.T * (1 - beta))
-    mismatch = beta * p.L * eta * s / (1 - beta) + _noise(p, beta) + start
-    descent = p.D / (p.T * _positive("eta", eta)) + p.L * eta / 2 * s**2
-    return (descent + (a + s) * mismatch) / a
+    run = Run(_positive("eta", eta), Momentum(beta))
+    return bound(_with_variance(problem), run, Certificate(alignment, operator_norm)).total
 
 
 def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
@@ -119,7 +119,7 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
     Source: docs/theory.md, section 5, in place of Kim & Oh, arXiv 2601.19156, Theorem 3.
     """
     check_update(beta)
-    p, smoothness = problem, problem.frobenius_smoothness
+    p, smoothness = _with_variance(problem), problem.frobenius_smoothness
     largest = (1 - beta) ** 2 / smoothness
     if not 0 < eta <= largest * (1 + 1e-12):
         raise ValueError(f"eta={eta}; the bound holds for 0 < η ≤ (1-β)²/L_F = {largest:.3g}")
@@ -156,10 +156,10 @@ def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1
     return max(float(initial), operator_norm / _positive("weight_decay", weight_decay))
 
 
-def _noise(problem: Problem, beta: float) -> float:
-    """The averaged noise in the nuclear norm."""
-    root = math.sqrt((1 - beta) / (1 + beta))
-    return root * math.sqrt(problem.r / problem.B) * problem.sigma
+def _with_variance(problem: Problem) -> Problem:
+    if problem.p < 2:
+        raise ValueError(f"p={problem.p}: this bound needs a variance; use theory.bound")
+    return problem
 
 
 def _positive(name: str, value: float) -> float:

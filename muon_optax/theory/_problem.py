@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -12,11 +15,12 @@ class Problem:
       L: Smoothness from operator to nuclear norm:
         `‖∇f(X) - ∇f(Y)‖_* ≤ L·‖X - Y‖_op`. Units of f per square unit of W.
       D: `f(W_0) - inf f`.
-      sigma: `E‖∇f(W; ξ) - ∇f(W)‖_F² ≤ sigma²` for one sample; 0 without noise.
+      sigma: `E‖∇f(W; ξ) - ∇f(W)‖_F^p ≤ sigma^p` for one sample; 0 without noise.
       r: min(m, n).
       T: Number of steps.
       B: Number of samples in a batch.
       L_F: Smoothness in the Frobenius norm, for SGD: `L_F ≤ L ≤ r·L_F`. None means L.
+      p: The moment of the noise that is finite, in (1, 2]; 2 is the variance.
 
     Raises:
       ValueError: If a constant is out of its range, or L_F exceeds L.
@@ -36,6 +40,7 @@ class Problem:
     T: int
     B: int = 1
     L_F: float | None = None
+    p: float = 2.0
 
     def __post_init__(self):
         for name in ("L", "D", "r", "T", "B"):
@@ -43,6 +48,8 @@ class Problem:
                 raise ValueError(f"{name}={getattr(self, name)}; use a positive number")
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma={self.sigma}; use a number ≥ 0")
+        if not 1 < self.p <= 2:
+            raise ValueError(f"p={self.p}; use a number in (1, 2]")
         if self.L_F is not None and not 0 < self.L_F <= self.L * (1 + 1e-9):
             raise ValueError(f"L_F={self.L_F}; use a positive number up to L={self.L}, or None")
 
@@ -50,6 +57,14 @@ class Problem:
     def frobenius_smoothness(self) -> float:
         """L_F, or L if it is None."""
         return self.L if self.L_F is None else self.L_F
+
+    def noise(self, moment: ArrayLike) -> NDArray:
+        """A bound of `E‖Σ_k c_k·ξ_k‖_*` for weights with `Σ_k c_k^p = moment`."""
+        sums = (
+            1.0 if self.p == 2 else 2.0
+        )  # of independent terms, see docs/theory.md, section 4
+        batch = sums * np.asarray(moment, np.float64) * self.B ** (1 - self.p)
+        return math.sqrt(self.r) * self.sigma * batch ** (1 / self.p)
 
 
 def tuned_step(problem: Problem) -> tuple[float, float]:
