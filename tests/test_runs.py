@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bounds import BETA, PROBLEM
 
+from benchmarks.convergence import nesterov
 from benchmarks.convergence.features import ALL, CASES, compare, make
 from muon_optax import theory
 from muon_optax.theory import Certificate, Momentum, Problem, Run
@@ -70,13 +71,13 @@ def test_a_constant_s_sums_bound_every_run_s_and_are_their_limits(beta, nesterov
 def test_a_constant_run_has_the_bound_that_is_written_down(problem, beta, a, s, eta):
     """Of docs/theory.md, section 4, with and without Nesterov's step."""
     p = problem
-    for factor, noise, nesterov in ((1, 1, False), (beta, 1 + 2 * beta - 2 * beta**3, True)):
+    for factor, noise, blended in ((1, 1, False), (beta, 1 + 2 * beta - 2 * beta**3, True)):
         drift = factor * beta * p.L * eta * s / (1 - beta)
         start = factor * beta * math.sqrt(2 * p.L * p.D) / (p.T * (1 - beta))
         variance = noise * (1 - beta) / (1 + beta) * p.r / p.B
         mismatch = drift + math.sqrt(variance) * p.sigma + start
         expected = (p.D / (p.T * eta) + p.L * eta / 2 * s**2 + (a + s) * mismatch) / a
-        found = theory.bound(p, Run(eta, Momentum(beta, nesterov)), Certificate(a, s)).total
+        found = theory.bound(p, Run(eta, Momentum(beta, blended)), Certificate(a, s)).total
         assert found == pytest.approx(expected, rel=1e-12)
 
 
@@ -118,6 +119,15 @@ def test_nesterovs_noise_is_the_formula_s_in_a_simulation():
     assert measured == pytest.approx(1 + 2 * beta - 2 * beta**3, rel=0.01)
     ratio = lambda b: Momentum(b, True).moments(2, 1)[0] / Momentum(b).moments(2, 1)[0]
     assert max(map(ratio, np.linspace(0, 0.999, 1000))) <= ratio(3**-0.5) < 1.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("eta", "helps"), [(1.0, True), (1e-3, False)])
+def test_nesterovs_step_helps_and_hurts_where_the_bound_says_so(eta, helps):
+    row = nesterov.compare(eta, 0.9)
+    (plain, changed), (plain_bound, changed_bound) = row["measured"], row["bound"]
+    assert (changed < plain) == (changed_bound < plain_bound) == helps
+    assert plain <= plain_bound and changed <= changed_bound
 
 
 VECTOR = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)

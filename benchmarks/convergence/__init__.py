@@ -17,6 +17,7 @@ from benchmarks.convergence import (
     features,
     figures,
     momenta,
+    nesterov,
     rank,
     times,
     training,
@@ -30,7 +31,7 @@ FOLDER = RESULTS / "convergence"
 
 EXPERIMENTS = {
     experiment.__name__.rpartition(".")[2]: experiment
-    for experiment in (training, causes, momenta, bounds, features, rank, times)
+    for experiment in (training, causes, momenta, bounds, features, nesterov, rank, times)
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.convergence.nesterov import agrees
 from benchmarks.convergence.training import METHODS_BY_NAME
 from benchmarks.pictures import add_legend, begin, keep, look, write_ticks
 
@@ -176,6 +177,31 @@ def bounds_by_method(bounds: dict) -> Figure:
     return figure
 
 
+def nesterov_by_cell(found: dict) -> Figure:
+    """By how much Nesterov's step changes the mismatch, and where the bound changes sign."""
+    rows = found["rows"]
+    etas, betas = (sorted({row[name] for row in rows}) for name in ("eta", "beta"))
+    change = np.zeros((len(betas), len(etas)))
+    predicted = np.zeros_like(change)
+    for row in rows:
+        cell = betas.index(row["beta"]), etas.index(row["eta"])
+        for kind, values in (("measured", change), ("bound", predicted)):
+            plain, nesterov = row[kind]
+            values[cell] = 100 * (nesterov / plain - 1)
+    title = (
+        f"The bound says when Nesterov's step helps in {np.mean([*map(agrees, rows)]):.0%} of"
+    )
+    figure, axes = begin(title + " cells", height=3.8)
+    limit = abs(change).max()
+    image = axes.imshow(change, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    axes.contour(predicted, levels=[0], colors="black", linewidths=1.5)
+    axes.set_xticks(range(0, len(etas), 4), [f"{eta:.2g}" for eta in etas[::4]])
+    axes.set_yticks(range(len(betas)), [f"{beta:g}" for beta in betas])
+    axes.set(xlabel="step size η", ylabel="β")
+    figure.colorbar(image, label="change of ‖N - ∇f‖ by Nesterov's step, %")
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "training": (training_by_step, ("training", "times")),
     "steps": (training_by_q, ("training",)),
@@ -183,6 +209,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "polar": (polar_by_q, ("momenta",)),
     "rank": (rank_slopes, ("rank",)),
     "bounds": (bounds_by_method, ("bounds",)),
+    "nesterov": (nesterov_by_cell, ("nesterov",)),
 }
 
 
