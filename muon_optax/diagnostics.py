@@ -12,6 +12,7 @@ from muon_optax._measures import stable_rank as stable_rank
 from muon_optax._readers import flat as flat
 from muon_optax._readers import latest as latest
 from muon_optax._readers import momentum as momentum
+from muon_optax._spectra import spectra as spectra
 from muon_optax.transforms._record import RecordState as RecordState
 from muon_optax.transforms._record import record_updates as record_updates
 
@@ -29,5 +30,6 @@ __all__ = [
     "polar_error",
     "record_updates",
     "root_mean_square",
+    "spectra",
     "stable_rank",
 ]

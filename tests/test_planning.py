@@ -22,6 +22,7 @@ from muon_optax import (
     NewtonSchulz,
     Rule,
     compat,
+    diagnostics,
     dims,
     muon,
     plan,
@@ -330,3 +331,51 @@ def test_what_muon_refuses_its_plan_refuses():
         plan(PARAMS, RULES, strct=True)
     with pytest.raises(ValueError, match="shape_scaling='muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")
+
+
+# Measured spectra
+
+
+def spectra_of(grads, **options):
+    """Of the momentum after one step; the plan and the spectra."""
+    tx = muon(0.02, **options)
+    _, state = tx.update(grads, tx.init(grads), grads)
+    return diagnostics.spectra(grads, state, options.get("dims", FLAX))
+
+
+def test_a_leaf_whose_spectrum_five_steps_miss_is_found():
+    rng = np.random.default_rng(0)
+    flat = jnp.asarray(rng.standard_normal((32, 96)), jnp.float32)
+    steep = jnp.diag(jnp.array([1.0] + 31 * [0.02]))
+    grads = {"flat": {"kernel": flat}, "steep": {"kernel": steep}, "bias": jnp.ones(3)}
+    spectra = spectra_of(grads)
+    found = plan(grads, method="taylor2:5", spectra=spectra, factor=1.1)
+    leaves = {leaf.path: leaf for leaf in found.leaves}
+    assert leaves["flat/kernel"].steps <= 5 < leaves["steep/kernel"].steps
+    assert leaves["flat/kernel"].factor < 1.1 < leaves["steep/kernel"].factor
+    assert leaves["bias"].factor is leaves["bias"].steps is None
+    head, _, *lines = str(found).splitlines()
+    assert head.split()[-3:-1] == ["factor", "steps"] and lines[2].split()[-2] in "678"
+    assert "–" in str(plan(grads, method="jordan", spectra=spectra, factor=1.001))
+    assert "factor" not in str(plan(grads)).splitlines()[0]
+
+
+def test_every_matrix_of_a_leaf_has_a_spectrum_and_the_worst_one_counts():
+    steep = jnp.diag(jnp.array([1.0, 0.01, 0.01, 0.01])) @ jnp.eye(4, 6)
+    grads, spec = jnp.stack([jnp.eye(4, 6), steep]), "layers in out[q=3 k=3]"
+    (of_leaf,) = spectra_of(grads, dims=spec).values()
+    assert [x.shape for x in of_leaf] == 4 * [(3,)]
+
+    def factor(spectra):
+        return plan(grads, spec, spectra={"": spectra}).leaves[0].factor
+
+    each = [factor([x]) for x in of_leaf if x.any()]
+    assert factor(of_leaf) == max(each) > 1.001 * min(each)
+
+
+def test_spectra_of_other_leaves_or_methods_are_refused():
+    params = {"up": {"kernel": jnp.eye(4)}}
+    with pytest.raises(ValueError, match="spectra are of 'down'; use paths such as up/kernel"):
+        plan(params, spectra={"down": [[1.0]]})
+    with pytest.raises(ValueError, match="spectra need a NewtonSchulz"):
+        plan(params, method=SVD(), spectra={"up/kernel": [[1.0]]})

@@ -28,6 +28,7 @@ from muon_optax.dims import (
 from muon_optax.dims._rules import EXCLUDED
 from muon_optax.dims.layouts import is_from_layout
 from muon_optax.planning._parameters import select_parameters
+from muon_optax.planning._spectra import Spectra, measure_spectra
 from muon_optax.planning._table import LeafPlan, Plan, list_problems
 from muon_optax.polar._method import PolarMethod, batched
 from muon_optax.polar._newton_schulz import NewtonSchulz
@@ -46,6 +47,8 @@ def plan(
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     strict: bool = False,
     why: bool = False,
+    spectra: Spectra | None = None,
+    factor: float = 1.25,
     **settings: Any,
 ) -> Plan:
     """How `muon` with the same arguments would train each parameter, as a table.
@@ -64,6 +67,10 @@ def plan(
       strict: Whether a doubtful leaf or an unused rule of your own is an error. Only leaves
         that a rule of `LAYOUTS` or the leaves around decided are doubted.
       why: Whether the table ends with the rules that decided.
+      spectra: Measured singular values, from `diagnostics.spectra`. The table then has the
+        factor s/a of each leaf under `method`, and the fewest steps of its family that bring it
+        below `factor`; "–" if none do. See `theory.steps_for`.
+      factor: The factor wanted of spectra, above 1.
       **settings: Other arguments of `muon`, so that one dict serves both. They change nothing
         here.
 
@@ -72,7 +79,8 @@ def plan(
 
     Raises:
       ValueError: If `muon` would raise it at `init`: a leaf that no rule fits, or no matrix at
-        all. If `params` has no leaves. If `strict`, also for doubtful leaves and unused
+        all. If `params` has no leaves. If `spectra` are of other leaves, or `method` is not a
+        `NewtonSchulz` and they are given. If `strict`, also for doubtful leaves and unused
         rules. If `muon` has no such argument.
 
     Example:
@@ -96,6 +104,7 @@ def plan(
     adam_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
     fallback_rate = None if settings.get("fallback") is not None else adam_rate
     assignments = tuple(resolved.assignments.values())
+    measured = measure_spectra(spectra, [*resolved.assignments], method, factor)
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
@@ -113,6 +122,7 @@ def plan(
             rates=() if rate is None else tuple(rate * factor for factor in factors),
             flops=_flops(method, sides, leaf.dtype),
             doubt=assignment.doubt,
+            **measured.get(assignment.path, {}),
         )
 
     leaves = tuple(map(leaf_plan, assignments, jax.tree.leaves(params)))

@@ -10,6 +10,7 @@ from muon_optax._ranges import is_full_range, range_of_paths, without_numbers
 from muon_optax._text import align
 
 _COLUMNS = ["leaf", "shape", "role", "optimizer", "fan_in × fan_out", "scale", "rate"]
+_COLUMNS += ["factor", "steps"]
 _UNITS = {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6, "kFLOP": 1e3, "FLOP": 1}
 
 
@@ -31,6 +32,10 @@ class LeafPlan:
         fallback its rate. Empty if `plan` got no number.
       flops: Operations of the polar factors in one step; None if the method does not say.
       doubt: Why the treatment may be wrong; None if nothing looks wrong.
+      factor: `theory.certificate(method, spectrum=...).factor`, the largest over the spectra of
+        its matrices; None without.
+      steps: The fewest steps of the method's family that bring it below the factor wanted;
+        None without spectra, or where the family does not reach it.
     """
 
     path: str
@@ -43,6 +48,8 @@ class LeafPlan:
     rates: tuple[float, ...]
     flops: float | None
     doubt: str | None
+    factor: float | None = None
+    steps: int | None = None
 
     @property
     def size(self) -> int:
@@ -170,8 +177,18 @@ def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
         ", ".join(matrices),
         _format_numbers(first.scales),
         _format_numbers(first.rates),
+        _format_numbers(sorted(leaf.factor for leaf in leaves if leaf.factor)[-1:]),
+        _fewest(leaves),
         _format_operations(flops / unit) if flops else "",
     ]
+
+
+def _fewest(leaves: Sequence[LeafPlan]) -> str:
+    """The steps that all leaves of a line need; `–` where the family does not reach."""
+    if any(leaf.factor is None for leaf in leaves):
+        return ""
+    steps = [leaf.steps for leaf in leaves if leaf.steps is not None]
+    return str(max(steps)) if len(steps) == len(leaves) else "–"
 
 
 def _unit_of(flops: float) -> str:
