@@ -116,8 +116,8 @@ def test_nesterovs_noise_is_the_formula_s_in_a_simulation():
         noise = rng.standard_normal(plain.shape)
         plain = beta * plain + (1 - beta) * noise
     measured = (beta * plain + (1 - beta) * noise).var() / plain.var()
-    assert measured == pytest.approx(1 + 2 * beta - 2 * beta**3, rel=0.01)
     ratio = lambda b: Momentum(b, True).moments(2, 1)[0] / Momentum(b).moments(2, 1)[0]
+    assert measured == pytest.approx(ratio(beta), rel=0.01)
     assert max(map(ratio, np.linspace(0, 0.999, 1000))) <= ratio(3**-0.5) < 1.8
 
 
@@ -138,6 +138,13 @@ def test_sums_and_differences_have_at_most_twice_the_moments(x, y, p):
     """The inequality behind the factor 2 of heavy tails."""
     left, right = ([np.linalg.norm(z) ** p for z in of] for of in ((x + y, x - y), (x, y)))
     assert sum(left) <= 2 * sum(right) * (1 + 1e-12)
+
+
+def test_noise_of_a_batch_has_the_bound_that_is_written_down():
+    """σ = 2, r = 9, four samples: 3·2·(2·0.3·4^-0.5)^(2/3) for p = 1.5, 3·2·√(0.25/4) for 2."""
+    heavy = Problem(L=1.0, D=1.0, sigma=2.0, r=9, T=1, B=4, p=1.5)
+    assert heavy.noise(0.3) == pytest.approx(6 * 0.3 ** (2 / 3))
+    assert replace(heavy, p=2.0).noise(0.25) == pytest.approx(6 * 0.5 / 2)
 
 
 @pytest.mark.slow
@@ -176,7 +183,7 @@ def test_mistakes_say_what_to_write():
     p = Problem(L=1.0, D=1.0, sigma=1.0, r=4, T=10)
     for message, mistake in {
         "eta has shape": lambda: theory.bound(p, Run([0.1] * 9, 0.9)),
-        "use positive numbers": lambda: theory.bound(p, Run(0.0, 0.9)),
+        "use numbers ≥ 0, not all of them 0": lambda: theory.bound(p, Run(0.0, 0.9)),
         "use at most 1/η": lambda: theory.bound(p, Run(2.0, 0.9, weight_decay=0.6)),
         r"use β in \[0, 1\)": lambda: theory.bound(p, Run(0.1, 1.0)),
         "radius=-1.0; use a number": lambda: Run(0.1, 0.9, radius=-1.0),

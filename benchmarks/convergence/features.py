@@ -36,7 +36,7 @@ def run_of(case: str, constants: theory.Problem) -> Run:
     """The schedules of a case; the step size is the best of a plain run without noise."""
     eta, steps = theory.best_step(constants, BETA), constants.T
     done = (np.arange(steps) + 1) / steps
-    shape = np.minimum(10 * done, 1 + np.cos(np.pi * done))
+    shape = np.minimum(10 * done, 1) * (1 + np.cos(np.pi * done))
     with_all = case == ALL
     return Run(
         eta * (shape if with_all or case == CASES[3] else np.ones(steps)),
@@ -123,5 +123,5 @@ def measure(horizons: tuple[int, ...] = HORIZONS) -> dict:
 
 def _compared(where: str, name: str, case: str, steps: int) -> dict:
     key = {"experiment": "features", "problem": where, "method": name, "case": case, "T": steps}
-    key |= {"sizes": [M, N, BATCH, SEEDS], "beta": BETA, "decay": DECAY}
+    key |= {"sizes": [M, N, BATCH, SEEDS], "beta": BETA, "decay": DECAY, "version": 2}
     return remembered(key, lambda: compare(where, name, case, steps))

@@ -22,13 +22,14 @@ def values_at(name: str, values: Values, steps: int) -> NDArray:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # it may hold arrays
 class Momentum:
     """`N_t = β_t·N_{t-1} + (1-β_t)·G_t` from `N_0 = 0`, as weights `N_t = Σ_k c_{t,k}·G_k`.
 
     Nesterov's is `β_t·N_t + (1-β_t)·G_t`. Its error `N_t - ∇f(W_{t-1})` has three parts, one
     for every method. A number β stands for a momentum that goes on for ever: its sums are those
-    to infinity, which bound the sums of any run.
+    to infinity, which bound the sums of any run; pass `[beta] * T` for the sums of a short one.
+    A momentum with bias correction is this one without Nesterov's step.
 
     Attributes:
       beta: β in [0, 1): a number, one for every step, or a function of the step's index.
@@ -54,7 +55,7 @@ class Momentum:
         """β of every step."""
         beta = values_at("beta", self.beta, steps)
         if not ((beta >= 0) & (beta < 1)).all():
-            raise ValueError(f"beta={self.beta}; use β in [0, 1)")
+            raise ValueError(f"beta={self.beta!r:.60}; use β in [0, 1)")
         return beta
 
     @property

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from muon_optax._checks import check_number
 from muon_optax.theory._alignment import Certificate
 from muon_optax.theory._momentum import Momentum, Values, values_at
 from muon_optax.theory._problem import Problem, check_update
@@ -14,7 +15,7 @@ from muon_optax.theory._problem import Problem, check_update
 EXACT = Certificate(1.0, 1.0)  # the polar factor's
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # it may hold arrays
 class Run:
     """How Muon runs: `W_t = W_{t-1} - η_t·(O_t + λ·W_{t-1})`.
 
@@ -22,7 +23,8 @@ class Run:
       eta: η, the length of an update: learning rate times shape factor. A number, one for
         every step, or a function of the step's index from 0, such as a schedule of Optax.
       momentum: What is orthogonalized; a number is β without Nesterov's step.
-      weight_decay: λ ≥ 0, decoupled, with `η_t·λ ≤ 1`.
+      weight_decay: λ ≥ 0, decoupled, with `η_t·λ ≤ 1`. With a shape factor c it is `λ/c` of
+        `muon`'s, which decays by the learning rate and not by η.
       radius: `‖W_0‖_op`, which matters with weight decay alone.
 
     Example:
@@ -39,8 +41,7 @@ class Run:
         if not isinstance(self.momentum, Momentum):
             object.__setattr__(self, "momentum", Momentum(self.momentum))
         for name in ("weight_decay", "radius"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}; use a number ≥ 0")
+            check_number(name, getattr(self, name), "a number ≥ 0", lambda x: x >= 0)
 
     @property
     def is_constant(self) -> bool:
@@ -52,7 +53,7 @@ class Run:
         """η of every step."""
         eta = values_at("eta", self.eta, steps)
         if not ((eta > 0).any() and (eta >= 0).all() and np.isfinite(eta).all()):
-            raise ValueError(f"eta={self.eta}; use positive numbers")
+            raise ValueError(f"eta={self.eta!r:.60}; use numbers ≥ 0, not all of them 0")
         if (eta * self.weight_decay > 1).any():
             raise ValueError(f"weight_decay={self.weight_decay}; use at most 1/η")
         return eta
@@ -60,7 +61,7 @@ class Run:
     def radii(self, steps: int, operator_norm: float = 1.0) -> NDArray:
         """A bound of `‖W_t‖_op` before every step and after the last, of updates of a norm.
 
-        With decay it tends to `operator_norm/λ`, and goes beyond only if W_0 is there.
+        With decay it goes to `operator_norm/λ`, and beyond only if W_0 is there.
         """
         radius, found = self.radius, [self.radius]
         for eta in self.etas(steps):
@@ -105,8 +106,8 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
       certificate: Alignment a > 0 and operator norm s of every update.
 
     Returns:
-      The parts of the bound; `.total` is their sum. Of a constant run without decay and with
-      `p = 2` that is `muon_bound`.
+      The parts of the bound; `.total` is their sum. Where η and β are numbers, without decay,
+      Nesterov's step and heavy tails, that is `muon_bound`.
 
     Raises:
       ValueError: If an argument is out of its range, or a schedule has another length than
@@ -125,7 +126,7 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
     """
     a, s = certificate
     check_update(0.0, a, s)
-    p, steps = problem, 1 if run.is_constant else problem.T
+    p, steps = problem, 1 if run.is_constant else int(problem.T)
     eta = run.etas(steps)
     sizes = s + run.weight_decay * run.radii(steps, s)[:-1]  # of `O + λ·W`
 
