@@ -81,6 +81,23 @@ def test_a_constant_run_has_the_bound_that_is_written_down(problem, beta, a, s, 
         assert found == pytest.approx(expected, rel=1e-12)
 
 
+@settings(deadline=None, max_examples=20)
+@given(PROBLEM, BETA, st.floats(1e-3, 1), st.floats(1, 2), st.booleans())
+def test_no_multiple_of_the_best_step_sizes_has_a_smaller_bound(problem, beta, a, s, decays):
+    problem, certificate = replace(problem, T=20), Certificate(a, s)
+    constant = theory.best_run(problem, Run(1.0, beta), certificate)
+    best = theory.best_step(problem, beta, a, s)
+    assert constant.eta == pytest.approx(best, rel=1e-9)
+    shape = np.linspace(1, 0, 20)
+    run = Run(shape * 1e-3, beta, weight_decay=0.3 / best if decays else 0.0, radius=best)
+    found = theory.best_run(problem, run, certificate)
+    lowest = theory.bound(problem, found, certificate).total
+    for scale in (0.5, 0.99, 1.01, 2.0):
+        if (found.eta * scale * run.weight_decay).max() <= 1:
+            other = replace(found, eta=found.eta * scale)
+            assert lowest <= theory.bound(problem, other, certificate).total * (1 + 1e-9)
+
+
 def test_the_parts_of_a_run_equal_their_sums_by_hand():
     """η = (1, 1/2), β = (1/2, 1/4), λ = 1/2, ‖W_0‖ = 4, a = s = 1, L = 2, D = 4, p = 2."""
     p = Problem(L=2.0, D=4.0, sigma=3.0, r=4, T=2, B=9)

@@ -13,9 +13,9 @@ A `schedule` is a tuple of stages, first applied first, or anything that names o
 - Its cost: `products`, `flops`.
 - The paper's residuals: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
   `constant_factor`.
-- Convergence: `Problem`, `Run`, `Momentum` and `bound`, for any schedule, with Nesterov's step,
-  weight decay and heavy tails; of constant runs `muon_bound`, `paper_bound`, `tuned_step`,
-  `best_step`, `spectral_bound`; of SGD `sgdm_bound`, `tuned_sgdm_step`.
+- Convergence: `Problem`, `Run`, `Momentum`, `bound` and `best_run`, for any schedule, with
+  Nesterov's step, weight decay and heavy tails; of constant runs `muon_bound`, `paper_bound`,
+  `tuned_step`, `best_step`, `spectral_bound`; of SGD `sgdm_bound`, `tuned_sgdm_step`.
 
 >>> [round(end, 3) for end in image("jordan", 0.01)]
 [0.682, 1.134]
@@ -41,6 +41,7 @@ from muon_optax.theory._residual import residual_bound as residual_bound
 from muon_optax.theory._residual import residual_polynomial as residual_polynomial
 from muon_optax.theory._run import Bound as Bound
 from muon_optax.theory._run import Run as Run
+from muon_optax.theory._run import best_run as best_run
 from muon_optax.theory._run import bound as bound
 from muon_optax.theory._scalar import image as image
 from muon_optax.theory._scalar import scalar_map as scalar_map
@@ -62,6 +63,7 @@ __all__ = [
     "Table",
     "alignment",
     "alignment_bound",
+    "best_run",
     "best_step",
     "bound",
     "certificate",

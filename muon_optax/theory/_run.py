@@ -1,7 +1,7 @@
 """One bound for the Muon that people run: Nesterov, decay, schedules, heavy tails."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -145,3 +145,45 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
         * float((eta * run.momentum.missing(steps)).sum())
         / total,
     )
+
+
+def best_run(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Run:
+    """The run whose step sizes are multiplied by one number so that its bound is least.
+
+    Without decay the best number is exact, of a constant run that of `best_step`; with decay it
+    is searched to 1e-6, with `η_t·λ ≤ 1`. Schedules are compared by their bounds after this.
+
+    Args:
+      problem: The constants.
+      run: The shape of its step sizes; their size does not count.
+      certificate: As for `bound`.
+
+    Returns:
+      The run, with an array `eta` if it was a schedule.
+
+    Raises:
+      ValueError: As `bound` does.
+
+    Example:
+      >>> problem = Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100)
+      >>> best_run(problem, Run(eta=1.0, momentum=0.0)).eta
+      0.1
+
+    Source: docs/theory.md, section 4.
+    """
+    steps = 1 if run.is_constant else int(problem.T)
+    eta, constant = run.etas(steps), run.is_constant
+
+    def scaled(scale: float) -> Run:
+        return replace(run, eta=float(eta[0] * scale) if constant else eta * scale)
+
+    parts = bound(problem, replace(scaled(1.0), weight_decay=0.0), certificate)
+    best = math.sqrt(parts.descent / (parts.curvature + parts.drift))  # without decay
+    if run.weight_decay == 0:
+        return scaled(best)
+    low, high = best / 1e3, min(10 * best, 1 / (float(eta.max()) * run.weight_decay))
+    while high / low > 1 + 1e-6:
+        left, right = (low * (high / low) ** part for part in (1 / 3, 2 / 3))
+        less = [bound(problem, scaled(x), certificate).total for x in (left, right)]
+        low, high = (low, right) if less[0] < less[1] else (left, high)
+    return scaled(math.sqrt(low * high))
