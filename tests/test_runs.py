@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bounds import BETA, PROBLEM
 
-from benchmarks.convergence import nesterov
+from benchmarks.convergence import nesterov, spectra
 from benchmarks.convergence.features import ALL, CASES, compare, make
 from muon_optax import theory
 from muon_optax.theory import Certificate, Momentum, Problem, Run
@@ -145,6 +145,18 @@ def test_nesterovs_step_helps_and_hurts_where_the_bound_says_so(eta, helps):
     (plain, changed), (plain_bound, changed_bound) = row["measured"], row["bound"]
     assert (changed < plain) == (changed_bound < plain_bound) == helps
     assert plain <= plain_bound and changed <= changed_bound
+
+
+def test_the_exponent_of_a_power_law_is_found():
+    leaf = "blocks/2/attention/key/kernel"
+    rows = [
+        {"leaf": leaf, "step": step, "width": width, "quantiles": [width**-0.7, 3.0 * width**p]}
+        for width in (64, 128, 512)
+        for step, p in ((10, 0.0), (40, -0.5))
+    ]
+    assert spectra.split(leaf) == (3, "key")
+    found = [spectra.exponent(rows, leaf, *at) for at in ((10, 1), (40, 1), (40, 0))]
+    np.testing.assert_allclose(found, [0, -0.5, -0.7], atol=1e-9)
 
 
 VECTOR = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)

@@ -19,6 +19,7 @@ from benchmarks.convergence import (
     momenta,
     nesterov,
     rank,
+    spectra,
     times,
     training,
 )
@@ -29,10 +30,8 @@ from muon_optax import METHODS
 FOLDER = RESULTS / "convergence"
 
 
-EXPERIMENTS = {
-    experiment.__name__.rpartition(".")[2]: experiment
-    for experiment in (training, causes, momenta, bounds, features, nesterov, rank, times)
-}
+ALL = (training, causes, momenta, bounds, features, nesterov, spectra, rank, times)
+EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in ALL}
 
 
 def main(smoke: bool = False, experiments: Sequence[str] = ()) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.convergence import spectra
 from benchmarks.convergence.nesterov import agrees
 from benchmarks.convergence.training import METHODS_BY_NAME
 from benchmarks.pictures import add_legend, begin, keep, look, write_ticks
 
+RAMP = ("#cbb4e4", "#9b6fd3", "#6f3bb3", "#431c7a")  # of one hue, later layers darker
 LOSS = "held-out loss (nats per byte)"
 WORDS = {
     "SVD, small ones left small": "SVD, values below 1/485 left small",
@@ -202,6 +204,32 @@ def nesterov_by_cell(found: dict) -> Figure:
     return figure
 
 
+def quantiles_by_width(found: dict) -> Figure:
+    """The lowest tenth of singular values by width, a line for every leaf, at every depth."""
+    rows, depths = found["rows"], found["depths"]
+    leaves = list(dict.fromkeys(row["leaf"] for row in rows))
+    slopes = [spectra.exponent(rows, leaf, depths[-1], 0) for leaf in leaves]
+    title = f"At step {depths[-1]} the lowest tenth of singular values falls with the width,\n"
+    title += f"with exponents from {max(slopes):.2f} to {min(slopes):.2f}"
+    figure, panels = begin(title, 1, len(depths), height=3.8, sharey=True)
+    widths = sorted({row["width"] for row in rows})
+    for axes, step in zip(panels, depths):
+        for leaf in leaves:
+            layer, _ = spectra.split(leaf)
+            found_here = [r for r in rows if (r["leaf"], r["step"]) == (leaf, step)]
+            y = [row["quantiles"][0] for row in found_here]
+            axes.plot(widths, y, color=RAMP[layer - 1], lw=0.9, label=f"layer {layer}")
+        guide = 0.3 * np.array(widths) ** -0.5
+        axes.plot(widths, guide, ":", color="black", label="width to the power -1/2")
+        axes.set(xscale="log", yscale="log", title=f"step {step}", xlabel="width")
+        write_ticks(axes.xaxis, (1,))
+        axes.set_xticks(widths, map(str, widths), minor=False)
+        axes.minorticks_off()
+    panels[0].set_ylabel("σ / ‖M‖, tenth percentile")
+    add_legend(figure, 5)
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "training": (training_by_step, ("training", "times")),
     "steps": (training_by_q, ("training",)),
@@ -210,6 +238,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "rank": (rank_slopes, ("rank",)),
     "bounds": (bounds_by_method, ("bounds",)),
     "nesterov": (nesterov_by_cell, ("nesterov",)),
+    "spectra": (quantiles_by_width, ("spectra",)),
 }
 
 

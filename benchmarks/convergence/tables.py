@@ -4,6 +4,7 @@ import statistics
 
 import numpy as np
 
+from benchmarks.convergence import spectra
 from benchmarks.convergence.times import RECORDING, TIMED
 from benchmarks.record import load
 from benchmarks.text import markdown, mean, written
@@ -131,6 +132,25 @@ def features_table(machine: str) -> str:
     return written(record, header, rows)
 
 
+def spectra_table(machine: str) -> str:
+    """By kind and layer: exponents of two quantiles, and the steps that the widest needs."""
+    record = load(machine, "spectra")
+    last, widest = max(record["depths"]), max(row["width"] for row in record["rows"])
+    cells: dict[str, dict[int, str]] = {}
+    for row in record["rows"]:
+        if (row["step"], row["width"]) == (last, widest):
+            layer, kind = spectra.split(row["leaf"])
+            low, middle = (
+                spectra.exponent(record["rows"], row["leaf"], last, quantile)
+                for quantile in (0, 1)
+            )
+            text = f"{low:+.2f}, {middle:+.2f}, {row['steps']}"
+            cells.setdefault(kind, {})[layer] = text
+    layers = sorted(next(iter(cells.values())))
+    rows = [[kind, *(of_kind[layer] for layer in layers)] for kind, of_kind in cells.items()]
+    return written(record, [f"step {last}", *(f"layer {layer}" for layer in layers)], rows)
+
+
 def distance_table(machine: str) -> str:
     """How far the quadratic's end is from that of the SVD, by q."""
     record = load(machine, "bounds")
@@ -176,6 +196,7 @@ TABLES = {
     "causes": causes_table,
     "bounds": bounds_table,
     "features": features_table,
+    "spectra": spectra_table,
     "distance": distance_table,
     "rank": rank_table,
 }
