@@ -35,6 +35,8 @@ LOOKS = {
     "Taylor, degree 9": ("#431c7a", "d", "-"),
 }
 
+RAMP = ("#cbb4e4", "#9b6fd3", "#6f3bb3", "#431c7a")  # of one hue, what is more is darker
+
 
 def look(label: str) -> dict[str, Any]:
     """Colour, marker and line of the method that a label begins with, and the label."""

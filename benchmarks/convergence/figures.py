@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from benchmarks.convergence import spectra
 from benchmarks.convergence.nesterov import agrees
 from benchmarks.convergence.training import METHODS_BY_NAME
-from benchmarks.pictures import add_legend, begin, keep, look, write_ticks
+from benchmarks.pictures import RAMP, add_legend, begin, keep, look, write_ticks
 
-RAMP = ("#cbb4e4", "#9b6fd3", "#6f3bb3", "#431c7a")  # of one hue, later layers darker
 LOSS = "held-out loss (nats per byte)"
 WORDS = {
     "SVD, small ones left small": "SVD, values below 1/485 left small",

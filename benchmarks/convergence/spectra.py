@@ -13,6 +13,7 @@ from train_gpt import schedule
 
 from benchmarks.pool import run_all
 from benchmarks.store import remembered
+from benchmarks.widths.tables import slope
 from benchmarks.widths.training import (
     configure,
     initialize,
@@ -72,7 +73,7 @@ def exponent(rows: list[dict], leaf: str, step: int, quantile: int) -> float:
     found = [row for row in rows if (row["leaf"], row["step"]) == (leaf, step)]
     widths = [row["width"] for row in found]
     values = [row["quantiles"][quantile] for row in found]
-    return float(np.polyfit(np.log(widths), np.log(values), 1)[0])
+    return slope(widths, values)
 
 
 def measure() -> dict:

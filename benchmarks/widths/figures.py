@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import NullLocator
 
-from benchmarks.pictures import add_legend, begin, keep
+from benchmarks.pictures import RAMP, add_legend, begin, keep
 from benchmarks.widths.tables import best_rate, by_rule, changes
 
-RAMP = ("#cbb4e4", "#9b6fd3", "#6f3bb3", "#431c7a")  # of one hue, the wider the darker
 BLOCKS, HEAD = "#d55e00", "#0072b2"
 STAR = {"color": "black", "marker": "*", "ls": ":", "ms": 9}
 
