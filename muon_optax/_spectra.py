@@ -4,6 +4,7 @@ from __future__ import annotations  # so that help() shows short types
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from muon_optax._casting import wide_dtype
@@ -45,7 +46,7 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
     return {
         path: tuple(
             np.asarray(sigma)
-            for stack in view.to_matrices(x)
+            for stack in view.to_matrices(jnp.asarray(np.asarray(x)))  # whole, on one device
             for sigma in svd(stack.astype(wide_dtype(stack.dtype)), compute_uv=False)
         )
         for path, x in momentum(state).items()

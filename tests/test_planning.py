@@ -10,6 +10,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 from test_doubts import follow
 from trees import leaves as shapes_of
 
@@ -26,6 +28,7 @@ from muon_optax import (
     dims,
     muon,
     plan,
+    scale_by_muon,
 )
 from muon_optax._leaves import path_name
 
@@ -371,6 +374,17 @@ def test_every_matrix_of_a_leaf_has_a_spectrum_and_the_worst_one_counts():
 
     each = [factor([x]) for x in of_leaf if x.any()]
     assert factor(of_leaf) == max(each) > 1.001 * min(each)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_spectra_of_a_mesh_are_those_of_one_device(kind):
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
+    grads = jax.random.normal(jax.random.key(0), (2, 8, 8), "bfloat16")
+    cut = jax.device_put(grads, NamedSharding(mesh, P(None, "a", "b")))
+    spec = "layers in out[q=4 k=4]"
+    state = scale_by_muon(dims=spec).init(grads)._replace(mu=cut)
+    expected = diagnostics.spectra(grads, state._replace(mu=grads), spec)[""]
+    np.testing.assert_array_equal(diagnostics.spectra(cut, state, spec)[""], expected)
 
 
 def test_spectra_of_other_leaves_or_methods_are_refused():
