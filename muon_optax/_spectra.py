@@ -16,8 +16,10 @@ from muon_optax.polar._linalg import svd
 def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.ndarray, ...]]:
     """The singular values of Muon's momentum, matrix by matrix.
 
-    For `plan(params, spectra=...)`, `theory.tabulate` and `theory.steps_for`. Call it
-    outside `jax.jit`, every few hundred steps: it takes an SVD of every matrix.
+    With Nesterov's step the blend with the newest gradient is orthogonalized; its spectrum is
+    another one, a little. For `plan(params, spectra=...)`, `theory.tabulate` and
+    `theory.steps_for`. Call it outside `jax.jit`, every few hundred steps: it takes an SVD of
+    every matrix.
 
     Args:
       params: The parameters.

@@ -89,10 +89,11 @@ def test_no_multiple_of_the_best_step_sizes_has_a_smaller_bound(problem, beta, a
     best = theory.best_step(problem, beta, a, s)
     assert constant.eta == pytest.approx(best, rel=1e-9)
     shape = np.linspace(1, 0, 20)
-    run = Run(shape * 1e-3, beta, weight_decay=0.3 / best if decays else 0.0, radius=best)
+    decay = 0.3 / best if decays else 0.0
+    run = Run(shape * 1e3 * best, beta, weight_decay=decay, radius=100 * best)
     found = theory.best_run(problem, run, certificate)
     lowest = theory.bound(problem, found, certificate).total
-    for scale in (0.5, 0.99, 1.01, 2.0):
+    for scale in (0.06, 0.5, 0.99, 1.01, 2.0):
         if (found.eta * scale * run.weight_decay).max() <= 1:
             other = replace(found, eta=found.eta * scale)
             assert lowest <= theory.bound(problem, other, certificate).total * (1 + 1e-9)

@@ -1,7 +1,8 @@
 """Experiment (i): the spectra of the momentum by layer, width and depth of training.
 
 The byte GPT of `examples/train_gpt.py` with four layers, at four widths, under Muon as it is by
-default. σ/‖M‖_F is what Newton-Schulz sees. Power laws in the width are fitted by leaf.
+default. σ/‖M‖_F is nearly what Newton-Schulz sees: Nesterov's blend is left out. Power laws in
+the width are fitted by leaf.
 """
 
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def measure_width(width: int) -> list[dict]:
                     "leaf": path,
                     "quantiles": np.quantile(x, QUANTILES).tolist(),
                     "jordan": max(theory.certificate("jordan", spectrum=s)[0] for s in of_leaf),
-                    "steps": max(q for q in steps if q is not None),
+                    "steps": None if None in steps else max(steps),
                 }
             )
     return rows
@@ -88,4 +89,5 @@ def measure() -> dict:
 def _measured(width: int) -> list[dict]:
     config = plain(configure(width, steps=max(DEPTHS))) | {"layers": LAYERS}
     key = {"experiment": "spectra", "of": config, "rate": RATE, "depths": DEPTHS}
+    key |= {"quantiles": QUANTILES, "factor": FACTOR, "family": FAMILY}
     return remembered(key, lambda: measure_width(width))

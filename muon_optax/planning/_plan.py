@@ -104,7 +104,7 @@ def plan(
     adam_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
     fallback_rate = None if settings.get("fallback") is not None else adam_rate
     assignments = tuple(resolved.assignments.values())
-    measured = measure_spectra(spectra, [*resolved.assignments], method, factor)
+    measured = measure_spectra(spectra, resolved.assignments, method, factor)
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()

@@ -116,7 +116,8 @@ class Plan:
         alike: dict[tuple, list[LeafPlan]] = {}
         for leaf in self.leaves:
             path = without_numbers(leaf.path)
-            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt
+            measured = leaf.path if leaf.factor else None  # which has a line of its own
+            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt, measured
             alike.setdefault(key, []).append(leaf)
         groups = []
         for leaves in alike.values():
@@ -177,18 +178,10 @@ def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
         ", ".join(matrices),
         _format_numbers(first.scales),
         _format_numbers(first.rates),
-        _format_numbers(sorted(leaf.factor for leaf in leaves if leaf.factor)[-1:]),
-        _fewest(leaves),
+        f"{first.factor:.3g}" if first.factor else "",
+        str(first.steps or "–") if first.factor else "",
         _format_operations(flops / unit) if flops else "",
     ]
-
-
-def _fewest(leaves: Sequence[LeafPlan]) -> str:
-    """The steps that all leaves of a line need; `–` where the family does not reach."""
-    if any(leaf.factor is None for leaf in leaves):
-        return ""
-    steps = [leaf.steps for leaf in leaves if leaf.steps is not None]
-    return str(max(steps)) if len(steps) == len(leaves) else "–"
 
 
 def _unit_of(flops: float) -> str:

@@ -171,19 +171,22 @@ def best_run(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Ru
 
     Source: docs/theory.md, section 4.
     """
-    steps = 1 if run.is_constant else int(problem.T)
-    eta, constant = run.etas(steps), run.is_constant
+    steps, constant = 1 if run.is_constant else int(problem.T), run.is_constant
+    plain = replace(run, weight_decay=0.0)
+    eta = plain.etas(steps)
+    eta = eta / eta.max()
 
-    def scaled(scale: float) -> Run:
-        return replace(run, eta=float(eta[0] * scale) if constant else eta * scale)
+    def scaled(run: Run, scale: float) -> Run:
+        return replace(run, eta=float(scale) if constant else eta * scale)
 
-    parts = bound(problem, replace(scaled(1.0), weight_decay=0.0), certificate)
+    parts = bound(problem, scaled(plain, 1.0), certificate)
     best = math.sqrt(parts.descent / (parts.curvature + parts.drift))  # without decay
     if run.weight_decay == 0:
-        return scaled(best)
-    low, high = best / 1e3, min(10 * best, 1 / (float(eta.max()) * run.weight_decay))
+        return scaled(run, best)
+    high = min(10 * best, 1 / run.weight_decay)
+    low = high / 1e6
     while high / low > 1 + 1e-6:
         left, right = (low * (high / low) ** part for part in (1 / 3, 2 / 3))
-        less = [bound(problem, scaled(x), certificate).total for x in (left, right)]
+        less = [bound(problem, scaled(run, x), certificate).total for x in (left, right)]
         low, high = (low, right) if less[0] < less[1] else (left, high)
-    return scaled(math.sqrt(low * high))
+    return scaled(run, math.sqrt(low * high))
