@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bounds import BETA, PROBLEM
 
+from benchmarks import convergence
 from benchmarks.convergence import nesterov, spectra
-from benchmarks.convergence.features import ALL, CASES, compare, make
+from benchmarks.convergence.features import ALL, CASES, compare
+from benchmarks.convergence.problems import make
 from muon_optax import theory
 from muon_optax.theory import Certificate, Momentum, Problem, Run
 
@@ -146,6 +148,19 @@ def test_nesterovs_step_helps_and_hurts_where_the_bound_says_so(eta, helps):
     (plain, changed), (plain_bound, changed_bound) = row["measured"], row["bound"]
     assert (changed < plain) == (changed_bound < plain_bound) == helps
     assert plain <= plain_bound and changed <= changed_bound
+
+
+@pytest.mark.slow
+def test_an_unknown_experiment_is_named_and_a_small_model_has_spectra(monkeypatch):
+    with pytest.raises(ValueError, match="experiment 'spectre' does not exist; use one of"):
+        convergence.main(experiments=["bounds", "spectre"])
+    monkeypatch.setattr(spectra, "LAYERS", 1)
+    monkeypatch.setattr(spectra, "DEPTHS", (1, 2))
+    rows = spectra.measure_width(16)
+    assert len(rows) == 2 * 6 and {row["width"] for row in rows} == {16}
+    for row in rows:
+        low, middle, high = row["quantiles"]
+        assert 0 <= low <= middle <= high < 1 and row["steps"] >= 1
 
 
 def test_the_exponent_of_a_power_law_is_found():

@@ -28,8 +28,6 @@ from benchmarks.record import RESULTS, provenance, save
 from muon_optax import METHODS
 
 FOLDER = RESULTS / "convergence"
-
-
 ALL = (training, causes, momenta, bounds, features, nesterov, spectra, rank, times)
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in ALL}
 
@@ -40,6 +38,10 @@ def main(smoke: bool = False, experiments: Sequence[str] = ()) -> None:
     if smoke:
         with TemporaryDirectory() as runs, mock.patch.dict(os.environ, {store.FOLDER: runs}):
             return run_smallest()
+    for name in experiments:
+        if name not in EXPERIMENTS:
+            known = ", ".join(EXPERIMENTS)
+            raise ValueError(f"experiment {name!r} does not exist; use one of {known}")
     for name in experiments or EXPERIMENTS:
         store.COMMITS.clear()
         measured = EXPERIMENTS[name].measure()

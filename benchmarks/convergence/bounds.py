@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.convergence.methods import Normalized
-from benchmarks.convergence.problems import MatrixProblem, muon, quadratic, robust, run, sgdm
+from benchmarks.convergence.problems import make, muon, run, sgdm
 from benchmarks.pool import run_all
 from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, NewtonSchulz, PolarMethod, theory
@@ -21,14 +21,6 @@ NAMES = {
 }
 
 
-def problem(name: str) -> MatrixProblem:
-    """The quadratic has noise of its own, the robust problem that of its mini-batches."""
-    key = jax.random.key(0)
-    if name == "quadratic":
-        return quadratic(key, M, N, decay=1.0, sigma=0.5, gap=8.0)
-    return robust(key, M, N)
-
-
 def certified(name: str) -> theory.Certificate:
     """The condition-free certificate of a method; that of the SVD is exact."""
     method = NAMES[name]
@@ -39,7 +31,7 @@ def certified(name: str) -> theory.Certificate:
 
 def compare(where: str, name: str, steps: int) -> dict:
     """Mean gradient of every seed at the theory's step size, and the bounds on it."""
-    f, start = problem(where), jnp.zeros((M, N))
+    f, start = make(where, M, N), jnp.zeros((M, N))
     p = f.constants(start, steps, BATCH)
     is_sgdm = NAMES[name] is None
     eta, beta = theory.tuned_sgdm_step(p) if is_sgdm else theory.tuned_step(p)
@@ -62,7 +54,7 @@ def compare(where: str, name: str, steps: int) -> dict:
 
 def distances(steps: int) -> dict[str, float]:
     """`‖W_T - W‖_F/‖W‖_F` on the quadratic, W that of the SVD, the same noise; q = 0 to 8."""
-    f, start = problem("quadratic"), jnp.zeros((M, N))
+    f, start = make("quadratic", M, N), jnp.zeros((M, N))
     eta, beta = theory.tuned_step(f.constants(start, steps, BATCH))
 
     def end(method: PolarMethod) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from benchmarks.convergence.problems import MatrixProblem, heavy_tails, quadratic, robust
+from benchmarks.convergence.problems import MatrixProblem, make
 from benchmarks.pool import run_all
 from benchmarks.store import remembered
 from muon_optax import METHODS, SVD, PolarMethod, scale_by_muon, theory
@@ -19,17 +19,9 @@ HORIZONS = (500, 1000, 2000, 4000)
 BETA, DECAY = 0.9, 0.2
 PROBLEMS = ("quadratic", "robust", "heavy tails")
 METHOD_NAMES = ("SVD", "Jordan")
+FEATURES = ("Nesterov", "weight decay", "warm-up and cosine", "β from 0.5 to 0.95")
 ALL = "all of them"
-CASES = ("plain", "Nesterov", "weight decay", "warm-up and cosine", "β from 0.5 to 0.95", ALL)
-
-
-def make(name: str, m: int = M, n: int = N) -> MatrixProblem:
-    """Gaussian noise; mini-batches; or Student's t with 1.5 degrees of freedom."""
-    key = jax.random.key(0)
-    if name == "robust":
-        return robust(key, m, n)
-    smooth = quadratic(key, m, n, decay=1.0, sigma=0.5, gap=8.0)
-    return heavy_tails(smooth, scale=0.02) if name == "heavy tails" else smooth
+CASES = {"plain": ()} | {feature: (feature,) for feature in FEATURES} | {ALL: FEATURES}
 
 
 def run_of(case: str, constants: theory.Problem) -> Run:
@@ -37,14 +29,11 @@ def run_of(case: str, constants: theory.Problem) -> Run:
     eta, steps = theory.best_step(constants, BETA), constants.T
     done = (np.arange(steps) + 1) / steps
     shape = np.minimum(10 * done, 1) * (1 + np.cos(np.pi * done))
-    with_all = case == ALL
+    nesterov, decays, scheduled, rising = (feature in CASES[case] for feature in FEATURES)
     return Run(
-        eta * (shape if with_all or case == CASES[3] else np.ones(steps)),
-        Momentum(
-            np.linspace(0.5, 0.95, steps) if with_all or case == CASES[4] else BETA,
-            nesterov=with_all or case == CASES[1],
-        ),
-        weight_decay=DECAY if with_all or case == CASES[2] else 0.0,
+        eta * (shape if scheduled else np.ones(steps)),
+        Momentum(np.linspace(0.5, 0.95, steps) if rising else BETA, nesterov),
+        weight_decay=DECAY if decays else 0.0,
     )
 
 
@@ -123,5 +112,5 @@ def measure(horizons: tuple[int, ...] = HORIZONS) -> dict:
 
 def _compared(where: str, name: str, case: str, steps: int) -> dict:
     key = {"experiment": "features", "problem": where, "method": name, "case": case, "T": steps}
-    key |= {"sizes": [M, N, BATCH, SEEDS], "beta": BETA, "decay": DECAY, "version": 2}
+    key |= {"sizes": [M, N, BATCH, SEEDS], "beta": BETA, "decay": DECAY}
     return remembered(key, lambda: compare(where, name, case, steps))

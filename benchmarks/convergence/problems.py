@@ -133,6 +133,15 @@ def robust(key: Array, m: int, n: int, samples: int = 128) -> Robust:
     return Robust(x, y + 5 * outlier * jax.random.normal(keys[3], y.shape))
 
 
+def make(name: str, m: int, n: int) -> MatrixProblem:
+    """Least squares with Gaussian noise or Student's t, or a robust one with mini-batches."""
+    key = jax.random.key(0)
+    if name == "robust":
+        return robust(key, m, n)
+    smooth = quadratic(key, m, n, decay=1.0, sigma=0.5, gap=8.0)
+    return heavy_tails(smooth, scale=0.02) if name == "heavy tails" else smooth
+
+
 class Trajectory(NamedTuple):
     """What a run leaves: its end, and per step what the bounds speak of."""
 

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 from muon_optax.dims import Assignment
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
-from muon_optax.theory._alignment import certificate
+from muon_optax.theory._alignment import POWERS, certificate
+from muon_optax.theory._steps import MAX_STEPS
 
-MOST_STEPS = 64  # as in theory.steps_for
-NORMS = ("frobenius", "schatten4")  # of which theory has certificates
 Spectra = Mapping[str, Sequence[ArrayLike]]  # path → the singular values of every matrix
 
 
@@ -26,10 +25,10 @@ def measure_spectra(
     """Path → the fields `factor` and `steps` of its `LeafPlan`, for paths of matrices."""
     if spectra is None:
         return {}
-    if not isinstance(method, NewtonSchulz) or method.normalize not in NORMS or method.eps:
+    if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
             f"method={method!r}: spectra need a NewtonSchulz that normalizes by one of "
-            f"{', '.join(NORMS)} and has eps=0; leave them out"
+            f"{', '.join(POWERS)} and has eps=0; leave them out"
         )
     paths = [path for path, found in assignments.items() if found.view]
     if unknown := [path for path in spectra if path not in paths]:
@@ -60,7 +59,7 @@ def _measure(
 
 def _by_steps(method: NewtonSchulz) -> Iterator[tuple[int, NewtonSchulz]]:
     """The method with one step, two and so on, as far as its family goes."""
-    for steps in range(1, MOST_STEPS + 1):
+    for steps in range(1, MAX_STEPS + 1):
         try:
             yield steps, replace(method, steps=steps)
         except ValueError:  # a fixed family ends

@@ -17,7 +17,7 @@ from muon_optax._schedules import Norm, ScheduleLike, find_preset, find_stages
 from muon_optax.coefficients import Schedule
 from muon_optax.theory._scalar import image, scalar_map
 
-_POWERS = {"frobenius": 2, "schatten4": 4}  # normalized: Σ x_i^power = 1
+POWERS = {"frobenius": 2, "schatten4": 4}  # normalized: Σ x_i^power = 1
 
 _MINIMA = 256
 _ROUNDS = 4
@@ -99,7 +99,7 @@ def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = 
 
     Source: docs/theory.md, section 3.
     """
-    power, schedule = _POWERS[norm_of(schedule, normalize)], find_stages(schedule)
+    power, schedule = POWERS[norm_of(schedule, normalize)], find_stages(schedule)
     check_integer("rank", rank)
     if rank == 1:
         return float(scalar_map(schedule, 1.0))
@@ -129,7 +129,7 @@ def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm) -> float
     check_integer("rank", rank)
     sizes = np.unique(np.geomspace(1, rank, 1024).round())
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(scalar_map(schedule, sizes ** (-1.0 / _POWERS[normalize])).min())
+        return float(scalar_map(schedule, sizes ** (-1.0 / POWERS[normalize])).min())
 
 
 def certificate(
@@ -222,18 +222,18 @@ def norm_of(schedule: ScheduleLike, normalize: Norm | None) -> Norm:
     if normalize is None:
         are_numbers = isinstance(schedule, tuple | list | np.ndarray)
         normalize = "frobenius" if are_numbers else find_preset(schedule).normalize
-        if normalize not in _POWERS or getattr(schedule, "eps", 0):
+        if normalize not in POWERS or getattr(schedule, "eps", 0):
             raise ValueError(
                 f"{schedule!r:.80} has a normalization that the theory does not cover; pass "
-                f"normalize, one of {[*_POWERS]}, for what the method would do with that"
+                f"normalize, one of {[*POWERS]}, for what the method would do with that"
             )
-    check_choice("normalize", normalize, _POWERS)
+    check_choice("normalize", normalize, POWERS)
     return normalize
 
 
 def normalized(spectrum: ArrayLike, normalize: Norm) -> NDArray:
     """A spectrum of norm 1, in float64."""
-    power = _POWERS[normalize]
+    power = POWERS[normalize]
     x = np.asarray(spectrum, np.float64).ravel()
     largest = x.max(initial=0.0)
     if not (np.isfinite(x).all() and (x >= 0).all() and largest > 0):

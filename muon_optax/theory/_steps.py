@@ -15,7 +15,7 @@ from muon_optax.theory._alignment import (
 )
 from muon_optax.theory._scalar import image
 
-_MAX_STEPS = 64
+MAX_STEPS = 64
 
 
 def products(schedule: ScheduleLike) -> int:
@@ -115,7 +115,7 @@ def steps_for(
     check_number("factor", factor, "a number above 1, such as 1.1", lambda f: f > 1)
     check_one_is_given(rank=rank, delta0=delta0, spectrum=spectrum)
     normalize, family = norm_of(family, normalize), find_preset(family).coefficients
-    most = len(family.stages) if family.tail == "fixed" else _MAX_STEPS
+    most = len(family.stages) if family.tail == "fixed" else MAX_STEPS
     for q in range(1, most + 1):
         schedule = family.schedule(q)
         if rank is not None:  # a cheap test, which rules out most q
