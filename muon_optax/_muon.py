@@ -14,6 +14,7 @@ from muon_optax.dims import FLAX, Dims, exclude_leaves
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.transforms._gradients import cast_like_params
+from muon_optax.transforms._method_rules import MethodRules
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
 from muon_optax.transforms._orthogonalize import orthogonalize_momentum
 from muon_optax.transforms._partition import partition_matrices
@@ -24,7 +25,7 @@ from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
 def muon(
     learning_rate: optax.ScalarOrSchedule,
-    method: PolarMethod | str = NewtonSchulz(),  # noqa: B008 (frozen)
+    method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,
     weight_decay: optax.ScalarOrSchedule | None = 0.0,
     weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
@@ -57,7 +58,8 @@ def muon(
       learning_rate: η, a number or a schedule. With `shape_scaling="jordan"` in units of
         the update's operator norm: 0.02 is usual.
       method: How to orthogonalize: a method, or a name, such as `"fast"` of `METHODS` or
-        `"polar_express:8"` with a number of steps.
+        `"polar_express:8"` with a number of steps; or rules by path, as for `scale_by_muon`:
+        `{"attn": "polar_express:8", ".*": "jordan"}`.
       beta: Momentum decay in [0, 1), or a schedule of it.
       weight_decay: λ of the matrices, a number or a schedule; None for 0.
       weight_decay_mask: Which matrices decay: a tree of booleans or a function from

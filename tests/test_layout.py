@@ -33,7 +33,7 @@ MAY_IMPORT = {room: set() for room in LEAVES} | {
     "_spectra": {"_casting", "_readers", "dims", "polar"},
     "diagnostics": {"_history", "_measures", "_readers", "_spectra", "transforms"},
     "_muon": {"_checks", "batching", "dims", "polar", "transforms"},
-    "planning": {*LEAVES, "_muon", "dims", "polar", "theory", "transforms"},
+    "planning": {*LEAVES, "_muon", "coefficients", "dims", "polar", "theory", "transforms"},
     "compat": {*LEAVES, "batching", "coefficients", "dims", "polar", "transforms"},
     "estimates": set(),
     "comparison": {*LEAVES, "dims", "estimates", "planning", "polar"},

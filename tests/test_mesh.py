@@ -86,7 +86,7 @@ def polars_of(chosen, leaves, views):
 def mapped(method, place):
     x, views = tree(place)
     shardings = jax.tree.map(lambda v: v.sharding, x) if place == "mesh" else None
-    chosen = choose_map(method, x, shardings)
+    chosen = choose_map([method] * len(x), x, shardings)
     assert isinstance(chosen, MeshMap if place == "mesh" else SingleDeviceMap)
     return x, polars_of(chosen, list(x.values()), views)
 
@@ -117,7 +117,7 @@ def test_another_unhashable_method_has_a_program_of_its_own(place):
 def test_dimension_numbers_may_be_lists_on_a_mesh():
     x, _ = tree("mesh")
     view = view_of(MuonDimensionNumbers([0], [1]), "a", x["a"])
-    chosen = choose_map(Frozen(), x["a"], x["a"].sharding)
+    chosen = choose_map([Frozen()], x["a"], x["a"].sharding)
     np.testing.assert_array_equal(polars_of(chosen, [x["a"]], [view])[0], 0.5 * x["a"])
 
 
@@ -128,7 +128,7 @@ def test_momenta_return_bit_for_bit_each_in_its_place(place):
     views[1] = view_of("out in", "b", x["b"])
     momenta = [None if name == "c" else 3 * v for name, v in x.items()]
     shardings = jax.tree.map(lambda v: v.sharding, x) if place == "mesh" else None
-    chosen = choose_map(NewtonSchulz(), x, shardings)
+    chosen = choose_map([NewtonSchulz()] * len(x), x, shardings)
     _, found, _ = chosen.map(list(x.values()), views, momenta)
     assert found[2] is None
     for y, momentum in zip(found, momenta):
@@ -143,7 +143,7 @@ def test_the_largest_number_of_float32_travels_in_bfloat16(sign):
     largest = np.finfo("float32").max
     x = jax.device_put(jnp.full((8, 16), sign * largest), NamedSharding(mesh_of(), P("fsdp")))
     view = view_of("in out", "x", x)
-    chosen = choose_map(OnTheWire(1.0), x, x.sharding)
+    chosen = choose_map([OnTheWire(1.0)], x, x.sharding)
     (found,) = polars_of(chosen, [x], [view])
     np.testing.assert_array_equal(found, sign * float(jnp.finfo("bfloat16").max))
     broken = jax.device_put(x.at[0, 0].set(jnp.inf), x.sharding)  # stays what it is
@@ -174,7 +174,7 @@ def test_what_travels_depends_on_method_and_platform(platform, method, moved, ki
     sharding = NamedSharding(mesh_of(kind), P("fsdp", "tp"))
     x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=sharding)
     view = view_of("in out", "x", x)
-    step = jax.jit(lambda x: polars_of(choose_map(method, x, sharding), [x], [view])[0])
+    step = jax.jit(lambda x: polars_of(choose_map([method], x, sharding), [x], [view])[0])
     text = step.trace(x).lower(lowering_platforms=(platform,)).as_text()
     moves = [line for line in text.splitlines() if "all_to_all" in line]
     kinds = [line.split("x")[-1].rstrip(">") for line in moves]

@@ -354,13 +354,32 @@ def test_a_leaf_whose_spectrum_five_steps_miss_is_found():
     spectra = spectra_of(grads)
     found = plan(grads, method="taylor2:5", spectra=spectra, factor=1.1)
     leaves = {leaf.path: leaf for leaf in found.leaves}
-    assert leaves["flat/kernel"].steps <= 5 < leaves["steep/kernel"].steps
+    assert leaves["flat/kernel"].needed.steps <= 5 < leaves["steep/kernel"].needed.steps
     assert leaves["flat/kernel"].factor < 1.1 < leaves["steep/kernel"].factor
-    assert leaves["bias"].factor is leaves["bias"].steps is None
+    assert leaves["bias"].factor is leaves["bias"].needed is None
     head, _, *lines = str(found).splitlines()
-    assert head.split()[-3:-1] == ["factor", "steps"] and lines[2].split()[-2] in "678"
+    assert head.split()[-3:-1] == ["factor", "needs"]
+    assert lines[2].split()[-2] == f"taylor2:{leaves['steep/kernel'].needed.steps}"
     assert "–" in str(plan(grads, method="jordan", spectra=spectra, factor=1.001))
     assert "factor" not in str(plan(grads)).splitlines()[0]
+
+
+def test_the_cheapest_of_several_families_is_chosen_and_muon_takes_what_plan_found():
+    rng = np.random.default_rng(0)
+    steep = {"kernel": jnp.diag(jnp.array([1.0] + 31 * [0.02]))}
+    grads = {"a": {"kernel": jnp.asarray(rng.standard_normal((32, 96)))}, "b": steep}
+    families = ("taylor2", "minimax", "polar_express")
+    given = dict(spectra=spectra_of(grads), factor=1.1, families=families)
+    chosen = plan(grads, **given).methods
+    one_family = [plan(grads, **given | {"families": [family]}).methods for family in families]
+    for path, (m, n) in {"a/kernel": (32, 96), "b/kernel": (32, 32)}.items():
+        costs = [methods[path].plan(m, n).flops for methods in one_family]
+        assert chosen[path].plan(m, n).flops == min(costs) < max(costs)
+    assert chosen["a/kernel"].coefficients != chosen["b/kernel"].coefficients
+    tx = muon(0.02, chosen)
+    tx.update(grads, tx.init(grads), grads)
+    found = plan(grads, method=chosen, spectra=given["spectra"])
+    assert max(leaf.factor for leaf in found.leaves) <= 1.1
 
 
 def test_every_matrix_of_a_leaf_has_a_spectrum_and_the_worst_one_counts():
@@ -382,8 +401,7 @@ def test_steps_are_enough_for_all_matrices_of_a_leaf():
     for _ in range(20):
         spectra = [np.sort(rng.uniform(0, 1, 8) ** 3)[::-1] for _ in range(2)]
         found = plan(params, "layers in out", spectra={"kernel": spectra}, factor=1.2)
-        if steps := found.leaves[0].steps:
-            method = NewtonSchulz("jordan", steps)
+        if method := found.leaves[0].needed:
             again = plan(params, "layers in out", method=method, spectra={"kernel": spectra})
             assert again.leaves[0].factor <= 1.2
 

@@ -1,19 +1,19 @@
-"""One map from a polar method to the matrices of many leaves, on one device or on a mesh.
+"""One map from polar methods to the matrices of many leaves, on one device or on a mesh.
 
-    choose_map(method, tree, shardings).map(leaves, views, momenta, measurement)
+    choose_map(methods, tree, shardings).map(leaves, views, momenta, measurement)
 
-Small equal matrices share the products of the method. On a mesh, every device computes the
+Small equal matrices share the products of their method. On a mesh, every device computes the
 polar factors of the matrices that it owns: blocks travel to the owners and polar factors travel
 back, and the method itself moves nothing.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from jax import Array
-
+from muon_optax.batching._by_method import MapByMethod
 from muon_optax.batching._given import Shardings as Shardings
 from muon_optax.batching._given import is_traced as is_traced
+from muon_optax.batching._map import MatrixMap as MatrixMap
 from muon_optax.batching._measurement import Measurement as Measurement
 from muon_optax.batching._mesh import MeshMap as MeshMap
 from muon_optax.batching._resharding import constrain as constrain
@@ -26,36 +26,24 @@ from muon_optax.batching._shardings import check_shardings as check_shardings
 from muon_optax.batching._shardings import infer_shardings as infer_shardings
 from muon_optax.batching._shardings import warn_if_unreadable
 from muon_optax.batching._single import SingleDeviceMap as SingleDeviceMap
-from muon_optax.dims import MatrixView
+from muon_optax.batching._static import StaticMethod
+from muon_optax.polar._joining import group_indices
 from muon_optax.polar._method import PolarMethod
 
 
-class MatrixMap(Protocol):
-    """A polar method over the matrices of many leaves."""
-
-    def map(
-        self,
-        leaves: Sequence[Array],
-        views: Sequence[MatrixView],
-        momenta: Sequence[Array | None],
-        measurement: Measurement | None = None,
-    ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
-        """The polar factors, in the leaves' shapes and dtypes; the momenta; and the numbers.
-
-        `momenta` are arrays that the program writes in the pass over memory in which it reads
-        the leaves: one or None for each leaf. The numbers are what a measurement finds of each
-        leaf, `[batch, k]` on every device; None without a measurement or for an empty leaf.
-        """
-        ...
-
-
-def choose_map(method: PolarMethod, tree: Any, shardings: Shardings) -> MatrixMap:
-    """The map for the leaves of a tree: on their mesh, if their shardings are known.
+def choose_map(methods: Sequence[PolarMethod], tree: Any, shardings: Shardings) -> MatrixMap:
+    """The map for the leaves of a tree, given the method of each: on their mesh, if known.
 
     `shardings` supplies what cannot be read from the arrays; see `infer_shardings`.
     """
     found = infer_shardings(shardings, tree)
-    if found is not None:
-        return MeshMap(method, found)
-    warn_if_unreadable(tree)
-    return SingleDeviceMap(method)
+    if found is None:
+        warn_if_unreadable(tree)
+    maps = []
+    for positions in group_indices([StaticMethod(method) for method in methods]):
+        method = methods[positions[0]]
+        if found is None:
+            maps.append((SingleDeviceMap(method), positions))
+        else:
+            maps.append((MeshMap(method, tuple(found[i] for i in positions)), positions))
+    return maps[0][0] if len(maps) == 1 else MapByMethod(maps)

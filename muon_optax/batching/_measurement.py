@@ -1,7 +1,7 @@
 """Numbers of every matrix, such as its rank, that a caller wants of a polar step."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,10 @@ class Measurement:
     due: Array
     gradients: Sequence[Array]
     function: Callable[[Array, Array, Array], Array]
+
+    def of_leaves(self, positions: Sequence[int]) -> "Measurement":
+        """The same of some leaves only."""
+        return replace(self, gradients=[self.gradients[i] for i in positions])
 
 
 def compute_if(condition: Array, function: Callable[[], Any]) -> Any:

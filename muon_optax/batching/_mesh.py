@@ -59,14 +59,10 @@ class MeshMap:
             place(views[i], leaves[i].shape, self.shardings[i]) for i in nonempty
         )
         given = [leaves[i] for i in nonempty]
-        if measurement is not None:
-            gradients = [measurement.gradients[i] for i in nonempty]
-            measurement = replace(measurement, gradients=gradients)
-        static = StaticMethod(self.method)
-        for index, *found in zip(
-            nonempty, *_polar_on_mesh(static, placements, given, measurement)
-        ):
-            results[index], numbers[index] = found
+        measurement = measurement and measurement.of_leaves(nonempty)
+        found = _polar_on_mesh(StaticMethod(self.method), placements, given, measurement)
+        for index, *of_leaf in zip(nonempty, *found):
+            results[index], numbers[index] = of_leaf
         return results, list(momenta), numbers
 
 

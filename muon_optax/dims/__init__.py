@@ -44,6 +44,8 @@ The result of `resolve_once`, which has resolved one of these for the whole tree
 from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
 from muon_optax.dims._assignment import Assignment as Assignment
+from muon_optax.dims._by_name import check_names_used as check_names_used
+from muon_optax.dims._by_name import rule_for_name as rule_for_name
 from muon_optax.dims._exclude import exclude_leaves as exclude_leaves
 from muon_optax.dims._lint import lint_rules as lint_rules
 from muon_optax.dims._resolve import Dims as Dims

@@ -1,13 +1,13 @@
 """Leaves that the user gives to the fallback by name: `exclude=("Dense_3", "proj_out")`."""
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from muon_optax._checks import is_function
 from muon_optax._leaves import leaves_by_path
-from muon_optax.dims._resolve import Dims, ResolvedDims, is_masked, is_rules, resolve_once
-from muon_optax.dims._rules import Rule
+from muon_optax.dims._by_name import check_names_used, rule_for_name
+from muon_optax.dims._resolve import Dims, ResolvedDims, is_rules, resolve_once
+from muon_optax.dims._rules import EXCLUDED, Rule
 
 
 def exclude_leaves(dims: Dims, exclude: str | Sequence[str]) -> Dims:
@@ -19,13 +19,13 @@ def exclude_leaves(dims: Dims, exclude: str | Sequence[str]) -> Dims:
     >>> [view and view.sides for view in dims.resolve(exclude_leaves(FLAX, "out"), params)]
     [((1, 4, 8),), None]
     """
-    named = {name: _rule(name) for name in _as_names(exclude)}
+    named = {name: rule_for_name(EXCLUDED, name) for name in _as_names(exclude)}
     if not named:
         return dims
     rules = tuple(named.values())
 
     def resolve_the_rest(params: Any) -> Dims:
-        _check_used(named, params)
+        check_names_used("exclude", named, params)
         rest = dims(params) if is_function(dims) else dims
         if is_rules(rest):
             return (*rules, *((rest,) if isinstance(rest, Rule) else rest))
@@ -44,27 +44,3 @@ def _as_names(exclude: str | Sequence[str]) -> Sequence[str]:
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
         raise ValueError(f"exclude={exclude!r}; use names, such as ('Dense_3', 'proj_out')")
     return names
-
-
-def _rule(name: str) -> Rule:
-    """Names and patterns match whole components of a path, so that Dense_1 is not Dense_10."""
-    return Rule("excluded", rf"(^|/)(?:{name})(/|$)", None)
-
-
-def _check_used(named: Mapping[str, Rule], params: Any) -> None:
-    """Refuse a name that no leaf has; a leaf that Optax has masked counts."""
-    leaves = leaves_by_path(params, is_leaf=is_masked)
-    for name, rule in named.items():
-        if leaves and not any(rule.finds(path) for path in leaves):
-            raise ValueError(
-                f"exclude has {name!r}, which is in no path; {_hint(name, leaves)}. A name, "
-                "or a regular expression, stands for whole parts of a path"
-            )
-
-
-def _hint(name: str, paths: Collection[str]) -> str:
-    parts = dict.fromkeys(part for path in paths for part in path.split("/"))
-    near = difflib.get_close_matches(name, parts, n=3)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"a path here is {next(iter(paths))!r}"

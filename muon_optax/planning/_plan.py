@@ -17,6 +17,7 @@ from muon_optax.dims import (
     FLAX,
     Assignment,
     Dims,
+    MatrixView,
     ResolvedDims,
     Rule,
     check_any_matrix,
@@ -28,11 +29,17 @@ from muon_optax.dims import (
 from muon_optax.dims._rules import EXCLUDED
 from muon_optax.dims.layouts import is_from_layout
 from muon_optax.planning._parameters import select_parameters
-from muon_optax.planning._spectra import Spectra, measure_spectra
+from muon_optax.planning._spectra import Families, Spectra, measure_spectra
 from muon_optax.planning._table import LeafPlan, Plan, list_problems
 from muon_optax.polar._method import PolarMethod, batched
 from muon_optax.polar._newton_schulz import NewtonSchulz
-from muon_optax.polar._presets import find_method
+from muon_optax.transforms._method_rules import (
+    FoundMethods,
+    MethodRules,
+    check_rules,
+    find_methods,
+    methods_of,
+)
 from muon_optax.transforms._shape import shape_factor
 
 
@@ -41,7 +48,7 @@ def plan(
     dims: Dims = FLAX,
     *,
     exclude: str | Sequence[str] = (),
-    method: PolarMethod | str = NewtonSchulz(),  # noqa: B008 (frozen)
+    method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
     shape_scaling: str = "jordan",
     learning_rate: optax.ScalarOrSchedule | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
@@ -49,6 +56,7 @@ def plan(
     why: bool = False,
     spectra: Spectra | None = None,
     factor: float = 1.25,
+    families: Families = (),
     **settings: Any,
 ) -> Plan:
     """How `muon` with the same arguments would train each parameter, as a table.
@@ -58,7 +66,7 @@ def plan(
         `flax.nnx`, of which the `nnx.Param`s count.
       dims: Any form that `muon_optax.dims` lists.
       exclude: As for `muon`.
-      method: The polar method or its name, for its number of operations.
+      method: As for `muon`, for the number of operations.
       shape_scaling: A rule of `scale_by_shape`.
       learning_rate: Muon's. The table shows each matrix' own rate if it is a number; the rates
         of a schedule are not shown.
@@ -68,9 +76,11 @@ def plan(
         that a rule of `LAYOUTS` or the leaves around decided are doubted.
       why: Whether the table ends with the rules that decided.
       spectra: Measured singular values, from `diagnostics.spectra`. The table then has the
-        factor s/a of each leaf under `method`, and the fewest steps of its family that bring it
-        below `factor`; "–" if none do. See `theory.steps_for`.
+        factor s/a of each leaf under its method, and the cheapest method that brings it below
+        `factor`, as `"polar_express:5"`; "–" if none does. `Plan.methods` are these, for
+        `muon(method=...)`. See `theory.steps_for`.
       factor: The factor wanted of spectra, above 1.
+      families: Names in `FAMILIES` to choose that method from; empty for the leaf's own.
       **settings: Other arguments of `muon`, so that one dict serves both. They change nothing
         here.
 
@@ -79,9 +89,9 @@ def plan(
 
     Raises:
       ValueError: If `muon` would raise it at `init`: a leaf that no rule fits, or no matrix at
-        all. If `params` has no leaves. If `spectra` are of other leaves, or `method` is not a
-        `NewtonSchulz` and they are given. If `strict`, also for doubtful leaves and unused
-        rules. If `muon` has no such argument.
+        all. If `params` has no leaves. If `spectra` are of other leaves, or of leaves whose
+        method is not a `NewtonSchulz`. If `strict`, also for doubtful leaves and unused rules.
+        If `muon` has no such argument.
 
     Example:
       >>> import jax.numpy as jnp
@@ -92,25 +102,24 @@ def plan(
       >>> print(str(table).partition("1 matrix. ")[2])
       Its polar factor takes 13.1 MFLOP a step.
     """
-    method = find_method(method)
+    methods = find_methods(method)
     _check_settings(settings)
     params = select_parameters(params)
     resolved = resolve_once(exclude_leaves(dims, exclude), params)
     check_any_matrix([found.view for found in resolved.assignments.values()])
     rules = [rule for rule in resolved.rules if rule.role != EXCLUDED]
-    if adam_learning_rate is None:
-        adam_learning_rate = learning_rate
     muon_rate = _shown_rate("learning_rate", learning_rate)
-    adam_rate = _shown_rate("adam_learning_rate", adam_learning_rate)
-    fallback_rate = None if settings.get("fallback") is not None else adam_rate
+    fallback_rate = _rate_of_fallback(learning_rate, adam_learning_rate, settings)
     assignments = tuple(resolved.assignments.values())
-    measured = measure_spectra(spectra, resolved.assignments, method, factor)
+    of_matrices = _views_and_methods(methods, resolved, params)
+    measured = measure_spectra(spectra, of_matrices, families, factor)
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()
         scales = tuple(shape_factor(shape_scaling, i, o) for _, i, o in sides)
         rate, factors = (muon_rate, scales) if sides else (fallback_rate, (1.0,))
         role, reason = _reason(assignment, rules, dims)
+        _, method = of_matrices.get(assignment.path, (None, None))
         return LeafPlan(
             path=assignment.path,
             shape=tuple(leaf.shape),
@@ -120,8 +129,9 @@ def plan(
             matrices=sides,
             scales=scales,
             rates=() if rate is None else tuple(rate * factor for factor in factors),
-            flops=_flops(method, sides, leaf.dtype),
+            flops=_flops(method, sides, leaf.dtype) if method else 0,
             doubt=assignment.doubt,
+            method=method,
             **measured.get(assignment.path, {}),
         )
 
@@ -151,6 +161,17 @@ def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
     return float(rate)
 
 
+def _rate_of_fallback(
+    learning_rate: optax.ScalarOrSchedule | None,
+    adam_learning_rate: optax.ScalarOrSchedule | None,
+    settings: Mapping[str, Any],
+) -> float | None:
+    """AdamW's rate; None for a fallback with a rate of its own."""
+    rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+    shown = _shown_rate("adam_learning_rate", rate)
+    return None if settings.get("fallback") is not None else shown
+
+
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse what `muon` would not accept."""
     known = sorted(inspect.signature(muon).parameters)
@@ -170,6 +191,18 @@ def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[
         return rule.role, assignment.evidence or "the argument exclude"
     number = f"rule {rules.index(rule) + 1}, " if rule in rules else ""
     return rule.role, f"{number}{rule.pattern or 'any path'} → {rule.spec}"
+
+
+def _views_and_methods(
+    methods: FoundMethods, resolved: ResolvedDims, params: Any
+) -> dict[str, tuple[MatrixView, PolarMethod]]:
+    """Of the leaves that Muon trains, by path."""
+    views = {path: found.view for path, found in resolved.assignments.items() if found.view}
+    leaves = leaves_by_path(params)
+    matrices = {path: leaves[path] for path in views}
+    check_rules(methods, matrices, params)
+    found = methods_of(methods, matrices)
+    return dict(zip(views, zip(views.values(), found)))
 
 
 def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> float | None:

@@ -1,66 +1,79 @@
-"""What a method guarantees for measured spectra, leaf by leaf, and the steps that they need."""
+"""What a method guarantees for measured spectra, and the cheapest method that suffices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from muon_optax.dims import Assignment
+from muon_optax.coefficients import Coefficients
+from muon_optax.dims import MatrixView
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 from muon_optax.theory._alignment import POWERS, certificate
 from muon_optax.theory._steps import MAX_STEPS
 
 Spectra = Mapping[str, Sequence[ArrayLike]]  # path → the singular values of every matrix
+Families = Sequence[Coefficients | str]
 
 
 def measure_spectra(
     spectra: Spectra | None,
-    assignments: Mapping[str, Assignment],
-    method: PolarMethod,
-    factor: float,
+    leaves: Mapping[str, tuple[MatrixView, PolarMethod]],
+    families: Families,
+    wanted: float,
 ) -> dict[str, dict[str, Any]]:
-    """Path → the fields `factor` and `steps` of its `LeafPlan`, for paths of matrices."""
-    if spectra is None:
-        return {}
+    """Path → the fields `factor` and `needed` of its `LeafPlan`, given views and methods."""
+    if unknown := [path for path in spectra or () if path not in leaves]:
+        raise ValueError(
+            f"spectra are of {unknown[0]!r}; use paths of matrices, such as "
+            f"{next(iter(leaves))!r}, as diagnostics.spectra(params, state) returns them"
+        )
+    return {
+        path: _measure(path, [x for x in of_leaf if np.any(x)], *leaves[path], families, wanted)
+        for path, of_leaf in (spectra or {}).items()
+    }
+
+
+def _measure(
+    path: str,
+    spectra: Sequence[ArrayLike],
+    view: MatrixView,
+    method: PolarMethod,
+    families: Families,
+    wanted: float,
+) -> dict[str, Any]:
+    """The largest factor s/a of the matrices, and the cheapest method that brings all below."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
             f"method={method!r}: spectra need a NewtonSchulz that normalizes by one of "
             f"{', '.join(POWERS)} and has eps=0; leave them out"
         )
-    paths = [path for path, found in assignments.items() if found.view]
-    if unknown := [path for path in spectra if path not in paths]:
-        raise ValueError(
-            f"spectra are of {unknown[0]!r}; use paths of matrices, such as {paths[0]!r}, as "
-            "diagnostics.spectra(params, state) returns them"
-        )
-    return {path: _measure(path, of_leaf, method, factor) for path, of_leaf in spectra.items()}
-
-
-def _measure(
-    path: str, spectra: Sequence[ArrayLike], method: NewtonSchulz, wanted: float
-) -> dict[str, Any]:
-    """The largest factor s/a of the matrices, and the fewest steps that bring all below one."""
-    known = [x for x in spectra if np.any(x)]
+    if not spectra:
+        return {}
 
     def factor(method: NewtonSchulz) -> float:
         try:
-            return max(certificate(method, spectrum=x).factor for x in known)
+            return max(certificate(method, spectrum=x).factor for x in spectra)
         except ValueError as error:
             raise ValueError(f"spectra of {path!r}: {error}") from None
 
-    if not known:
-        return {}
-    steps = (q for q, of_steps in _by_steps(method) if factor(of_steps) <= wanted)
-    return {"factor": factor(method), "steps": next(steps, None)}
+    def cost(method: NewtonSchulz) -> float:
+        return sum(k * method.plan(m, n).flops for k, m, n in view.sides)
+
+    suffice = []
+    for family in families or (method.coefficients,):
+        enough = (m for m in _by_steps(method, family) if factor(m) <= wanted)
+        suffice += [*islice(enough, 1)]
+    return {"factor": factor(method), "needed": min(suffice, key=cost, default=None)}
 
 
-def _by_steps(method: NewtonSchulz) -> Iterator[tuple[int, NewtonSchulz]]:
-    """The method with one step, two and so on, as far as its family goes."""
+def _by_steps(method: NewtonSchulz, family: Any) -> Iterator[NewtonSchulz]:
+    """The method with one step of a family, two and so on, as far as they are stable."""
     for steps in range(1, MAX_STEPS + 1):
         try:
-            yield steps, replace(method, steps=steps)
-        except ValueError:  # a fixed family ends
-            return
+            yield replace(method, coefficients=family, steps=steps)
+        except ValueError:  # unstable, or beyond the end of a fixed family
+            continue

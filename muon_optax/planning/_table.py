@@ -2,15 +2,18 @@
 
 import html
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from muon_optax._ranges import is_full_range, range_of_paths, without_numbers
 from muon_optax._text import align
+from muon_optax.polar._method import PolarMethod
+from muon_optax.polar._newton_schulz import NewtonSchulz
 
 _COLUMNS = ["leaf", "shape", "role", "optimizer", "fan_in × fan_out", "scale", "rate"]
-_COLUMNS += ["factor", "steps"]
+_COLUMNS += ["method", "factor", "needs"]
 _UNITS = {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6, "kFLOP": 1e3, "FLOP": 1}
 
 
@@ -32,10 +35,11 @@ class LeafPlan:
         fallback its rate. Empty if `plan` got no number.
       flops: Operations of the polar factors in one step; None if the method does not say.
       doubt: Why the treatment may be wrong; None if nothing looks wrong.
+      method: Its polar method; None for the fallback.
       factor: `theory.certificate(method, spectrum=...).factor`, the largest over the spectra of
         its matrices; None without.
-      steps: The fewest steps of the method's family that bring it below the factor wanted;
-        None without spectra, or where the family does not reach it.
+      needed: The cheapest method that brings it below the factor wanted; None without spectra,
+        or where none does.
     """
 
     path: str
@@ -48,8 +52,9 @@ class LeafPlan:
     rates: tuple[float, ...]
     flops: float | None
     doubt: str | None
+    method: PolarMethod | None = None
     factor: float | None = None
-    steps: int | None = None
+    needed: NewtonSchulz | None = None
 
     @property
     def size(self) -> int:
@@ -87,6 +92,11 @@ class Plan:
     show_why: bool = False
 
     @property
+    def methods(self) -> dict[str, PolarMethod]:
+        """Path → the method needed, else its own, of every matrix: for `muon(method=...)`."""
+        return {leaf.path: leaf.needed or leaf.method for leaf in self.leaves if leaf.method}
+
+    @property
     def doubts(self) -> tuple[LeafPlan, ...]:
         """The leaves whose treatment may be wrong."""
         return tuple(leaf for leaf in self.leaves if leaf.doubt)
@@ -105,11 +115,15 @@ class Plan:
         return f"<table>{row('th', head)}{body}</table><pre>{remarks}</pre>"
 
     def _lines(self) -> list[list[str]]:
-        """The cells of the table, its head first, without columns that are empty."""
+        """The cells of the table, its head first, without columns that say nothing."""
         unit = _unit_of(self._flops)
         lines = [[*_COLUMNS, unit], *(_row(group, _UNITS[unit]) for group in self._groups())]
-        kept = [column for column in zip(*lines) if any(column[1:])]
+        kept = [column for column in zip(*lines) if self._says_something(*column)]
         return [list(line) for line in zip(*kept)]
+
+    def _says_something(self, head: str, *cells: str) -> bool:
+        """Whether a cell is not empty; one method for all matrices is known."""
+        return len({*cells} - {""}) > (head == "method")
 
     def _groups(self) -> list[list[LeafPlan]]:
         """The leaves of each line."""
@@ -117,7 +131,8 @@ class Plan:
         for leaf in self.leaves:
             path = without_numbers(leaf.path)
             measured = leaf.path if leaf.factor else None  # which has a line of its own
-            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt, measured
+            method = leaf.method and _format_method(leaf.method)
+            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt, measured, method
             alike.setdefault(key, []).append(leaf)
         groups = []
         for leaves in alike.values():
@@ -178,10 +193,17 @@ def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
         ", ".join(matrices),
         _format_numbers(first.scales),
         _format_numbers(first.rates),
+        _format_method(first.method) if first.method else "",
         f"{first.factor:.3g}" if first.factor else "",
-        str(first.steps or "–") if first.factor else "",
+        _format_method(first.needed) if first.factor else "",
         _format_operations(flops / unit) if flops else "",
     ]
+
+
+def _format_method(method: PolarMethod | None) -> str:
+    """Its name and steps, such as `polar_express:8`, or what else its `repr` says."""
+    text = "–" if method is None else f"{method!r:.60}"
+    return re.sub(r"NewtonSchulz\('(\w+)', (\d+)\)$", r"\1:\2", text)
 
 
 def _unit_of(flops: float) -> str:

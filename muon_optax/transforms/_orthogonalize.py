@@ -10,18 +10,25 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import saturating_cast
+from muon_optax._leaves import leaves_by_path
 from muon_optax.batching import Measurement, Shardings, choose_map
 from muon_optax.dims import Dims, matrix_views
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
-from muon_optax.polar._presets import find_method
+from muon_optax.transforms._method_rules import (
+    FoundMethods,
+    MethodRules,
+    check_rules,
+    find_methods,
+    methods_of,
+)
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
 from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._resolve_dims import resolve_dims_once
 
 
 def scale_by_muon(
-    method: PolarMethod | str = NewtonSchulz(),  # noqa: B008 (frozen)
+    method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,
     *,
     nesterov: bool = True,
@@ -40,6 +47,9 @@ def scale_by_muon(
     Args:
       method: How to orthogonalize: a `NewtonSchulz(...)`, `SVD()`, any object with
         `.polar(x)`, or a name: of `METHODS`, or `"polar_express:8"` with a number of steps.
+        Or rules, `{"attn": "polar_express:8", ".*": "jordan"}`: from a leaf's path, or a name
+        or regular expression for whole parts of one, to a method. A rule for the whole path
+        goes first, then the first that fits; each leaf needs one.
       beta: Momentum decay in [0, 1), or a schedule of it by step.
       nesterov: Whether to look one step ahead.
       bias_correction: Divide `μ` by `1 - β^(t+1)` and `g` by `1 - β^t` in Nesterov's blend
@@ -77,7 +87,8 @@ def scale_by_muon(
 
     Raises:
       ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is
-        not a matrix under `dims`, or not of floats. The error names the leaf's path.
+        not a matrix under `dims`, not of floats, or without a method. The error names the
+        leaf's path. At `init`, if a rule of `method` fits no path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -110,7 +121,7 @@ def scale_by_muon(
 
 def orthogonalize_momentum(
     momentum: optax.GradientTransformationExtraArgs,
-    method: PolarMethod | str,
+    method: PolarMethod | str | MethodRules,
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -120,10 +131,10 @@ def orthogonalize_momentum(
     the blend. As two transformations that would be two or three. The arguments are those of
     `scale_by_muon`, the state that of the momentum.
     """
-    method = find_method(method)
+    methods = find_methods(method)
 
     def init(params: optax.Params) -> Any:
-        matrix_views(dims, params)
+        check_methods(methods, dims, params)
         return momentum.init(params)
 
     def update(
@@ -134,14 +145,20 @@ def orthogonalize_momentum(
     ) -> tuple[optax.Updates, Any]:
         like = updates if params is None else params
         blend, state = momentum.update(updates, state, params, **extra_args)
-        polars, mu, _ = polar_step(method, dims, shardings, blend, like, state.mu)
+        polars, mu, _ = polar_step(methods, dims, shardings, blend, like, state.mu)
         return polars, state._replace(mu=mu)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def check_methods(methods: FoundMethods, dims: Dims, params: optax.Params) -> None:
+    """Refuse parameters that are not matrices or have no method, and rules that fit none."""
+    matrix_views(dims, params)
+    check_rules(methods, leaves_by_path(params), params)
+
+
 def polar_step(
-    method: PolarMethod,
+    methods: FoundMethods,
     dims: Dims,
     shardings: Shardings,
     blend: Any,
@@ -154,9 +171,10 @@ def polar_step(
     Also the momentum that the blend was made with, if there is one, and what a measurement says
     of each leaf.
     """
-    leaves, treedef = jax.tree.flatten(blend)
+    named, treedef = leaves_by_path(blend), jax.tree.structure(blend)
+    leaves = [*named.values()]
     momenta = [None] * len(leaves) if mu is None else treedef.flatten_up_to(mu)
-    matrix_map = choose_map(method, blend, shardings)
+    matrix_map = choose_map(methods_of(methods, named), blend, shardings)
     views = matrix_views(dims, blend)
     polars, momenta, numbers = matrix_map.map(leaves, views, momenta, measurement)
     polars = jax.tree.map(

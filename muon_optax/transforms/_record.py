@@ -17,8 +17,8 @@ from muon_optax._measures import MEASURES
 from muon_optax.batching import Measurement, Shardings
 from muon_optax.dims import Dims, MatrixView, matrix_views
 from muon_optax.polar._method import PolarMethod
-from muon_optax.polar._presets import find_method
-from muon_optax.transforms._orthogonalize import polar_step
+from muon_optax.transforms._method_rules import MethodRules, find_methods
+from muon_optax.transforms._orthogonalize import check_methods, polar_step
 
 
 class RecordState(NamedTuple):
@@ -41,7 +41,7 @@ class RecordState(NamedTuple):
 def record_updates(
     every: int,
     momentum: optax.GradientTransformation,
-    method: PolarMethod | str,
+    method: PolarMethod | str | MethodRules,
     *,
     measures: Sequence[str] = tuple(MEASURES),
     dims: Dims = None,
@@ -85,10 +85,11 @@ def record_updates(
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
     measure = _Measures(_check_names(every, measures))
-    method = find_method(method)
+    methods = find_methods(method)
     momentum = optax.with_extra_args_support(momentum)
 
     def init(params: optax.Params) -> RecordState:
+        check_methods(methods, dims, params)
         zeros = {
             path: {name: jnp.zeros([_count(view)], jnp.float32) for name in measure.names}
             for path, view in zip(leaves_by_path(params), matrix_views(dims, params))
@@ -109,7 +110,7 @@ def record_updates(
         due = state.count % int(every) == 0
         measurement = Measurement(due, jax.tree.leaves(updates), measure)
         polars, _, numbers = polar_step(
-            method, dims, shardings, blend, like, measurement=measurement
+            methods, dims, shardings, blend, like, measurement=measurement
         )
         measured = {
             path: measure.record(due, found, state.measured[path])

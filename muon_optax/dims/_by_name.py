@@ -1,0 +1,33 @@
+"""Leaves by name: a name, or a regular expression, that stands for whole parts of a path."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from muon_optax._leaves import leaves_by_path
+from muon_optax.dims._resolve import is_masked
+from muon_optax.dims._rules import Rule
+
+
+def rule_for_name(role: str, name: str) -> Rule:
+    """A rule for the leaves under a name; `Dense_1` is not `Dense_10`."""
+    return Rule(role, rf"(^|/)(?:{name})(/|$)", None)
+
+
+def check_names_used(argument: str, named: Mapping[str, Rule], params: Any) -> None:
+    """Refuse a name that is in no path; a leaf that Optax has masked counts."""
+    paths = leaves_by_path(params, is_leaf=is_masked)
+    for name, rule in named.items():
+        if paths and not any(rule.finds(path) for path in paths):
+            raise ValueError(
+                f"{argument} has {name!r}, which is in no path; {_hint(name, paths)}. A name, "
+                "or a regular expression, stands for whole parts of a path"
+            )
+
+
+def _hint(name: str, paths: Collection[str]) -> str:
+    parts = dict.fromkeys(part for path in paths for part in path.split("/"))
+    near = difflib.get_close_matches(name, parts, n=3)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"a path here is {next(iter(paths))!r}"
