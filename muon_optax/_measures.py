@@ -12,7 +12,7 @@ from jax import Array
 
 from muon_optax._casting import wide_dtype
 from muon_optax._leaves import LeafError
-from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
+from muon_optax.polar._linalg import check_matrix, eigenvalues, product, scale_to_range, svd
 from muon_optax.polar._svd import SVD
 
 
@@ -178,6 +178,22 @@ def cosine(x: Array, y: Array) -> Array:
     x, y = _pair(x, _wide(y)[0])
     norms = jnp.sqrt(_sum(jnp.abs(x) ** 2)) * jnp.sqrt(_sum(jnp.abs(y) ** 2))
     return jnp.clip(_sum(x.conj() * y).real / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)
+
+
+LEVELS = tuple(i / 16 for i in range(17))  # from the smallest singular value to the largest
+
+
+def quantiles(x: Array) -> Array:
+    """Quantiles of the singular values at `LEVELS`, `[..., 17]`, in float32 or wider.
+
+    From the Gram matrix, which is cheaper than an SVD: those below √eps of the largest are
+    rounding errors.
+    """
+    y, scale = _wide(x)
+    y = y if y.shape[-2] <= y.shape[-1] else y.mT
+    squares = eigenvalues(product(y, y.mT.conj()))
+    found = jnp.quantile(jnp.sqrt(jnp.maximum(squares, 0)), jnp.array(LEVELS), axis=-1)
+    return jnp.moveaxis(found, 0, -1) / scale[..., None]
 
 
 # Name → measure of a gradient g, of the polar step's input m (with Nesterov's step, the blend),

@@ -44,12 +44,7 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, float | np.ndarray]]]:
 
     Source: a reader of `record_updates`.
     """
-    record = _only(
-        state,
-        RecordState,
-        "records",
-        "the state of record_updates(...), or of muon(..., record_every=k)",
-    )
+    record = _only(state, RecordState, "records", _ONE_RECORD)
     step = int(record.step)
     if step < 0 or not isinstance(record.measured, dict):
         return step, {}
@@ -127,6 +122,17 @@ def momentum(state: Any) -> dict[str, Array]:
     return leaves_by_path(getattr(node, fields[type(node)]))
 
 
+def recorded_quantiles(state: Any) -> dict[str, np.ndarray]:
+    """Leaf's path → quantiles `[batch, 17]` of the last record; empty without one."""
+    if not _find(state, RecordState):
+        return {}
+    record = _only(state, RecordState, "records", _ONE_RECORD)
+    if int(record.step) < 0 or not isinstance(record.quantiles, dict):
+        return {}
+    return {path: np.asarray(found) for path, found in record.quantiles.items()}
+
+
+_ONE_RECORD = "the state of record_updates(...), or of muon(..., record_every=k)"
 _ONE_MUON = (
     "the state of one muon(...), scale_by_muon(...) or optax.contrib.muon(...); of several in "
     "one optimizer, the part that belongs to one, such as state.inner_states['muon']"
@@ -141,8 +147,12 @@ def _plain(numbers: np.ndarray) -> float | np.ndarray:
 
 def _only(state: Any, kinds: type | tuple[type, ...], what: str, advice: str) -> Any:
     """The one node of these kinds."""
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
-    found = [node for node in nodes if isinstance(node, kinds)]
+    found = _find(state, kinds)
     if len(found) != 1:
         raise ValueError(f"{len(found)} {what} in this state; pass {advice}")
     return found[0]
+
+
+def _find(state: Any, kinds: type | tuple[type, ...]) -> list[Any]:
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    return [node for node in nodes if isinstance(node, kinds)]

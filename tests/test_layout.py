@@ -30,7 +30,7 @@ MAY_IMPORT = {room: set() for room in LEAVES} | {
     "transforms": {*LEAVES, "_measures", "batching", "dims", "polar"},
     "_readers": {"_leaves", "transforms"},
     "_history": {"_checks", "_readers"},
-    "_spectra": {"_casting", "_readers", "dims", "polar"},
+    "_spectra": {"_casting", "_measures", "_readers", "dims", "polar"},
     "diagnostics": {"_history", "_measures", "_readers", "_spectra", "transforms"},
     "_muon": {"_checks", "batching", "dims", "polar", "transforms"},
     "planning": {*LEAVES, "_muon", "coefficients", "dims", "polar", "theory", "transforms"},

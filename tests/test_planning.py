@@ -10,8 +10,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 from test_doubts import follow
 from trees import leaves as shapes_of
 
@@ -24,11 +22,9 @@ from muon_optax import (
     NewtonSchulz,
     Rule,
     compat,
-    diagnostics,
     dims,
     muon,
     plan,
-    scale_by_muon,
 )
 from muon_optax._leaves import path_name
 
@@ -334,98 +330,3 @@ def test_what_muon_refuses_its_plan_refuses():
         plan(PARAMS, RULES, strct=True)
     with pytest.raises(ValueError, match="shape_scaling='muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")
-
-
-# Measured spectra
-
-
-def spectra_of(grads, **options):
-    """Of the momentum after one step; the plan and the spectra."""
-    tx = muon(0.02, **options)
-    _, state = tx.update(grads, tx.init(grads), grads)
-    return diagnostics.spectra(grads, state, options.get("dims", FLAX))
-
-
-def test_a_leaf_whose_spectrum_five_steps_miss_is_found():
-    rng = np.random.default_rng(0)
-    flat = jnp.asarray(rng.standard_normal((32, 96)), jnp.float32)
-    steep = jnp.diag(jnp.array([1.0] + 31 * [0.02]))
-    grads = {"flat": {"kernel": flat}, "steep": {"kernel": steep}, "bias": jnp.ones(3)}
-    spectra = spectra_of(grads)
-    found = plan(grads, method="taylor2:5", spectra=spectra, factor=1.1)
-    leaves = {leaf.path: leaf for leaf in found.leaves}
-    assert leaves["flat/kernel"].needed.steps <= 5 < leaves["steep/kernel"].needed.steps
-    assert leaves["flat/kernel"].factor < 1.1 < leaves["steep/kernel"].factor
-    assert leaves["bias"].factor is leaves["bias"].needed is None
-    head, _, *lines = str(found).splitlines()
-    assert head.split()[-3:-1] == ["factor", "needs"]
-    assert lines[2].split()[-2] == f"taylor2:{leaves['steep/kernel'].needed.steps}"
-    assert "–" in str(plan(grads, method="jordan", spectra=spectra, factor=1.001))
-    assert "factor" not in str(plan(grads)).splitlines()[0]
-
-
-def test_the_cheapest_of_several_families_is_chosen_and_muon_takes_what_plan_found():
-    rng = np.random.default_rng(0)
-    steep = {"kernel": jnp.diag(jnp.array([1.0] + 31 * [0.02]))}
-    grads = {"a": {"kernel": jnp.asarray(rng.standard_normal((32, 96)))}, "b": steep}
-    families = ("taylor2", "minimax", "polar_express")
-    given = dict(spectra=spectra_of(grads), factor=1.1, families=families)
-    chosen = plan(grads, **given).methods
-    one_family = [plan(grads, **given | {"families": [family]}).methods for family in families]
-    for path, (m, n) in {"a/kernel": (32, 96), "b/kernel": (32, 32)}.items():
-        costs = [methods[path].plan(m, n).flops for methods in one_family]
-        assert chosen[path].plan(m, n).flops == min(costs) < max(costs)
-    assert chosen["a/kernel"].coefficients != chosen["b/kernel"].coefficients
-    tx = muon(0.02, chosen)
-    tx.update(grads, tx.init(grads), grads)
-    found = plan(grads, method=chosen, spectra=given["spectra"])
-    assert max(leaf.factor for leaf in found.leaves) <= 1.1
-
-
-def test_every_matrix_of_a_leaf_has_a_spectrum_and_the_worst_one_counts():
-    steep = jnp.diag(jnp.array([1.0, 0.01, 0.01, 0.01])) @ jnp.eye(4, 6)
-    grads, spec = jnp.stack([jnp.eye(4, 6), steep]), "layers in out[q=3 k=3]"
-    (of_leaf,) = spectra_of(grads, dims=spec).values()
-    assert [x.shape for x in of_leaf] == 4 * [(3,)]
-
-    def factor(spectra):
-        return plan(grads, spec, spectra={"": spectra}).leaves[0].factor
-
-    each = [factor([x]) for x in of_leaf if x.any()]
-    assert factor(of_leaf) == max(each) > 1.001 * min(each)
-
-
-def test_steps_are_enough_for_all_matrices_of_a_leaf():
-    """Jordan's s/a is not monotone in the steps: the most that one needs may fail another."""
-    params, rng = {"kernel": jnp.ones((2, 8, 8))}, np.random.default_rng(0)
-    for _ in range(20):
-        spectra = [np.sort(rng.uniform(0, 1, 8) ** 3)[::-1] for _ in range(2)]
-        found = plan(params, "layers in out", spectra={"kernel": spectra}, factor=1.2)
-        if method := found.leaves[0].needed:
-            again = plan(params, "layers in out", method=method, spectra={"kernel": spectra})
-            assert again.leaves[0].factor <= 1.2
-
-
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_spectra_of_a_mesh_are_those_of_one_device(kind):
-    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
-    grads = jax.random.normal(jax.random.key(0), (2, 8, 8), "bfloat16")
-    cut = jax.device_put(grads, NamedSharding(mesh, P(None, "a", "b")))
-    spec = "layers in out[q=4 k=4]"
-    state = scale_by_muon(dims=spec).init(grads)._replace(mu=cut)
-    expected = diagnostics.spectra(grads, state._replace(mu=grads), spec)[""]
-    np.testing.assert_array_equal(diagnostics.spectra(cut, state, spec)[""], expected)
-
-
-def test_spectra_of_other_leaves_or_methods_are_refused():
-    params = {"up": {"kernel": jnp.eye(4)}}
-    params["up"]["bias"] = jnp.ones(4)
-    for path in ("down", "up/bias"):
-        with pytest.raises(ValueError, match=f"are of '{path}'.* such as 'up/kernel'"):
-            plan(params, spectra={path: [[1.0]]})
-    with pytest.raises(ValueError, match="spectra of 'up/kernel': "):
-        plan(params, spectra={"up/kernel": [[np.nan]]})
-    with pytest.raises(ValueError, match="normalizes by one of frobenius, schatten4"):
-        plan(params, method=NewtonSchulz(normalize="aol"), spectra={"up/kernel": [[1.0]]})
-    with pytest.raises(ValueError, match="spectra need a NewtonSchulz"):
-        plan(params, method=SVD(), spectra={"up/kernel": [[1.0]]})

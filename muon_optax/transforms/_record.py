@@ -4,6 +4,7 @@ from __future__ import annotations  # so that help() shows short types
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from jax import Array
 
 from muon_optax._checks import check_choice, check_integer, check_number
 from muon_optax._leaves import leaves_by_path
-from muon_optax._measures import MEASURES
+from muon_optax._measures import LEVELS, MEASURES, quantiles
 from muon_optax.batching import Measurement, Shardings
 from muon_optax.dims import Dims, MatrixView, matrix_views
 from muon_optax.polar._method import PolarMethod
@@ -30,12 +31,15 @@ class RecordState(NamedTuple):
       step: int32 scalar, the step last recorded, counted from 0; -1 before the first.
       measured: Leaf's path → measure → float32 `[batch]`, one number for every matrix of the
         leaf; zeros before the first record.
+      quantiles: Leaf's path → float32 `[batch, 17]`, quantiles of the singular values of what
+        was orthogonalized, evenly from the smallest to the largest, for `diagnostics.spectra`.
     """
 
     inner: Any
     count: Array
     step: Array
     measured: Any
+    quantiles: Any = None
 
 
 def record_updates(
@@ -52,14 +56,15 @@ def record_updates(
     The last record stays in the state until the next one, so the state's structure never
     changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `diagnostics.latest` reads it.
     Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
-    recorded step pays for several SVDs of every matrix. On a mesh its owner computes them, and
+    recorded step pays for several SVDs of every matrix; without measures, for the eigenvalues
+    of its Gram matrix. On a mesh its owner computes them, and
     blocks of the gradients travel there. `muon(record_every=k)` is shorter.
 
     Args:
       every: Record at steps 0, every, 2·every, …
       momentum: From gradients to what is orthogonalized, such as `optax.ema(0.95)`.
       method: How to orthogonalize, as in `scale_by_muon`.
-      measures: Names of `MEASURES`, or one name.
+      measures: Names of `MEASURES`, or one name; `()` for the quantiles of spectra alone.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
       shardings: As in `scale_by_muon`.
 
@@ -90,13 +95,12 @@ def record_updates(
 
     def init(params: optax.Params) -> RecordState:
         check_methods(methods, dims, params)
-        zeros = {
-            path: {name: jnp.zeros([_count(view)], jnp.float32) for name in measure.names}
-            for path, view in zip(leaves_by_path(params), matrix_views(dims, params))
-        }
+        counts = dict(zip(leaves_by_path(params), map(_count, matrix_views(dims, params))))
+        zeros = {path: measure.zeros(count) for path, count in counts.items()}
+        spectra = {path: jnp.zeros([n, len(LEVELS)], "float32") for path, n in counts.items()}
         # Without leaves, as optax.tree_map_params asks, a leaf stands for any dict.
         start, none = jnp.zeros([], jnp.int32), jnp.full([], -1, jnp.int32)
-        return RecordState(momentum.init(params), start, none, zeros or start)
+        return RecordState(momentum.init(params), start, none, zeros or start, spectra or start)
 
     def update(
         updates: optax.Updates,
@@ -112,35 +116,40 @@ def record_updates(
         polars, _, numbers = polar_step(
             methods, dims, shardings, blend, like, measurement=measurement
         )
-        measured = {
-            path: measure.record(due, found, state.measured[path])
-            for path, found in zip(leaves_by_path(updates), numbers)
-        }
+        measured, spectra = {}, {}
+        for path, found in zip(leaves_by_path(updates), numbers):
+            last = state.measured[path], state.quantiles[path]
+            measured[path], spectra[path] = measure.record(due, found, *last)
         step = jnp.where(due, state.count, state.step)
         count = jnp.asarray(optax.safe_increment(state.count))
-        return polars, RecordState(inner, count, step, measured or state.measured)
+        records = measured or state.measured, spectra or state.quantiles
+        return polars, RecordState(inner, count, step, *records)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 @dataclass(frozen=True)
 class _Measures:
-    """Measures of a gradient, the polar step's input and its output as one function."""
+    """Measures of a gradient, the polar step's input and its output, and quantiles, as one."""
 
     names: tuple[str, ...]
 
     def __call__(self, g: Array, m: Array, o: Array) -> Array:
-        """Float32 `[batch, measure]`."""
-        found = [MEASURES[name](g, m, o) for name in self.names]
-        return jnp.stack([x.astype(jnp.float32) for x in found], -1)
+        """Float32 `[batch, measure]`, and 17 columns of quantiles."""
+        found = [MEASURES[name](g, m, o)[..., None] for name in self.names]
+        return jnp.concatenate([x.astype("float32") for x in (*found, quantiles(m))], -1)
 
-    def record(self, due: Array, found: Array | None, last: Any) -> Any:
-        """A leaf's record: what is found if it is due, the last one if not."""
+    def zeros(self, count: int) -> dict[str, Array]:
+        """The record of a leaf of so many matrices before the first."""
+        return {name: jnp.zeros([count], jnp.float32) for name in self.names}
+
+    def record(self, due: Array, found: Array | None, *last: Any) -> tuple[Any, Any]:
+        """A leaf's measures and quantiles: what is found if it is due, the last if not."""
         if found is None:
             return last
-        return {
-            name: jnp.where(due, found[:, i], last[name]) for i, name in enumerate(self.names)
-        }
+        measured = {name: found[:, i] for i, name in enumerate(self.names)}
+        new = measured, found[:, len(self.names) :]
+        return jax.tree.map(partial(jnp.where, due), new, last)
 
 
 def _check_names(every: int, measures: Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +160,7 @@ def _check_names(every: int, measures: Sequence[str]) -> tuple[str, ...]:
     check_integer("every", every, 1, allowed)
     check_number("every", every, allowed, lambda e: e < 2**31)  # the count is an int32
     names = (measures,) if isinstance(measures, str) else tuple(measures)
-    for name in names or (None,):
+    for name in names:
         check_choice("measure", name, MEASURES)
     return names
 
