@@ -37,7 +37,7 @@ def alignment(momentum: Array, update: Array) -> Array:
       >>> round(float(alignment(x, x / 5)), 4)  # normalized, not orthogonalized: 25/5/7
       0.7143
 
-    Source: docs/theory.md, section 3.
+    Source: docs/theory.md, section 3; proof in docs/proofs.md, 3.1.
     """
     m, o = _pair(momentum, update)
     nuclear = _singular_values(m).sum(-1)

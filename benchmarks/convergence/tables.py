@@ -1,4 +1,4 @@
-"""Tables of docs/theory.md, from the experiments' JSON and from the theory."""
+"""Tables of docs/theory_measured.md, from the experiments' JSON and from the theory."""
 
 import statistics
 

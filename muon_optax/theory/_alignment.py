@@ -42,8 +42,9 @@ class Certificate(NamedTuple):
     def factor(self) -> float:
         """`s/a ≥ 1`, the most by which the guarantee exceeds that of the exact polar factor.
 
-        Each guarantee is at its own best step size; see docs/theory.md, section 4. The factor
-        is 1/(1-ε) = χ if the paper's ε is known, and infinite if a is not positive.
+        Each guarantee is at its own best step size; see docs/theory.md, section 4, and
+        docs/proofs.md, 4.8. The factor is 1/(1-ε) = χ if the paper's ε is known, and infinite
+        if a is not positive.
         """
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
@@ -97,7 +98,7 @@ def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = 
       >>> round(alignment_bound("jordan", rank=768), 3)
       0.566
 
-    Source: docs/theory.md, section 3.
+    Source: docs/theory.md, section 3; proofs in docs/proofs.md, 3.1 to 3.3.
     """
     power, schedule = POWERS[norm_of(schedule, normalize)], find_stages(schedule)
     check_integer("rank", rank)
@@ -163,7 +164,8 @@ def certificate(
       >>> round(a, 3), round(s, 3)
       (0.761, 1.124)
 
-    Source: docs/theory.md, section 3; for `delta0` Kim & Oh, arXiv 2601.19156, Theorem 2.
+    Source: docs/theory.md, section 3; proof in docs/proofs.md, 3.1; for `delta0` Kim & Oh,
+    arXiv 2601.19156, Theorem 2.
     """
     check_one_is_given(rank=rank, delta0=delta0, spectrum=spectrum)
     if rank is not None:

@@ -32,7 +32,7 @@ def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
       ['3/4', '1/4']
 
     Source: Kim & Oh, arXiv 2601.19156, Lemmas 2 and 3, which write φ out for κ = 1 and 2 and
-    prove the inequality close to 0 for others; docs/theory.md, section 2.
+    prove the inequality close to 0 for others; docs/proofs.md, 2.1, has it on [0, 1].
     """
     check_integer("kappa", kappa)
     c = binomial_series(kappa)
