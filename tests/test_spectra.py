@@ -22,18 +22,19 @@ def spectra_of(grads, **options):
 def test_a_leaf_whose_spectrum_five_steps_miss_is_found():
     rng = np.random.default_rng(0)
     flat = jnp.asarray(rng.standard_normal((32, 96)), jnp.float32)
-    steep = jnp.diag(jnp.array([1.0] + 31 * [0.02]))
+    steep = jnp.diag(jnp.array([1.0] + 31 * [0.005]))
     grads = {"flat": {"kernel": flat}, "steep": {"kernel": steep}, "bias": jnp.ones(3)}
     spectra = spectra_of(grads)
-    found = plan(grads, method="taylor2:5", spectra=spectra, factor=1.1)
+    found = plan(grads, method="taylor2:5", spectra=spectra, cosine=0.95)
     leaves = {leaf.path: leaf for leaf in found.leaves}
     assert leaves["flat/kernel"].needed.steps <= 5 < leaves["steep/kernel"].needed.steps
     assert leaves["flat/kernel"].factor < 1.1 < leaves["steep/kernel"].factor
+    assert leaves["flat/kernel"].cosine > 0.95 > leaves["steep/kernel"].cosine
     assert leaves["bias"].factor is leaves["bias"].needed is None
     head, _, *lines = str(found).splitlines()
-    assert head.split()[-3:-1] == ["factor", "needs"]
+    assert head.split()[-3:-1] == ["cosine", "needs"]
     assert lines[2].split()[-2] == f"taylor2:{leaves['steep/kernel'].needed.steps}"
-    assert "–" in str(plan(grads, method="jordan", spectra=spectra, factor=1.001))
+    assert "–" in str(plan(grads, method="jordan:1", spectra=spectra, cosine=0.9999))
     assert "factor" not in str(plan(grads)).splitlines()[0]
 
 
@@ -42,7 +43,7 @@ def test_the_cheapest_of_several_families_is_chosen_and_muon_takes_what_plan_fou
     steep = {"kernel": jnp.diag(jnp.array([1.0] + 31 * [0.02]))}
     grads = {"a": {"kernel": jnp.asarray(rng.standard_normal((32, 96)))}, "b": steep}
     families = ("taylor2", "minimax", "polar_express")
-    given = dict(spectra=spectra_of(grads), factor=1.1, families=families)
+    given = dict(spectra=spectra_of(grads), cosine=0.95, families=families)
     chosen = plan(grads, **given).methods
     one_family = [plan(grads, **given | {"families": [family]}).methods for family in families]
     for path, (m, n) in {"a/kernel": (32, 96), "b/kernel": (32, 32)}.items():
@@ -52,7 +53,7 @@ def test_the_cheapest_of_several_families_is_chosen_and_muon_takes_what_plan_fou
     tx = muon(0.02, chosen)
     tx.update(grads, tx.init(grads), grads)
     found = plan(grads, method=chosen, spectra=given["spectra"])
-    assert max(leaf.factor for leaf in found.leaves) <= 1.1
+    assert min(leaf.cosine for leaf in found.leaves) >= 0.95
 
 
 def test_every_matrix_of_a_leaf_has_a_spectrum_and_the_worst_one_counts():
@@ -61,22 +62,24 @@ def test_every_matrix_of_a_leaf_has_a_spectrum_and_the_worst_one_counts():
     (of_leaf,) = spectra_of(grads, dims=spec).values()
     assert [x.shape for x in of_leaf] == 4 * [(3,)]
 
-    def factor(spectra):
-        return plan(grads, spec, spectra={"": spectra}).leaves[0].factor
+    def measure(spectra):
+        (leaf,) = plan(grads, spec, method="jordan:3", spectra={"": spectra}).leaves
+        return leaf.factor, -leaf.cosine
 
-    each = [factor([x]) for x in of_leaf if x.any()]
-    assert factor(of_leaf) == max(each) > 1.001 * min(each)
+    each = zip(*(measure([x]) for x in of_leaf if x.any()))
+    for worst, found in zip(measure(of_leaf), each):
+        assert worst == max(found) > min(found) + 1e-3
 
 
 def test_steps_are_enough_for_all_matrices_of_a_leaf():
-    """Jordan's s/a is not monotone in the steps: the most that one needs may fail another."""
+    """Jordan's cosine is not monotone in the steps: what one matrix needs may fail another."""
     params, rng = {"kernel": jnp.ones((2, 8, 8))}, np.random.default_rng(0)
     for _ in range(20):
         spectra = [np.sort(rng.uniform(0, 1, 8) ** 3)[::-1] for _ in range(2)]
-        found = plan(params, "layers in out", spectra={"kernel": spectra}, factor=1.2)
+        found = plan(params, "layers in out", spectra={"kernel": spectra}, cosine=0.96)
         if method := found.leaves[0].needed:
             again = plan(params, "layers in out", method=method, spectra={"kernel": spectra})
-            assert again.leaves[0].factor <= 1.2
+            assert again.leaves[0].cosine >= 0.96
 
 
 def test_a_recorded_run_has_the_quantiles_of_what_it_orthogonalized(key):

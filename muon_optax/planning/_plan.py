@@ -55,7 +55,7 @@ def plan(
     strict: bool = False,
     why: bool = False,
     spectra: Spectra | None = None,
-    factor: float = 1.25,
+    cosine: float = 0.9,
     families: Families = (),
     **settings: Any,
 ) -> Plan:
@@ -76,10 +76,11 @@ def plan(
         that a rule of `LAYOUTS` or the leaves around decided are doubted.
       why: Whether the table ends with the rules that decided.
       spectra: Measured singular values, from `diagnostics.spectra`. The table then has the
-        factor s/a of each leaf under its method, and the cheapest method that brings it below
-        `factor`, as `"polar_express:5"`; "–" if none does. `Plan.methods` are these, for
-        `muon(method=...)`. See `theory.steps_for`.
-      factor: The factor wanted of spectra, above 1.
+        factor s/a of each leaf under its method, the cosine of its update with the exact polar
+        factor, and the cheapest method whose cosine is `cosine` or more, as
+        `"polar_express:5"`; "–" if there is none. `Plan.methods` are these, for
+        `muon(method=...)`. See `theory.certificate` and `theory.cosine`.
+      cosine: The cosine wanted of spectra, in (0, 1).
       families: Names in `FAMILIES` to choose that method from; empty for the leaf's own.
       **settings: Other arguments of `muon`, so that one dict serves both. They change nothing
         here.
@@ -112,7 +113,7 @@ def plan(
     fallback_rate = _rate_of_fallback(learning_rate, adam_learning_rate, settings)
     assignments = tuple(resolved.assignments.values())
     of_matrices = _views_and_methods(methods, resolved, params)
-    measured = measure_spectra(spectra, of_matrices, families, factor)
+    measured = measure_spectra(spectra, of_matrices, families, cosine)
 
     def leaf_plan(assignment: Assignment, leaf: Any) -> LeafPlan:
         sides = assignment.view.sides if assignment.view else ()

@@ -1,4 +1,4 @@
-"""What a method guarantees for measured spectra, and the cheapest method that suffices."""
+"""What a method makes of measured spectra, and the cheapest method that is near enough."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from muon_optax._checks import check_number
 from muon_optax.coefficients import Coefficients
 from muon_optax.dims import MatrixView
 from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
-from muon_optax.theory._alignment import POWERS, certificate
+from muon_optax.theory._alignment import POWERS, certificate, cosine
 from muon_optax.theory._steps import MAX_STEPS
 
 Spectra = Mapping[str, Sequence[ArrayLike]]  # path → the singular values of every matrix
@@ -25,7 +26,8 @@ def measure_spectra(
     families: Families,
     wanted: float,
 ) -> dict[str, dict[str, Any]]:
-    """Path → the fields `factor` and `needed` of its `LeafPlan`, given views and methods."""
+    """Path → the fields `factor`, `cosine` and `needed` of its `LeafPlan`."""
+    check_number("cosine", wanted, "a number in (0, 1)", lambda c: 0 < c < 1)
     if unknown := [path for path in spectra or () if path not in leaves]:
         raise ValueError(
             f"spectra are of {unknown[0]!r}; use paths of matrices, such as "
@@ -45,7 +47,7 @@ def _measure(
     families: Families,
     wanted: float,
 ) -> dict[str, Any]:
-    """The largest factor s/a of the matrices, and the cheapest method that brings all below."""
+    """Factor and cosine of the worst matrix, and the cheapest method that is near for all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
             f"method={method!r}: spectra need a NewtonSchulz that normalizes by one of "
@@ -54,20 +56,22 @@ def _measure(
     if not spectra:
         return {}
 
-    def factor(method: NewtonSchulz) -> float:
-        try:
-            return max(certificate(method, spectrum=x).factor for x in spectra)
-        except ValueError as error:
-            raise ValueError(f"spectra of {path!r}: {error}") from None
+    def least_cosine(method: NewtonSchulz) -> float:
+        return min(cosine(method, x) for x in spectra)
 
     def cost(method: NewtonSchulz) -> float:
         return sum(k * method.plan(m, n).flops for k, m, n in view.sides)
 
+    try:
+        factor = max(certificate(method, spectrum=x).factor for x in spectra)
+    except ValueError as error:
+        raise ValueError(f"spectra of {path!r}: {error}") from None
     suffice = []
     for family in families or (method.coefficients,):
-        enough = (m for m in _by_steps(method, family) if factor(m) <= wanted)
+        enough = (m for m in _by_steps(method, family) if least_cosine(m) >= wanted)
         suffice += [*islice(enough, 1)]
-    return {"factor": factor(method), "needed": min(suffice, key=cost, default=None)}
+    needed = min(suffice, key=cost, default=None)
+    return {"factor": factor, "cosine": least_cosine(method), "needed": needed}
 
 
 def _by_steps(method: NewtonSchulz, family: Any) -> Iterator[NewtonSchulz]:

@@ -13,7 +13,7 @@ from muon_optax.polar._method import PolarMethod
 from muon_optax.polar._newton_schulz import NewtonSchulz
 
 _COLUMNS = ["leaf", "shape", "role", "optimizer", "fan_in × fan_out", "scale", "rate"]
-_COLUMNS += ["method", "factor", "needs"]
+_COLUMNS += ["method", "factor", "cosine", "needs"]
 _UNITS = {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6, "kFLOP": 1e3, "FLOP": 1}
 
 
@@ -38,8 +38,9 @@ class LeafPlan:
       method: Its polar method; None for the fallback.
       factor: `theory.certificate(method, spectrum=...).factor`, the largest over the spectra of
         its matrices; None without.
-      needed: The cheapest method that brings it below the factor wanted; None without spectra,
-        or where none does.
+      cosine: `theory.cosine(method, spectrum)`, the least over them; None without.
+      needed: The cheapest method that has the cosine wanted; None without spectra, or if there
+        is none.
     """
 
     path: str
@@ -54,6 +55,7 @@ class LeafPlan:
     doubt: str | None
     method: PolarMethod | None = None
     factor: float | None = None
+    cosine: float | None = None
     needed: NewtonSchulz | None = None
 
     @property
@@ -195,6 +197,7 @@ def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
         _format_numbers(first.rates),
         _format_method(first.method) if first.method else "",
         f"{first.factor:.3g}" if first.factor else "",
+        f"{first.cosine:.3f}" if first.cosine is not None else "",
         _format_method(first.needed) if first.factor else "",
         _format_operations(flops / unit) if flops else "",
     ]

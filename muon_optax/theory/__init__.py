@@ -9,7 +9,8 @@ A `schedule` is a tuple of stages, first applied first, or anything that names o
 `NewtonSchulz` takes. A method brings its normalization, where that matters.
 
 - A schedule on a singular value: `scalar_map`, `image`, `sup_error`.
-- Its quality: `certificate`, `alignment`, `alignment_bound`, `steps_for`, `tabulate`.
+- Its quality: `certificate`, `alignment`, `alignment_bound`, `cosine`, `steps_for`,
+  `tabulate`.
 - Its cost: `products`, `flops`.
 - The paper's residuals: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
   `constant_factor`.
@@ -25,6 +26,7 @@ from muon_optax.theory._alignment import Certificate as Certificate
 from muon_optax.theory._alignment import alignment as alignment
 from muon_optax.theory._alignment import alignment_bound as alignment_bound
 from muon_optax.theory._alignment import certificate as certificate
+from muon_optax.theory._alignment import cosine as cosine
 from muon_optax.theory._bounds import muon_bound as muon_bound
 from muon_optax.theory._bounds import paper_bound as paper_bound
 from muon_optax.theory._bounds import sgdm_bound as sgdm_bound
@@ -68,6 +70,7 @@ __all__ = [
     "bound",
     "certificate",
     "constant_factor",
+    "cosine",
     "flops",
     "image",
     "muon_bound",

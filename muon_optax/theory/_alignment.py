@@ -75,6 +75,35 @@ def alignment(
     return float((x * scalar_map(schedule, x)).sum() / x.sum())
 
 
+def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None = None) -> float:
+    """The cosine of the angle between an update and the exact polar factor.
+
+    `Σ P(x)/√(r·Σ P(x)²)` over the r nonzero singular values, those above 1e-6 of the largest.
+    Unlike the alignment it counts small ones as much as large ones. In the training runs of
+    docs/theory_measured.md it orders methods as the loss does, and `s/a` does not.
+
+    Args:
+      schedule: Stages, or what names them; `()` for the normalization alone.
+      spectrum: The singular values of the momentum, in any unit, not all zero.
+      normalize: As in `alignment`.
+
+    Returns:
+      A number in [-1, 1], 1 for an exact polar factor or a multiple of it.
+
+    Raises:
+      ValueError: As `alignment` does.
+
+    Example:
+      >>> [round(cosine(f"jordan:{q}", [1.0, 0.1, 0.01]), 2) for q in (1, 3, 5)]
+      [0.79, 0.97, 1.0]
+
+    Source: docs/theory_measured.md.
+    """
+    x = normalized(spectrum, norm_of(schedule, normalize))
+    y = scalar_map(schedule, x[x > 1e-6 * x.max()])
+    return float(y.sum() / math.sqrt(len(y) * (y**2).sum()))
+
+
 def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = None) -> float:
     """`a(P, r)`, a lower bound of the alignment of every momentum of rank r or less.
 
