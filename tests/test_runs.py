@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_bounds import BETA, PROBLEM
 
 from benchmarks import convergence
-from benchmarks.convergence import nesterov, spectra
+from benchmarks.convergence import leaves, nesterov, spectra
 from benchmarks.convergence.features import ALL, CASES, compare
 from benchmarks.convergence.problems import make
 from muon_optax import theory
@@ -161,6 +161,27 @@ def test_an_unknown_experiment_is_named_and_a_small_model_has_spectra(monkeypatc
     for row in rows:
         low, middle, high = row["quantiles"]
         assert 0 <= low <= middle <= high < 1 and row["steps"] >= 1
+
+
+@pytest.mark.slow
+def test_steps_by_leaf_cost_no_more_than_the_most_of_them_everywhere(monkeypatch):
+    task = replace(leaves.task("gpt"), steps=2, eval_every=1)
+    monkeypatch.setattr(leaves, "task", lambda name: task)
+    monkeypatch.setattr(leaves, "SEEDS", (0, 1))
+    spectra_by_leaf = leaves.record_spectra()
+    assert {len(of_leaf) for of_leaf in spectra_by_leaf.values()} == {2}
+    chosen = leaves.choose(spectra_by_leaf)
+    methods = chosen["polar_express by leaf, 0.98"]
+    rows = {
+        name: leaves.describe(of, spectra_by_leaf)
+        for name, of in chosen.items()
+        if name.startswith("polar_express")
+    }
+    by_leaf = rows["polar_express by leaf, 0.98"]
+    most = rows[max(methods.values())]
+    assert by_leaf["flops"] < most["flops"] and by_leaf["products"] < most["products"]
+    assert 0.98 <= by_leaf["cosine"] <= most["cosine"] < 1 <= most["factor"]
+    assert all(1 < loss < 6 for loss in leaves.train(methods))
 
 
 def test_the_exponent_of_a_power_law_is_found():

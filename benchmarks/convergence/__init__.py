@@ -16,6 +16,7 @@ from benchmarks.convergence import (
     causes,
     features,
     figures,
+    leaves,
     momenta,
     nesterov,
     rank,
@@ -28,7 +29,7 @@ from benchmarks.record import RESULTS, provenance, save
 from muon_optax import METHODS
 
 FOLDER = RESULTS / "convergence"
-ALL = (training, causes, momenta, bounds, features, nesterov, spectra, rank, times)
+ALL = (training, causes, momenta, bounds, features, nesterov, spectra, leaves, rank, times)
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in ALL}
 
 

@@ -229,6 +229,25 @@ def quantiles_by_width(found: dict) -> Figure:
     return figure
 
 
+def loss_by_distance(found: dict) -> Figure:
+    """The loss of every choice of methods by the cosine, and by s/a."""
+    rows = found["rows"]
+    title = (
+        "The cosine with the exact polar factor orders methods as the loss does; s/a does not"
+    )
+    figure, panels = begin(title, 1, 2, height=3.8, sharey=True)
+    for name, row in rows.items():
+        label, by_leaf = words(_family(name)), "by leaf" in name
+        of_look = look(label) | {"ls": "", "mfc": "none" if by_leaf else None}
+        of_look["label"] = f"{label}, by leaf" if by_leaf else label
+        for axes, x in zip(panels, (1 - row["cosine"], row["factor"])):
+            axes.plot(x, np.mean(row["loss"]), **of_look)
+    panels[0].set(xlabel="1 - cosine, mean over leaves", xscale="symlog", ylabel="test loss")
+    panels[1].set(xlabel="s/a of the worst matrix")
+    add_legend(figure, 4)
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "training": (training_by_step, ("training", "times")),
     "steps": (training_by_q, ("training",)),
@@ -238,6 +257,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "bounds": (bounds_by_method, ("bounds",)),
     "nesterov": (nesterov_by_cell, ("nesterov",)),
     "spectra": (quantiles_by_width, ("spectra",)),
+    "leaves": (loss_by_distance, ("leaves",)),
 }
 
 
@@ -253,6 +273,13 @@ def _with_range(axes: Axes, x: Iterable, ends: list[list[float]], label: str) ->
     """Means, and ranges as error bars."""
     mean, low, high = (np.array([f(runs) for runs in ends]) for f in (np.mean, min, max))
     axes.errorbar([*x], mean, [mean - low, high - mean], capsize=2, **look(label))
+
+
+def _family(name: str) -> str:
+    """What `words` makes a label of, of "polar_express:8" or "jordan by leaf, 0.9"."""
+    family = re.split(r"[: ]", name)[0]
+    known = {"svd": "SVD", "jordan": "Jordan", "polar_express": "Polar Express", "fast": "fast"}
+    return known.get(family) or f"κ={family[-1]}"
 
 
 def _slope(name: str) -> float:

@@ -4,10 +4,11 @@ import statistics
 
 import numpy as np
 
-from benchmarks.convergence import spectra
+from benchmarks.convergence import leaves, spectra
 from benchmarks.convergence.times import RECORDING, TIMED
 from benchmarks.record import load
 from benchmarks.text import markdown, mean, written
+from benchmarks.track import inference
 from muon_optax import theory
 from muon_optax.coefficients import FAMILIES, Coefficients, minimax
 
@@ -151,6 +152,26 @@ def spectra_table(machine: str) -> str:
     return written(record, [f"step {last}", *(f"layer {layer}" for layer in layers)], rows)
 
 
+def leaves_table(machine: str) -> str:
+    """Steps by leaf next to the same steps everywhere: cost, distance, loss."""
+    record = load(machine, "leaves")
+    exact = record["rows"][leaves.EXACT]["loss"]
+
+    def row(name: str, of: dict) -> list[str]:
+        cost = (
+            [f"{of['products']:.3g}", f"{of['flops'] / 1e6:.3g}"] if of["flops"] else ["", ""]
+        )
+        found = inference.compare(of["loss"], exact)
+        gap = f"{found.of.mean:+.3f} ± {found.of.half:.3f}" if name != leaves.EXACT else ""
+        distance = [f"{of['cosine']:.3f}", f"{of['factor']:.2f}"]
+        return [name, *cost, *distance, f"{statistics.mean(of['loss']):.3f}", gap]
+
+    rows = sorted(record["rows"].items(), key=lambda item: -item[1]["cosine"])
+    header = ["method", "products a matrix", "MFLOP a step", "cosine", "worst s/a"]
+    header += ["test loss", "less the SVD's"]
+    return written(record, header, [row(*item) for item in rows])
+
+
 def distance_table(machine: str) -> str:
     """How far the quadratic's end is from that of the SVD, by q."""
     record = load(machine, "bounds")
@@ -197,6 +218,7 @@ TABLES = {
     "bounds": bounds_table,
     "features": features_table,
     "spectra": spectra_table,
+    "leaves": leaves_table,
     "distance": distance_table,
     "rank": rank_table,
 }
