@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from test_bounds import BETA, PROBLEM
 
 from benchmarks import convergence
-from benchmarks.convergence import leaves, nesterov, spectra
+from benchmarks.convergence import leaves, nesterov, spectra, starts, warm_start
 from benchmarks.convergence.features import ALL, CASES, compare
 from benchmarks.convergence.problems import make
 from muon_optax import theory
+from muon_optax.coefficients import taylor
 from muon_optax.theory import Certificate, Momentum, Problem, Run
 
 BETAS = st.lists(st.floats(0, 0.99), min_size=1, max_size=12)
@@ -194,6 +195,37 @@ def test_the_exponent_of_a_power_law_is_found():
     assert spectra.split(leaf) == (3, "key")
     found = [spectra.exponent(rows, leaf, *at) for at in ((10, 1), (40, 1), (40, 0))]
     np.testing.assert_allclose(found, [0, -0.5, -0.7], atol=1e-9)
+
+
+def test_a_warm_start_leads_where_theory_says_and_its_products_are_counted():
+    """From the same Gram matrix, from a half of it, and from one that does not commute."""
+    m = np.random.default_rng(0).standard_normal((7, 5)) * np.geomspace(1, 1e-3, 5)
+    same, half = (starts.decompose(x) for x in (m, m / math.sqrt(2)))
+    found = starts.warm(same, same).described()
+    assert found["residual"] < 1e-8 and found["distance"] < 1e-8
+    assert found["alignment"] == pytest.approx(1, abs=1e-8)
+    # With κ = 1 the residual goes from u to u²·(3 + u)/4: from 0.5 to 0.21875 and 0.0385.
+    steps = [(), *(taylor(1).schedule(q) for q in (1, 2, 3))]
+    for limit, expected in ((0.51, (2, 2)), (0.22, (2, 3)), (0.0386, (2, 6)), (0, None)):
+        asked = (starts.residual, limit, steps, m.shape, starts.warm(same, half))
+        assert starts.cheapest(*asked, starts.warm_products) == expected
+    # R = 1 + r·(a swap) and Q⁻¹ = diag(1, δ): the limit is turned by r/2·(1 - δ)/(1 + δ).
+    r, delta = 1e-3, 0.1
+    root, before = np.array([[1, r / 2], [r / 2, 1]]), np.diag([1, delta])
+    found = starts.warm(starts.decompose(before), starts.decompose(before @ root)).described()
+    assert found["residual"] == pytest.approx(r, rel=1e-2)
+    assert found["distance"] == pytest.approx(r / 2 * (1 - delta) / (1 + delta), rel=1e-2)
+
+
+@pytest.mark.slow
+def test_a_warm_start_of_a_small_model_loses_at_most_two_small_products(monkeypatch):
+    monkeypatch.setattr(warm_start, "DEPTHS", (2, 3))
+    rows = warm_start.measure_run(16, 2, 0.5)
+    assert len(rows) == 2 * len(warm_start.DAMPINGS) and rows[0]["matrices"] == 2 * 12
+    for row in rows:
+        for of_case in row["all"].values():
+            (*_, cold), (*_, warm), (*_, control) = of_case.values()
+            assert 0 < warm <= cold + 2 * 2 * 16**3 and 0 < control <= cold
 
 
 VECTOR = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(np.array)

@@ -23,13 +23,15 @@ from benchmarks.convergence import (
     spectra,
     times,
     training,
+    warm_start,
 )
 from benchmarks.pool import run_all
 from benchmarks.record import RESULTS, provenance, save
 from muon_optax import METHODS
 
 FOLDER = RESULTS / "convergence"
-ALL = (training, causes, momenta, bounds, features, nesterov, spectra, leaves, rank, times)
+ALL = (training, causes, momenta, bounds, features, nesterov)
+ALL += (spectra, leaves, rank, times, warm_start)
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in ALL}
 
 

@@ -193,6 +193,36 @@ def rank_table(machine: str) -> str:
     return written(record, ["exponent of r", *names], rows)
 
 
+def warm_start_table(machine: str) -> str:
+    """By run and blend, a number for every damping: valid starts, and operations saved."""
+    record, found = load(machine, "warm_start"), {}
+    for row in record["rows"]:
+        key = tuple(row[name] for name in ("width", "batch", "beta", "nesterov"))
+        found.setdefault(key, []).append(row)
+
+    def percent(values: list[float]) -> str:
+        return ", ".join(f"{100 * value:.0f}" for value in values) + " %"
+
+    def saved(rows: list[dict], accuracy: str, kind: str) -> list[float]:
+        of_all = [row["all"][f"jordan, {accuracy}"] for row in rows]
+        return [1 - of[kind][-1] / of["cold"][-1] for of in of_all]
+
+    cells = [
+        [
+            f"{width}, {64 * batch}, {beta}, {'Nesterov' if nesterov else 'plain'}",
+            f"{rows[0]['residual'][1]:.0e}",
+            percent([row["valid"] for row in rows]),
+            percent(saved(rows, "residual", "warm")),
+            percent(saved(rows, "factor", "warm")),
+            percent(saved(rows, "factor", "control")[:1]),
+        ]
+        for (width, batch, beta, nesterov), rows in found.items()
+    ]
+    header = ["width, tokens a batch, β, blend", "median ‖1 - R‖, ε = 0", "valid starts"]
+    header += ["saved, same ‖1 - R‖", "saved, same s/a", "saved without Q, same s/a"]
+    return written(record, header, cells)
+
+
 def recording_table(machine: str) -> str:
     """What a training step costs where a record is armed, but not due."""
     record = load(machine, "times")
@@ -221,4 +251,5 @@ TABLES = {
     "leaves": leaves_table,
     "distance": distance_table,
     "rank": rank_table,
+    "warm_start": warm_start_table,
 }
