@@ -201,7 +201,7 @@ def warm_start_table(machine: str) -> str:
         found.setdefault(key, []).append(row)
 
     def percent(values: list[float]) -> str:
-        return ", ".join(f"{100 * value:.0f}" for value in values) + " %"
+        return ", ".join(str(round(100 * value)) for value in values) + " %"
 
     def saved(rows: list[dict], accuracy: str, kind: str) -> list[float]:
         of_all = [row["all"][f"jordan, {accuracy}"] for row in rows]
