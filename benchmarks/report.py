@@ -12,7 +12,7 @@ from pathlib import Path
 from curves import Curve
 from train_gpt import draw
 
-from benchmarks import checks, compare, finetuning, health, quality, switch, tables
+from benchmarks import checks, compare, finetuning, health, peers, quality, switch, tables
 from benchmarks.convergence import figures
 from benchmarks.convergence import tables as convergence_tables
 from benchmarks.polar import figures as polar_figures
@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[str], str]] = (
     | convergence_tables.TABLES
     | {"switch": switch.table}
     | health.TABLES
+    | peers.TABLES
     | finetuning.TABLES
     | sharding_tables.TABLES
     | scaling_tables.TABLES
