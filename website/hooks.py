@@ -1,8 +1,10 @@
 """The hooks of `mkdocs.yml`: pages that no file in `docs/` is, and links for the site."""
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -32,6 +34,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links of the repository, as links of the site."""
     return links.adapt(markdown, page.file.src_uri)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse what a browser would load from elsewhere, and formulas that are left as LaTeX."""
+    if loaded := re.search(
+        r'<(script|img|link rel="stylesheet")[^>]* (src|href)="https?:', output
+    ):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {loaded[0]}")
+    if "$`" in output or "$<code>" in output:
+        raise PluginError(f"{page.file.src_uri} has a formula that was not read")
+    return output
 
 
 def _source_page(path: Path) -> str:

@@ -20,6 +20,7 @@ TOP = {
 PICTURES = {".png", ".svg", ".jpg"}
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
+NAMED = re.compile(r"\[[\w/]+\.md\](?=\(([\w./]+\.md)[#)])")  # a link that shows a file's name
 IMAGE = re.compile(r'<img src="([^"]+)" alt="([^"]*)"(?: width="(\d+)")?>')
 
 
@@ -61,7 +62,15 @@ def adapt(text: str, uri: str) -> str:
 def _adapt_prose(text: str, uri: str) -> str:
     text = IMAGE.sub(_picture, text)
     text = text.replace("<details><summary>", '<details markdown="1"><summary>')
+    text = NAMED.sub(lambda m: f"[{_title(m[1], origin(uri))}]", text)
     return LINK.sub(lambda m: f"{m[1]}{_target(m[2], uri)}{m[3] or ''}{m[4]}", text)
+
+
+def _title(target: str, page: Path) -> str:
+    """The title of the page that a link leads to, or the link itself."""
+    path = _resolve(target, page)
+    first = path.read_text().partition("\n")[0] if path and path.exists() else ""
+    return first.removeprefix("# ") or target
 
 
 def _picture(found: re.Match) -> str:
