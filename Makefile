@@ -1,6 +1,7 @@
 # Needs only Python 3.11 or newer: it makes its environment in $(VENV).
 #   make demo | test | test-fast | programs | accelerator | quality | mutation | cover
 #   make lint | check | audit | clean
+#   make docs | outputs | serve
 #   PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file COUNT=150
 
 VENV ?= .venv
@@ -15,7 +16,8 @@ RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test test-fast programs accelerator quality mutation cover lint check audit clean
+.PHONY: demo test test-fast programs accelerator quality mutation cover lint check audit clean \
+	docs outputs serve
 
 demo: $(VENV)/.examples  ## train the byte GPT with Muon and with AdamW
 	$(RUN) examples/train_gpt.py
@@ -59,6 +61,16 @@ lint: $(VENV)/.dev  ## format, lint and types
 
 check: lint test  ## what a commit must pass
 
+docs: $(VENV)/.docs  ## the site in site/: snippets, links, reference and formulas are checked
+	$(PYTEST) tests/test_docs.py
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
+outputs: $(VENV)/.test  ## run the snippets of README and docs, and write what they print
+	$(RUN) -m pytest -q tests/test_docs.py -k prints_what --write-outputs
+
+serve: $(VENV)/.docs  ## the site on this machine, made again with each change
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
+
 audit: $(VENV)/.audit  ## known vulnerabilities of installed packages
 	$(RUN) -m pip_audit --skip-editable
 
@@ -72,4 +84,4 @@ $(VENV)/.%: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build site

@@ -117,7 +117,7 @@ def main(smoke: bool = False) -> None:
     for pattern, draw_it in () if smoke else PICTURES.items():
         for path in sorted(RESULTS.glob(pattern)):
             draw_it(path)
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = filled(page.read_text())
         if not smoke and text != page.read_text():
             page.write_text(text)

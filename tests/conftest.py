@@ -78,6 +78,7 @@ def key():
 
 def pytest_addoption(parser):
     parser.addoption("--first-case", action="store_true", help="one case of every test")
+    parser.addoption("--write-outputs", action="store_true", help="put them behind snippets")
 
 
 @pytest.hookimpl(trylast=True)  # of those that other options have left

@@ -1,41 +1,58 @@
 """Docs are executed: snippets run, tables equal the results, what is named exists."""
 
+import importlib
 import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from test_layout import PUBLIC_MODULES, public_names
 
+import muon_optax
 from benchmarks import record, report
 from benchmarks.__main__ import NAMES
 from benchmarks.record import RESULTS
+from website import links, reference, snippets
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-# A block of text right behind a snippet is what it prints.
-SNIPPETS = [
-    (page.name, number, code, printed)
+PAGES = snippets.pages()
+PROGRAMS = [
+    pytest.param(page, program, id=program[0].name)
     for page in PAGES
-    for number, (code, printed) in enumerate(
-        re.findall(
-            r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", page.read_text(), re.DOTALL
-        )
-    )
+    for program in snippets.programs(page)
 ]
-assert SNIPPETS, "no page has a snippet"
+assert PROGRAMS, "no page has a snippet"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "number", "code", "printed"),
-    SNIPPETS,
-    ids=[f"{page}-{number}" for page, number, *_ in SNIPPETS],
-)
-def test_a_snippet_runs(page, number, code, printed, capsys):
-    exec(compile(code, f"{page}:{number}", "exec"), {"__name__": "__main__"})
-    if printed:
-        assert capsys.readouterr().out == printed
+@pytest.mark.parametrize(("page", "program"), PROGRAMS)
+def test_a_snippet_prints_what_stands_behind_it(page, program, request):
+    printed = snippets.outputs(program)
+    if request.config.getoption("write_outputs"):
+        snippets.write(page, dict(zip([s.name for s in program], printed)))
+    else:
+        for snippet, found in zip(program, printed):
+            assert found == snippet.printed, f"{snippet.name}: run `make outputs`"
+
+
+def test_every_snippet_shows_its_output():
+    silent = [s.name for page in PAGES for s in snippets.of(page) if not s.printed]
+    assert not silent, f"print something, then run `make outputs`: {silent}"
+
+
+def test_the_reference_has_every_public_name():
+    modules = [importlib.import_module(f"muon_optax.{name}") for name in PUBLIC_MODULES]
+    public = {f"{m.__name__}.{n}" for m in (muon_optax, *modules) for n in public_names(m)}
+    public -= {m.__name__ for m in modules}
+    assert reference.names() == public
+
+
+def test_every_page_is_in_the_navigation_once():
+    text = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    named = re.findall(r"[\w/]+\.md", text)
+    there = [snippets.name_of(page) for page in PAGES[1:]] + [*reference.pages(), *links.TOP]
+    assert sorted(named) == sorted(there)
 
 
 def test_a_page_is_told_what_it_asks_for_in_vain():

@@ -1,0 +1,1 @@
+"""What makes a site of `docs/`: formulas, the reference, links, and outputs of snippets."""
