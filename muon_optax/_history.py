@@ -109,7 +109,7 @@ class History:
             raise ImportError(
                 "History.plot needs matplotlib: pip install matplotlib"
             ) from error
-        if not self.steps:
+        if not self.values:
             raise ValueError("nothing was recorded; call history.add(state) after a step")
         recorded = [*next(iter(self.values.values()))]
         names = [measures] if isinstance(measures, str) else measures

@@ -12,7 +12,7 @@ from jax import Array
 
 from muon_optax._casting import wide_dtype
 from muon_optax._leaves import LeafError
-from muon_optax.polar._linalg import check_matrix, eigenvalues, product, scale_to_range, svd
+from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
 from muon_optax.polar._svd import SVD
 
 
@@ -186,13 +186,12 @@ LEVELS = tuple(i / 16 for i in range(17))  # from the smallest singular value to
 def quantiles(x: Array) -> Array:
     """Quantiles of the singular values at `LEVELS`, `[..., 17]`, in float32 or wider.
 
-    From the Gram matrix, which is cheaper than an SVD: those below √eps of the largest are
-    rounding errors.
+    Each is a singular value, so that a jump between two of them stays one.
     """
     y, scale = _wide(x)
-    y = y if y.shape[-2] <= y.shape[-1] else y.mT
-    squares = eigenvalues(product(y, y.mT.conj()))
-    found = jnp.quantile(jnp.sqrt(jnp.maximum(squares, 0)), jnp.array(LEVELS), axis=-1)
+    # The Gram matrix would be cheaper, but loses what is below √eps of the largest.
+    sigma = _singular_values(y)
+    found = jnp.quantile(sigma, jnp.array(LEVELS), axis=-1, method="lower")
     return jnp.moveaxis(found, 0, -1) / scale[..., None]
 
 

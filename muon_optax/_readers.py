@@ -122,10 +122,10 @@ def momentum(state: Any) -> dict[str, Array]:
     return leaves_by_path(getattr(node, fields[type(node)]))
 
 
-def recorded_quantiles(state: Any) -> dict[str, np.ndarray]:
-    """Leaf's path → quantiles `[batch, 17]` of the last record; empty without one."""
+def recorded_quantiles(state: Any) -> dict[str, np.ndarray] | None:
+    """Leaf's path → quantiles `[batch, 17]` of the last record; None if none is made."""
     if not _find(state, RecordState):
-        return {}
+        return None
     record = _only(state, RecordState, "records", _ONE_RECORD)
     if int(record.step) < 0 or not isinstance(record.quantiles, dict):
         return {}

@@ -19,9 +19,9 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
 
     For `plan(params, spectra=...)`, `theory.tabulate` and `theory.steps_for`. Call it outside
     `jax.jit`, every few hundred steps. Where the optimizer records, as `muon(record_every=k)`
-    does, they are those of the last record, interpolated from 17 quantiles; small ones, below
-    3e-4 of the largest, are rounding errors. Elsewhere they are those of the momentum, without
-    Nesterov's blend, by an SVD of every matrix.
+    does, they are those of the last record, interpolated from 17 quantiles. Elsewhere they are
+    those of the momentum, without Nesterov's blend, by an SVD of every matrix. What is below
+    1e-6 of the largest is a rounding error.
 
     Args:
       params: The parameters.
@@ -30,10 +30,11 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
 
     Returns:
       Leaf's path → a float32 or wider array `[min(fan_in, fan_out)]` for each of its matrices,
-      from the largest singular value to the smallest.
+      from the largest singular value to the smallest. Empty before the first record.
 
     Raises:
-      ValueError: If `state` has no momentum of Muon or several, or `dims` do not fit.
+      ValueError: If `state` has no momentum of Muon or several, or `dims` do not fit: those of
+        the record, or of a leaf with a momentum that is no matrix.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,18 +49,34 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
     """
     found = resolve_once(dims, params).assignments
     views = {path: of_leaf.view for path, of_leaf in found.items() if of_leaf.view}
-    if quantiles := recorded_quantiles(state):
-        return {path: _interpolate(views[path], of) for path, of in quantiles.items()}
-    return {path: _decompose(views[path], x) for path, x in momentum(state).items()}
+    recorded = recorded_quantiles(state)
+    leaves = momentum(state) if recorded is None else recorded
+    if unknown := [path for path in leaves if path not in views]:
+        raise ValueError(
+            f"state has a momentum of {unknown[0]!r}, which is no matrix under dims; pass the "
+            "dims of the optimizer, None if it takes every leaf as [fan_in, fan_out]"
+        )
+    if recorded is None:
+        return {path: _decompose(views[path], x) for path, x in leaves.items()}
+    return {path: _interpolate(path, views[path], of) for path, of in recorded.items()}
 
 
-def _interpolate(view: MatrixView, quantiles: np.ndarray) -> tuple[np.ndarray, ...]:
+def _interpolate(path: str, view: MatrixView, quantiles: np.ndarray) -> tuple[np.ndarray, ...]:
     """As many singular values as a matrix has, from quantiles `[batch, 17]` of a leaf's."""
     sizes = [min(m, n) for count, m, n in view.sides for _ in range(count)]
-    return tuple(
-        np.interp(np.linspace(1, 0, size), LEVELS, of_matrix)
-        for size, of_matrix in zip(sizes, quantiles)
-    )
+    if len(sizes) != len(quantiles):
+        raise ValueError(
+            f"leaf {path!r} has {len(sizes)} matrices under dims, and a record of "
+            f"{len(quantiles)}; pass the dims of the optimizer"
+        )
+    return tuple(_interpolate_one(size, x) for size, x in zip(sizes, quantiles))
+
+
+def _interpolate_one(size: int, quantiles: np.ndarray) -> np.ndarray:
+    """So many values of one matrix, by their logarithms, because they fall by decades."""
+    counts = quantiles > 1e-6 * quantiles.max()
+    logarithms = np.log(quantiles, where=counts, out=np.full(quantiles.shape, -1e4))
+    return np.exp(np.interp(np.linspace(1, 0, size), LEVELS, logarithms))  # 0 beside zeros
 
 
 def _decompose(view: MatrixView, x: Any) -> tuple[np.ndarray, ...]:

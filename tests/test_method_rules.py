@@ -72,10 +72,35 @@ def test_the_rule_of_a_whole_path_goes_first_and_then_the_first_that_fits(grads)
 
 
 def test_a_run_with_rules_is_recorded_leaf_by_leaf(grads):
-    tx = record_updates(2, optax.identity(), RULES)
-    _, state = jax.jit(tx.update)(grads, tx.init(grads), grads)
-    errors = {path: of["orthogonality_error"] for path, of in latest(state)[1].items()}
+    """Momenta and what does not depend on the method are as with one method for all."""
+    states = {}
+    for name, method in (("rules", RULES), ("one", "jordan")):
+        tx = record_updates(1, optax.ema(0.5), method)
+        state = tx.init(grads)
+        for factor in (1.0, -3.0):
+            _, state = jax.jit(tx.update)(
+                jax.tree.map(lambda x, f=factor: f * x + 1, grads), state, grads
+            )
+        states[name] = state
+    measured = {name: latest(state)[1] for name, state in states.items()}
+    for path, of_leaf in measured["rules"].items():
+        for same in ("gradient_cosine", "momentum_stable_rank"):
+            assert of_leaf[same] == pytest.approx(measured["one"][path][same], rel=1e-5)
+    errors = {path: of["orthogonality_error"] for path, of in measured["rules"].items()}
     assert errors["mlp/up"] > 0.05 and max(errors["attn/q"], errors["mlp/down"]) < 1e-3
+    momenta = (
+        scale_by_muon(m).update(grads, scale_by_muon(m).init(grads))[1].mu
+        for m in (RULES, "svd")
+    )
+    jax.tree.map(np.testing.assert_array_equal, *momenta)
+
+
+def test_a_path_that_is_no_regular_expression_may_be_a_rule():
+    params = {name: {"w": jnp.eye(4)} for name in ("c++", "Dense(1", "x[0]")}
+    methods = plan(params, None, method={"x[0]/w": "svd", ".*": "fast"}).methods
+    assert methods["x[0]/w"] == SVD() and methods["c++/w"] == METHODS["fast"]
+    scale_by_muon(methods).init(params)
+    assert plan(params, None, method=methods).methods == methods
 
 
 def test_rules_are_kept_under_injected_hyperparameters(grads):
@@ -95,7 +120,7 @@ def test_rules_are_kept_under_injected_hyperparameters(grads):
             "method has 'atn', which is in no path; did you .*'attn",
         ),
         ({"attn": "jordn", ".*": "svd"}, "unknown name 'jordn'.*did you mean 'jordan'"),
-        ({"(": "svd"}, r"has '\(', no regular expression"),
+        ({"(": "svd", ".*": "jordan"}, r"has '\(', which is in no path"),
         ({}, "use rules from paths to methods"),
         ({0: "svd"}, "use rules from paths to methods"),
     ],

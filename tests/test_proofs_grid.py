@@ -135,3 +135,22 @@ def test_no_schedule_lowers_the_loss_between_two_kinks_below_half_its_sum():
     rounding = 100 * float(jnp.finfo("float32").eps)
     assert 1.35 - rounding <= exact.min() <= 1.35 + rounding
     assert averaged.min() < 1
+
+
+def test_a_number_and_its_inverse_over_r_have_at_least_the_mean_of_the_flat_spectrum():
+    """`½(x + 1/(rx)) ≥ 1/√r`, and equal only at `x = 1/√r`; twice over, with u and v."""
+    x = np.geomspace(1e-6, 1, 4001)
+    for r in (1, 2, 7, 768):
+        means = (x + 1 / (r * x)) / 2
+        assert (means >= r**-0.5 * (1 - 4 * EPS)).all()
+        assert (means >= r**-0.5 * 1.001).any() and means.min() < r**-0.5 * 1.001
+
+
+def test_a_square_of_a_sum_is_split_by_any_share():
+    """`(1 + z)² ≤ 1/β + z²/(1-β)`, equal at `z = (1-β)/β`; a hundredth less fails there."""
+    z = np.geomspace(1e-4, 1e4, 2001)
+    for beta in (0.05, 0.5, 0.95):
+        right = 1 / beta + z**2 / (1 - beta)
+        assert ((1 + z) ** 2 <= right * (1 + 4 * EPS)).all()
+        equal = (1 - beta) / beta
+        assert (1 + equal) ** 2 > 0.99 * (1 / beta + equal**2 / (1 - beta))

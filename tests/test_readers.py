@@ -24,7 +24,7 @@ from muon_optax.diagnostics import (
 def record(step, **numbers):
     """A state whose last record has these alignments, one leaf a keyword."""
     measured = {f"{leaf}/kernel": {"alignment": jnp.array(x)} for leaf, x in numbers.items()}
-    return {"inner": RecordState(None, jnp.array(step + 1), jnp.array(step), measured)}
+    return {"inner": RecordState(None, jnp.array(step + 1), jnp.array(step), measured, {})}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Leaves by name: a name, or a regular expression, that stands for whole parts of a path."""
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,14 +12,18 @@ from muon_optax.dims._rules import Rule
 
 def rule_for_name(role: str, name: str) -> Rule:
     """A rule for the leaves under a name; `Dense_1` is not `Dense_10`."""
-    return Rule(role, rf"(^|/)(?:{name})(/|$)", None)
+    try:
+        re.compile(f"(?:{name})")
+    except re.error:  # then it is a name, and no regular expression
+        name = re.escape(name)
+    return Rule(role, rf"(?:^|/)(?:{name})(?:/|$)", None)
 
 
 def check_names_used(argument: str, named: Mapping[str, Rule], params: Any) -> None:
     """Refuse a name that is in no path; a leaf that Optax has masked counts."""
     paths = leaves_by_path(params, is_leaf=is_masked)
     for name, rule in named.items():
-        if paths and not any(rule.finds(path) for path in paths):
+        if paths and name not in paths and not any(rule.finds(path) for path in paths):
             raise ValueError(
                 f"{argument} has {name!r}, which is in no path; {_hint(name, paths)}. A name, "
                 "or a regular expression, stands for whole parts of a path"

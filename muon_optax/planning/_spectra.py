@@ -1,6 +1,7 @@
 """What a method makes of measured spectra, and the cheapest method that is near enough."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from muon_optax._checks import check_number
+from muon_optax._schedules import find_family
 from muon_optax.coefficients import Coefficients
 from muon_optax.dims import MatrixView
 from muon_optax.polar._method import PolarMethod
@@ -17,7 +19,7 @@ from muon_optax.theory._alignment import POWERS, certificate, cosine
 from muon_optax.theory._steps import MAX_STEPS
 
 Spectra = Mapping[str, Sequence[ArrayLike]]  # path → the singular values of every matrix
-Families = Sequence[Coefficients | str]
+Families = Sequence[Coefficients | str] | str
 
 
 def measure_spectra(
@@ -33,8 +35,10 @@ def measure_spectra(
             f"spectra are of {unknown[0]!r}; use paths of matrices, such as "
             f"{next(iter(leaves))!r}, as diagnostics.spectra(params, state) returns them"
         )
+    names = (families,) if isinstance(families, str) else tuple(families)
+    found = [find_family(family) for family in names]
     return {
-        path: _measure(path, [x for x in of_leaf if np.any(x)], *leaves[path], families, wanted)
+        path: _measure(path, [x for x in of_leaf if np.any(x)], *leaves[path], found, wanted)
         for path, of_leaf in (spectra or {}).items()
     }
 
@@ -44,14 +48,18 @@ def _measure(
     spectra: Sequence[ArrayLike],
     view: MatrixView,
     method: PolarMethod,
-    families: Families,
+    families: Sequence[Coefficients],
     wanted: float,
 ) -> dict[str, Any]:
     """Factor and cosine of the worst matrix, and the cheapest method that is near for all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
-            f"method={method!r}: spectra need a NewtonSchulz that normalizes by one of "
-            f"{', '.join(POWERS)} and has eps=0; leave them out"
+            f"leaf {path!r} has {method!r}: spectra need a NewtonSchulz that normalizes by one "
+            f"of {', '.join(POWERS)} and has eps=0; leave those of this leaf out"
+        )
+    if any(np.ndim(x) != 1 for x in spectra):
+        raise ValueError(
+            f"spectra of {path!r}; use a list of arrays, the singular values of each matrix"
         )
     if not spectra:
         return {}
@@ -67,17 +75,16 @@ def _measure(
     except ValueError as error:
         raise ValueError(f"spectra of {path!r}: {error}") from None
     suffice = []
-    for family in families or (method.coefficients,):
+    for family in families or (find_family(method.coefficients),):
         enough = (m for m in _by_steps(method, family) if least_cosine(m) >= wanted)
         suffice += [*islice(enough, 1)]
     needed = min(suffice, key=cost, default=None)
     return {"factor": factor, "cosine": least_cosine(method), "needed": needed}
 
 
-def _by_steps(method: NewtonSchulz, family: Any) -> Iterator[NewtonSchulz]:
-    """The method with one step of a family, two and so on, as far as they are stable."""
-    for steps in range(1, MAX_STEPS + 1):
-        try:
+def _by_steps(method: NewtonSchulz, family: Coefficients) -> Iterator[NewtonSchulz]:
+    """The method with one step of a family, two and so on, where they are stable."""
+    most = len(family.stages) if family.tail == "fixed" else MAX_STEPS
+    for steps in range(1, most + 1):
+        with suppress(ValueError):  # unstable
             yield replace(method, coefficients=family, steps=steps)
-        except ValueError:  # unstable, or beyond the end of a fixed family
-            continue

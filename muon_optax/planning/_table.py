@@ -133,8 +133,7 @@ class Plan:
         for leaf in self.leaves:
             path = without_numbers(leaf.path)
             measured = leaf.path if leaf.factor else None  # which has a line of its own
-            method = leaf.method and _format_method(leaf.method)
-            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt, measured, method
+            key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt, measured, repr(leaf.method)
             alike.setdefault(key, []).append(leaf)
         groups = []
         for leaves in alike.values():
@@ -157,7 +156,9 @@ class Plan:
             unit = _unit_of(flops)
             cost = f"{_format_operations(flops / _UNITS[unit])} {unit}"
             whose = "Its polar factor takes" if count == 1 else "Their polar factors take"
-            said += f" {whose} {cost} a step."
+            others = sum(leaf.flops is None for leaf in muon)
+            but = f", those of {others} leaves with another method apart" if others else ""
+            said += f" {whose} {cost} a step{but}."
         remarks = [said, *list_problems(self.unused, self.advice)]
         if self.show_why:
             reasons = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)

@@ -119,20 +119,10 @@ def _contract(
 @partial(jax.jit, static_argnames="compute_uv")  # so that eager calls compile the loop once
 def svd(x: Array, compute_uv: bool = True) -> Any:
     """`jnp.linalg.svd` without full matrices; NaN for every matrix that is not finite."""
-    return _decompose(partial(jnp.linalg.svd, full_matrices=False, compute_uv=compute_uv), x)
-
-
-@jax.jit
-def eigenvalues(x: Array) -> Array:
-    """Of Hermitian matrices, ascending; NaN for every matrix that is not finite."""
-    return _decompose(jnp.linalg.eigvalsh, x)
-
-
-def _decompose(decompose: Callable[[Array], Any], x: Array) -> Any:
-    """A decomposition of a batch of matrices."""
     # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30). XLA's
     # call for a whole batch has been seen to hang on a CPU with two threads (jaxlib 0.10.2);
     # it takes one matrix after the other there anyway.
+    decompose = partial(jnp.linalg.svd, full_matrices=False, compute_uv=compute_uv)
     finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
     stack = jnp.where(finite, x, 0).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     parts = lax.platform_dependent(stack, cpu=partial(lax.map, decompose), default=decompose)

@@ -80,7 +80,7 @@ def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None =
 
     `Σ P(x)/√(r·Σ P(x)²)` over the r nonzero singular values, those above 1e-6 of the largest.
     Unlike the alignment it counts small ones as much as large ones. In the training runs of
-    docs/theory_measured.md it orders methods as the loss does, and `s/a` does not.
+    docs/theory_measured.md the loss rises below a cosine of 0.9; `s/a` does not tell.
 
     Args:
       schedule: Stages, or what names them; `()` for the normalization alone.
@@ -88,7 +88,7 @@ def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None =
       normalize: As in `alignment`.
 
     Returns:
-      A number in [-1, 1], 1 for an exact polar factor or a multiple of it.
+      A number in [-1, 1], 1 for an exact polar factor or a multiple of it; 0 for a zero update.
 
     Raises:
       ValueError: As `alignment` does.
@@ -101,7 +101,8 @@ def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None =
     """
     x = normalized(spectrum, norm_of(schedule, normalize))
     y = scalar_map(schedule, x[x > 1e-6 * x.max()])
-    return float(y.sum() / math.sqrt(len(y) * (y**2).sum()))
+    norm = math.sqrt(len(y) * (y**2).sum())
+    return float(y.sum() / norm) if norm > 0 else 0.0
 
 
 def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = None) -> float:

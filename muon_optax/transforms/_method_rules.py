@@ -5,7 +5,6 @@
 [NewtonSchulz('polar_express', 8), NewtonSchulz('jordan', 5)]
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,11 +26,6 @@ def find_methods(method: PolarMethod | str | MethodRules) -> FoundMethods:
             f"method={method!r:.80}; use rules from paths to methods, the last for all others: "
             "{'attn': 'polar_express:8', '.*': 'jordan'}"
         )
-    for name in method:
-        try:
-            re.compile(name)
-        except re.error as error:
-            raise ValueError(f"method has {name!r}, no regular expression: {error}") from None
     return {name: find_method(of_name) for name, of_name in method.items()}
 
 

@@ -39,7 +39,7 @@ class RecordState(NamedTuple):
     count: Array
     step: Array
     measured: Any
-    quantiles: Any = None
+    quantiles: Any
 
 
 def record_updates(
@@ -56,9 +56,9 @@ def record_updates(
     The last record stays in the state until the next one, so the state's structure never
     changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `diagnostics.latest` reads it.
     Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
-    recorded step pays for several SVDs of every matrix; without measures, for the eigenvalues
-    of its Gram matrix. On a mesh its owner computes them, and
-    blocks of the gradients travel there. `muon(record_every=k)` is shorter.
+    recorded step pays for several SVDs of every matrix; without measures, for one. On a mesh
+    its owner computes them, and blocks of the gradients travel there. `muon(record_every=k)` is
+    shorter.
 
     Args:
       every: Record at steps 0, every, 2·every, …
