@@ -4,6 +4,7 @@
 #   make check | lint | cover      lint and test | format, lint, types | tests with coverage
 #   make programs | accelerator    compile for a TPU and a GPU | measure the one that is here
 #   make quality | mutation        hard inputs and planted faults | random mutants, for hours
+#   make release-check             build wheel and sdist in dist/, check them, run the wheel
 #   make audit | clean             known vulnerabilities | remove the environment and build/
 #   PYTHON=python3.13 VENV=.venv313 CONSTRAINTS=file COUNT=150
 
@@ -20,7 +21,7 @@ PYTEST := $(RUN) -m pytest -n 2 --dist worksteal
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
 .PHONY: demo test test-fast programs accelerator quality mutation cover lint check
-.PHONY: audit clean
+.PHONY: release-check audit clean
 
 define WELCOME
 make demo trains one small GPT twice on this machine: with AdamW and with Muon.
@@ -78,6 +79,12 @@ check: lint test  ## what a commit must pass
 audit: $(VENV)/.audit  ## known vulnerabilities of installed packages
 	$(RUN) -m pip_audit --skip-editable
 
+release-check: $(VENV)/.release  ## build the wheel and the sdist, check both, run the wheel
+	rm -rf dist
+	$(RUN) -m build --outdir dist
+	$(RUN) -m twine check --strict dist/*
+	$(RUN) -m tests.release dist
+
 $(VENV)/bin/python:
 	@echo "Making a Python environment in $(VENV) ..."
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; set PYTHON=..."; exit 1; }
@@ -94,4 +101,4 @@ $(VENV)/.%: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist
