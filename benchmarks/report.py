@@ -9,8 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from curves import Curve
-from train_gpt import draw
+from curves import Curve, draw
 
 from benchmarks import checks, compare, finetuning, health, peers, quality, switch, tables
 from benchmarks.convergence import figures

@@ -1,5 +1,6 @@
 """How training runs are shown: a table in the terminal, curves in a picture."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -81,25 +82,77 @@ def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> No
     plt.close(figure)
 
 
-def crossings(curves: list[Curve], baseline: str = "adamw") -> dict[int, int | None]:
+def report(config, curves: list[Curve]) -> None:
+    """Print the table, draw the picture, keep the numbers; `config` is train_gpt.py's."""
+    rows = [
+        [
+            f"{LABELS[c.optimizer]} (seed {c.seed})",
+            f"{c.learning_rate:g}",
+            f"{c.loss[-1]:.3f}",
+            f"{1000 * c.seconds[-1] / c.step[-1]:.0f}",
+        ]
+        for c in curves
+    ]
+    print_table(
+        f"Byte GPT, {config.steps} steps",
+        ["optimizer", "learning rate", "nats per byte", "ms per step"],
+        rows,
+    )
+    if not config.sweep:
+        say_crossings(curves)
+    picture = config.out / "curves.png"
+    draw(picture, curves)
+    numbers = config.out / "curves.json"
+    numbers.write_text(json.dumps([curve.as_json() for curve in curves]) + "\n")
+    print(f"The picture: {picture}\nThe numbers: {numbers}")
+
+
+def draw(picture: Path, curves: list[Curve]) -> None:
+    """The curves by step and by wall-clock."""
+    title = f"Byte GPT on the Python standard library, {curves[0].step[-1]} steps"
+    if len({curve.seed for curve in curves}) == 1:
+        title += ", one seed"
+    save_picture(picture, title, "held-out loss (nats per byte)", curves)
+
+
+def baseline(curves: list[Curve]) -> str | None:
+    """The AdamW that Muon is compared with: the one with one rate if it was trained."""
+    trained = {curve.optimizer for curve in curves}
+    return next((name for name in ("adamw", "adamw_two") if name in trained), None)
+
+
+def crossings(curves: list[Curve], baseline: str | None = "adamw") -> dict[int, int | None]:
     """Seed → the first step at which Muon is at the baseline's final loss, if it is."""
     ends = {c.seed: c.loss[-1] for c in curves if c.optimizer == baseline}
     muons = [c for c in curves if c.optimizer == "muon" and c.seed in ends]
     return {c.seed: c.steps_to(ends[c.seed]) for c in muons}
 
 
+def say_crossings(curves: list[Curve]) -> None:
+    """Print when Muon reached the final loss of each AdamW, seed by seed."""
+    last = curves[0].step[-1]
+    for name in ("adamw", "adamw_two"):
+        for seed, step in crossings(curves, name).items():
+            when = f"reaches it at step {step} of {last}" if step else "does not reach it"
+            print(f"Final loss of {LABELS[name]} (seed {seed}): Muon {when}.")
+
+
 def _say_crossing(axes, curves: list[Curve]) -> None:
     """Where Muon is at AdamW's final loss, in the seed where that is latest."""
-    steps = crossings(curves)
+    name = baseline(curves)
+    steps = crossings(curves, name)
     if not steps or None in steps.values():
         return
     seed, step = max(steps.items(), key=lambda item: item[1])
-    end = next(c.loss[-1] for c in curves if (c.optimizer, c.seed) == ("adamw", seed))
+    end = next(c.loss[-1] for c in curves if (c.optimizer, c.seed) == (name, seed))
     axes.plot([step, axes.get_xlim()[1]], [end] * 2, color="black", lw=0.8)
     axes.plot([step], [end], "o", color="black", ms=5)
     where = {"xytext": (0.04, 0.06), "textcoords": "axes fraction"}
     arrow = {"arrowstyle": "-", "lw": 0.8, "shrinkB": 4}
+    of_two = " with two rates" if name == "adamw_two" else ""
     said = f"step {step}: Muon is\nat AdamW's final loss"
     axes.annotate(said, (step, end), arrowprops=arrow, **where)
-    said = f"Muon reaches AdamW's final loss by step {step} of {curves[0].step[-1]}"
+    said = (
+        f"Muon reaches the final loss of AdamW{of_two} by step {step} of {curves[0].step[-1]}"
+    )
     axes.figure.suptitle(said, x=0.01, ha="left", weight="bold")

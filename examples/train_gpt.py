@@ -1,6 +1,7 @@
 """Train a byte-level GPT on the Python standard library's sources, with Muon and with AdamW.
 
     python examples/train_gpt.py                        # both, at their best learning rates
+    python examples/train_gpt.py --optimizers adamw adamw_two muon --seeds 0 1 2
     python examples/train_gpt.py --sweep                # find those rates again
     python examples/train_gpt.py --width 768 --layers 12 --method polar_express
     python examples/train_gpt.py --mesh data=4,fsdp=2 --checkpoint build/checkpoints
@@ -8,7 +9,6 @@
 The two runs take turns, a few steps each, so that a busy machine slows both alike.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from checkpoints import keep
 from corpus import corpus, windows
-from curves import LABELS, Curve, crossings, print_table, save_picture
+from curves import LABELS, Curve, report
 from flax import nnx
 from launch import join
 from mesh import (
@@ -30,7 +30,7 @@ from mesh import (
     make_mesh,
     parameter_shardings,
 )
-from rich.progress import Progress
+from progress import Progress
 
 from muon_optax import FLAX, METHODS, dims, muon, place_state
 
@@ -45,10 +45,10 @@ SWEEP = {
 class Config:
     """Every option; the defaults take two CPU cores about two minutes."""
 
-    optimizers: tuple[str, ...] = ("adamw", "muon")
-    """Which to train: adamw, muon, and adamw_two, AdamW with two rates as under Muon."""
+    optimizers: tuple[str, ...] = ("adamw_two", "muon")
+    """Which to train: muon, adamw, and adamw_two, AdamW with two rates as under Muon."""
     adamw_lr: float = 3e-3
-    """AdamW's peak learning rate, the best of the sweep."""
+    """The peak learning rate of adamw, the best of the sweep."""
     adamw_two_lr: float = 2e-3
     """The matrices' peak learning rate under adamw_two, the best of the sweep."""
     muon_lr: float = 4e-2
@@ -239,56 +239,33 @@ def train_all(config: Config) -> list[Curve]:
     ]
     curves = []
     with Progress(disable=jax.process_index() > 0) as progress:
-        turns = config.steps // config.eval_every
-        bar = progress.add_task("training", total=turns * len(rounds))
-        for seed, pairs in rounds:
-            runs = [
-                Run(config, make_optimizer(config, name, rate), Curve(name, rate, seed), text)
-                for name, rate in pairs
-            ]
-            kept = keep(config.checkpoint, runs)
-            for turn in range(turns):
-                for run in (run for run in runs if len(run.curve.step) == turn):
-                    run.advance(held_out)
-                for checkpoints in kept:
-                    checkpoints.save()
-                losses = [f"{LABELS[r.curve.optimizer]} {r.curve.loss[-1]:.3f}" for r in runs]
-                progress.update(bar, advance=1, description=", ".join(losses))
+        for number, (seed, pairs) in enumerate(rounds):
+            runs = []
+            for name, rate in pairs:
+                progress.show(f"compiling {LABELS[name]}")
+                optimizer = make_optimizer(config, name, rate)
+                runs.append(Run(config, optimizer, Curve(name, rate, seed), text))
+            progress.span = number / len(rounds), (number + 1) / len(rounds)
+            train_in_turns(config, runs, held_out, progress)
             curves += [run.curve for run in runs]
-            for checkpoints in kept:
-                checkpoints.close()
     return curves
 
 
-def report(config: Config, curves: list[Curve]) -> None:
-    """Print the table, draw the picture, keep the numbers."""
-    rows = [
-        [
-            f"{LABELS[c.optimizer]} (seed {c.seed})",
-            f"{c.learning_rate:g}",
-            f"{c.loss[-1]:.3f}",
-            f"{1000 * c.seconds[-1] / c.step[-1]:.0f}",
-        ]
-        for c in curves
-    ]
-    print_table(
-        f"Byte GPT, {config.steps} steps",
-        ["optimizer", "learning rate", "nats per byte", "ms per step"],
-        rows,
-    )
-    for seed, step in () if config.sweep else crossings(curves).items():
-        print(f"seed {seed}: Muon reaches AdamW's final loss at step {step} of {config.steps}")
-    picture = config.out / "curves.png"
-    draw(picture, curves)
-    numbers = config.out / "curves.json"
-    numbers.write_text(json.dumps([curve.as_json() for curve in curves]) + "\n")
-    print(f"picture and numbers: {picture}, {numbers}")
-
-
-def draw(picture: Path, curves: list[Curve]) -> None:
-    """The curves by step and by wall-clock."""
-    title = f"Byte GPT on the Python standard library, {curves[0].step[-1]} steps"
-    save_picture(picture, title, "held-out loss (nats per byte)", curves)
+def train_in_turns(config: Config, runs: list[Run], held_out, progress: Progress) -> None:
+    """Train all runs to the end, `eval_every` steps each in turn."""
+    kept = keep(config.checkpoint, runs)
+    progress.show("training, the first steps", 0.0)
+    for turn in range(config.steps // config.eval_every):
+        for run in (run for run in runs if len(run.curve.step) == turn):
+            run.advance(held_out)
+        for checkpoints in kept:
+            checkpoints.save()
+        step = config.eval_every * (turn + 1)
+        losses = [f"{LABELS[r.curve.optimizer]} {r.curve.loss[-1]:.3f}" for r in runs]
+        said = f"training, step {step} of {config.steps}: " + "; ".join(losses)
+        progress.show(said, step / config.steps)
+    for checkpoints in kept:
+        checkpoints.close()
 
 
 if __name__ == "__main__":

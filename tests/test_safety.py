@@ -133,6 +133,8 @@ def test_a_hostile_string_is_refused_quickly_and_not_run(trap, kind):
 
 
 WORKFLOWS = {path.name: path for path in (ROOT / ".github" / "workflows").iterdir()}
+# What a job may do but read: publish says who it is, and runs nothing of the repository.
+ALLOWED = {"release.yml": {"publish": {"id-token": "write"}}}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -149,7 +151,18 @@ def test_every_action_is_pinned_to_a_commit_and_may_only_read(name):
     assert used and len(used) == text.count("uses:")
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action in used)
     assert workflow["permissions"] == {"contents": "read"}
-    assert not any("permissions" in job for job in workflow["jobs"].values())
+    allowed = {k: j["permissions"] for k, j in workflow["jobs"].items() if "permissions" in j}
+    assert allowed == ALLOWED.get(name, {})
+
+
+def test_what_is_published_was_built_once_and_tried_and_no_step_has_a_token():
+    text = WORKFLOWS["release.yml"].read_text()
+    jobs = yaml.safe_load(text)["jobs"]
+    assert [(name, job.get("needs")) for name, job in jobs.items()] == [
+        *(("build", None), ("try", "build"), ("publish", "try"))
+    ]
+    assert not any("run" in step for step in jobs["publish"]["steps"])
+    assert "secrets" not in text and "password" not in text
 
 
 def test_the_oldest_versions_are_the_lower_bounds():
@@ -162,10 +175,11 @@ def test_the_oldest_versions_are_the_lower_bounds():
     assert {b.split(">=")[0] for b in PROJECT["dependencies"]} <= {*oldest}
 
 
-def test_ci_runs_both_ends_of_what_is_supported():
+@pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
+def test_a_workflow_runs_both_ends_of_what_is_supported(name):
     (matrix,) = [
         job["strategy"]["matrix"]["include"]
-        for job in yaml.safe_load(WORKFLOWS["ci.yml"].read_text())["jobs"].values()
+        for job in yaml.safe_load(WORKFLOWS[name].read_text())["jobs"].values()
         if "strategy" in job
     ]
     pythons = [c.split()[-1] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
