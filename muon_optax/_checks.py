@@ -16,19 +16,39 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], b
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not holds(float(value)):
-        raise ValueError(f"{name}={value!r}; use {allowed}")
+        raise ValueError(f"{name}={describe(value)}; use {allowed}")
 
 
 def check_integer(name: str, value: Any, least: int = 1, allowed: str = "") -> None:
     """Refuse anything but an integer of at least `least`; a float such as 3.0 is refused."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r}; use {allowed or f'a whole number ≥ {least}'}")
+        allowed = allowed or f"a whole number ≥ {least}"
+        raise ValueError(f"{name}={describe(value)}; use {allowed}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse anything but one of a few names."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r}; use one of {sorted(choices)}")
+        near = nearest(value, choices)
+        raise ValueError(f"{name}={describe(value)}; use one of {sorted(choices)}{near}")
+
+
+def describe(value: Any) -> str:
+    """A value for a message, in one line: arrays by shape and dtype, and not by their numbers.
+
+    >>> describe(0.5), describe(np.ones((2, 3))), describe({"up": {"kernel": np.ones((2, 3))}})
+    ('0.5', '<float64 array of shape (2, 3)>', "<dict with 1 array, first 'up/kernel'>")
+    """
+    if getattr(value, "ndim", 0):
+        return f"<{value.dtype} array of shape {value.shape}>"
+    leaves = jax.tree.leaves_with_path(value)
+    arrays = [path for path, leaf in leaves if path and getattr(leaf, "ndim", 0)]
+    if arrays:
+        first = jax.tree_util.keystr(arrays[0], simple=True, separator="/")
+        noun = "array" if len(arrays) == 1 else "arrays"
+        return f"<{type(value).__name__} with {len(arrays)} {noun}, first {first!r}>"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def nearest(value: Any, choices: Collection[str]) -> str:
@@ -41,9 +61,7 @@ def check_traceable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
     """`check_number`, but a traced scalar passes: its number comes later."""
-    if isinstance(value, jax.Array) and value.ndim:
-        raise ValueError(f"{name} has shape {value.shape}; use {allowed}")
-    if not isinstance(value, jax.Array):
+    if not isinstance(value, jax.Array) or value.ndim:
         check_number(name, python_number(value), allowed, holds)
 
 

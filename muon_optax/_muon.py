@@ -8,7 +8,7 @@ from typing import Any
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_schedulable, check_traceable, python_number
+from muon_optax._checks import check_schedulable, check_traceable, describe, python_number
 from muon_optax.batching import Shardings
 from muon_optax.dims import FLAX, Dims, exclude_leaves
 from muon_optax.polar._method import PolarMethod
@@ -126,12 +126,8 @@ def muon(
         adam_rate = rate if adam_learning_rate is None else adam_learning_rate
         decay = _decay("adam_weight_decay", adam_weight_decay, adam_weight_decay_mask)
         fallback = _adamw(adam_rate, adam_b1, adam_b2, adam_eps, decay)
-    elif not isinstance(fallback, optax.GradientTransformation):
-        raise ValueError(f"fallback={fallback!r}; use a transformation, such as optax.sgd(0.1)")
-    elif adam_learning_rate is not None:
-        raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
-    if on_nonfinite == "skip":
-        fallback = optax.apply_if_finite(fallback, 2**31 - 1)
+    else:
+        _check_fallback(fallback, adam_learning_rate)
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
         momentum = accumulate_momentum(
@@ -158,6 +154,8 @@ def muon(
 
     dims = exclude_leaves(dims, exclude)
     matrices(dims)  # so that an argument out of its range raises here and not at init
+    if on_nonfinite == "skip":
+        fallback = optax.apply_if_finite(fallback, 2**31 - 1)
     return partition_matrices(matrices, cast_like_params(fallback), dims, shardings=shardings)
 
 
@@ -178,6 +176,15 @@ def _adamw(
         decay,
         optax.scale_by_learning_rate(rate),
     )
+
+
+def _check_fallback(fallback: Any, adam_learning_rate: Any) -> None:
+    """Refuse what is no transformation, and a rate that would not reach it."""
+    if not isinstance(fallback, optax.GradientTransformation):
+        use = "use a transformation, such as optax.sgd(0.1)"
+        raise ValueError(f"fallback={describe(fallback)}; {use}")
+    if adam_learning_rate is not None:
+        raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
 
 
 def _decay(

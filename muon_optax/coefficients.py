@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from muon_optax._checks import check_choice, check_integer
+from muon_optax._checks import check_choice, check_integer, describe
 from muon_optax._polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
 
 __all__ = ["CANS", "JORDAN", "POLAR_EXPRESS", "YOU", "Schedule", "minimax", "taylor"]
@@ -59,7 +59,7 @@ class Coefficients:
             stages = ()
         if not stages or not all(stage and all(map(math.isfinite, stage)) for stage in stages):
             raise ValueError(
-                f"stages={self.stages!r:.80}: use at least one stage, "
+                f"stages={describe(self.stages)}: use at least one stage, "
                 "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
             )
         object.__setattr__(self, "stages", stages)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from muon_optax._checks import check_number
+from muon_optax._checks import check_number, describe
 from muon_optax.coefficients import Coefficients
 from muon_optax.dims import MatrixView
 from muon_optax.polar._method import PolarMethod
@@ -50,7 +50,7 @@ def _measure(
     """Factor and cosine of the worst matrix, and the cheapest method that is near for all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
-            f"method={method!r}: spectra need a NewtonSchulz that normalizes by one of "
+            f"method={describe(method)}: spectra need a NewtonSchulz that normalizes by one of "
             f"{', '.join(POWERS)} and has eps=0; leave them out"
         )
     if not spectra:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from muon_optax._checks import describe
 from muon_optax._leaves import LeafError
 from muon_optax.dims import check_names_used, rule_for_name
 from muon_optax.polar._method import PolarMethod
@@ -24,8 +25,8 @@ def find_methods(method: PolarMethod | str | MethodRules) -> FoundMethods:
         return find_method(method)
     if not method or not all(isinstance(name, str) for name in method):
         raise ValueError(
-            f"method={method!r:.80}; use rules from paths to methods, the last for all others: "
-            "{'attn': 'polar_express:8', '.*': 'jordan'}"
+            f"method={describe(method)}; use rules from paths to methods, the last for all "
+            "others: {'attn': 'polar_express:8', '.*': 'jordan'}"
         )
     for name in method:
         try:

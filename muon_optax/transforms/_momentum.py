@@ -16,7 +16,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import clip_to_finite, saturating_cast, wide_dtype
-from muon_optax._checks import check_choice, check_schedulable, python_number
+from muon_optax._checks import check_choice, check_schedulable, describe, python_number
 from muon_optax._leaves import LeafError, path_name
 from muon_optax.dims import Dims, matrix_views
 from muon_optax.transforms._nonfinite import skip_nonfinite
@@ -58,7 +58,9 @@ def accumulate_momentum(
     check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
     check_choice("on_nonfinite", on_nonfinite, get_args(OnNonfinite))
     if mu_dtype is not None and not _is_real_float(mu_dtype):
-        raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
+        raise ValueError(
+            f"mu_dtype={describe(mu_dtype)}; use a real float dtype such as 'bfloat16'"
+        )
     skips = on_nonfinite == "skip"
 
     def init(params: optax.Params) -> MuonState:
@@ -169,5 +171,5 @@ def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
 def _is_real_float(dtype: Any) -> bool:
     try:
         return jnp.issubdtype(dtype, jnp.floating)
-    except TypeError:  # not a dtype at all
+    except (TypeError, ValueError):  # not a dtype at all
         return False

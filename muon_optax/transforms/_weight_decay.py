@@ -17,7 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import clip_to_finite, wide_dtype
-from muon_optax._checks import check_schedulable, is_function
+from muon_optax._checks import check_schedulable, describe, is_function
 
 _Mask = Any | Callable[[optax.Params], Any] | None
 
@@ -136,8 +136,8 @@ def check_mask(name: str, mask: _Mask) -> None:
     is_bare = bool(leaves) and leaves[0] is mask
     if is_bare or not all(isinstance(leaf, bool | np.bool_) for leaf in leaves):
         raise ValueError(
-            f"{name}={mask!r:.80}; use a tree of booleans, a function from parameters to one, "
-            "or None for all. Under optax.inject_hyperparams, name it in static_args"
+            f"{name}={describe(mask)}; use a tree of booleans, a function from parameters to "
+            "one, or None for all. Under optax.inject_hyperparams, name it in static_args"
         )
 
 
