@@ -3,10 +3,12 @@
 import difflib
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+Value = TypeVar("Value")
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
@@ -55,6 +57,18 @@ def nearest(value: Any, choices: Collection[str]) -> str:
     """The end of an error about a misspelt name: the choice that resembles it, if any does."""
     found = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class Choices(dict[str, Value]):
+    """A dict of public names, whose `KeyError` says what there is.
+
+    >>> Choices(fast=1, slow=2)["fsat"]
+    Traceback (most recent call last):
+    KeyError: "'fsat' is not one of ['fast', 'slow']; did you mean 'fast'?"
+    """
+
+    def __missing__(self, name: Any) -> Value:
+        raise KeyError(f"{describe(name)} is not one of {sorted(self)}{nearest(name, self)}")
 
 
 def check_traceable(

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from muon_optax import (
+    FAMILIES,
+    LAYOUTS,
+    METHODS,
     NewtonSchulz,
     Rule,
     add_cautious_weight_decay,
@@ -68,3 +71,21 @@ def test_an_error_names_parameters_in_a_wrong_place_without_their_numbers(place,
         MISPLACED[place](given)
     assert "0.123" not in str(error.value) and len(str(error.value)) < 400
     assert any(what in str(error.value) for what in ("array of shape", "<dict with", "int8"))
+
+
+@pytest.mark.parametrize(
+    ("names", "misspelt", "nearest"),
+    [
+        (METHODS, "fsat", "fast"),
+        (LAYOUTS, "equinoks", "equinox"),
+        (FAMILIES, "jrdan", "jordan"),
+        (compat.MODES, "kller", "keller"),
+    ],
+    ids=["METHODS", "LAYOUTS", "FAMILIES", "MODES"],
+)
+def test_a_table_of_names_says_what_there_is(names, misspelt, nearest):
+    with pytest.raises(KeyError) as error:
+        names[misspelt]
+    assert str(sorted(names)) in str(error.value)
+    assert f"did you mean '{nearest}'?" in str(error.value)
+    assert nearest in names and misspelt not in names and names.get(misspelt) is None
