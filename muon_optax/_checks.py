@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.tree_util import KeyPath
 
 Value = TypeVar("Value")
 
@@ -43,14 +44,18 @@ def describe(value: Any) -> str:
     """
     if getattr(value, "ndim", 0):
         return f"<{value.dtype} array of shape {value.shape}>"
-    leaves = jax.tree.leaves_with_path(value)
-    arrays = [path for path, leaf in leaves if path and getattr(leaf, "ndim", 0)]
-    if arrays:
+    if arrays := find_arrays(value):
         first = jax.tree_util.keystr(arrays[0], simple=True, separator="/")
         noun = "array" if len(arrays) == 1 else "arrays"
         return f"<{type(value).__name__} with {len(arrays)} {noun}, first {first!r}>"
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def find_arrays(tree: Any) -> list[KeyPath]:
+    """The paths of the arrays in a tree that have axes."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return [path for path, leaf in leaves if getattr(leaf, "ndim", 0)]
 
 
 def nearest(value: Any, choices: Collection[str]) -> str:

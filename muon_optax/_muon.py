@@ -8,7 +8,14 @@ from typing import Any
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_schedulable, check_traceable, describe, python_number
+from muon_optax._checks import (
+    check_schedulable,
+    check_traceable,
+    describe,
+    find_arrays,
+    python_number,
+)
+from muon_optax._keywords import explain_keywords
 from muon_optax.batching import Shardings
 from muon_optax.dims import FLAX, Dims, exclude_leaves
 from muon_optax.polar._method import PolarMethod
@@ -23,6 +30,7 @@ from muon_optax.transforms._shape import scale_by_shape
 from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
 
+@explain_keywords
 def muon(
     learning_rate: optax.ScalarOrSchedule,
     method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
@@ -196,5 +204,8 @@ def _decay(
 
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
+    if not callable(rate) and find_arrays(rate):
+        use = "use tx = muon(0.02) and tx.init(params)"
+        raise ValueError(f"{name}={describe(rate)}, like parameters; {use}")
     check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
     return python_number(rate)

@@ -1,9 +1,15 @@
 """What a user meets before the first step: help, words of other libraries, errors."""
 
+import inspect
+import pickle
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import muon_optax
 from muon_optax import (
     FAMILIES,
     LAYOUTS,
@@ -18,6 +24,7 @@ from muon_optax import (
     plan,
     scale_by_muon,
 )
+from muon_optax._keywords import HINTS
 
 # 0.123 would show that an error prints a parameter.
 PARAMS = {"layer": {"kernel": jnp.full((64, 256), 0.123), "bias": jnp.full(256, 0.123)}}
@@ -89,3 +96,62 @@ def test_a_table_of_names_says_what_there_is(names, misspelt, nearest):
     assert str(sorted(names)) in str(error.value)
     assert f"did you mean '{nearest}'?" in str(error.value)
     assert nearest in names and misspelt not in names and names.get(misspelt) is None
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_a_hint_can_be_written_as_it_stands(name):
+    names = {**vars(muon_optax), "optax": optax, "tx": muon(0.1), "params": PARAMS}
+    for hint in HINTS[name]:
+        if hint not in inspect.signature(muon).parameters:
+            exec(f"muon(0.1, {hint})" if "=" in hint else hint, names)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: muon(lr=0.1), "muon has no argument 'lr'; use learning_rate$"),
+        (lambda: muon(0.1, momentum=0.9), "'momentum'; use beta$"),
+        (lambda: muon(0.1, ns_steps=6), "'ns_steps'; use method=\"jordan:5\"$"),
+        (lambda: muon(0.1, b1=0.9), "'b1'; use beta or adam_b1$"),
+        (lambda: muon(0.1, muon_weight_dimension_numbers=None), "use dims$"),
+        (lambda: muon(params=PARAMS, lr=0.1), r"'params'; use tx.init\(params\)$"),
+        (lambda: muon(0.1, bta=0.9), "'bta'; did you mean 'beta'"),
+        (lambda: muon(0.1, colour=1), "'colour'; its arguments are adam_b1, adam_b2"),
+        (lambda: scale_by_muon(momentum=0.9), "scale_by_muon has no .* use beta$"),
+        (lambda: scale_by_muon(b1=0.9), "'b1'; use beta$"),
+        (lambda: scale_by_muon(lr=0.1), "'lr'; use learning_rate of muon$"),
+        (lambda: scale_by_muon(weight_decay=0.1), "'weight_decay'; use weight_decay of muon$"),
+        (lambda: plan(PARAMS, lr=0.1), "plan has no argument 'lr'; use learning_rate$"),
+        (lambda: plan(PARAMS, strct=True), "'strct'; did you mean 'strict'"),
+        (
+            lambda: plan(PARAMS, colour=1),
+            "'colour'; its arguments are .*weight_decay_mask, why$",
+        ),
+    ],
+)
+def test_a_keyword_of_another_library_gets_the_argument_that_stands_for_it(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("library", [optax.contrib.muon, optax.contrib.scale_by_muon])
+def test_every_argument_of_optaxs_muon_is_known_or_has_a_hint(library):
+    known = {*inspect.signature(muon).parameters, *HINTS}
+    assert {*inspect.signature(library).parameters} <= known
+
+
+@pytest.mark.parametrize("given", [PARAMS, jax.tree.leaves(PARAMS), np.ones((2, 3))])
+def test_parameters_in_place_of_a_rate_are_sent_to_init(given):
+    """As `torch.optim.Muon(params, lr)` has them."""
+    with pytest.raises(ValueError, match=r"use tx = muon\(0.02\) and tx.init\(params\)"):
+        muon(given, 0.02)
+
+
+def test_the_signatures_are_the_functions_own():
+    """For help, for type checkers, and for optax.inject_hyperparams."""
+    for function in (muon, scale_by_muon):
+        names = [*inspect.signature(function).parameters]
+        assert names == [*inspect.getfullargspec(inspect.unwrap(function)).args] + [
+            *inspect.getfullargspec(inspect.unwrap(function)).kwonlyargs
+        ]
+        assert function is pickle.loads(pickle.dumps(function))

@@ -19,6 +19,7 @@ LEAVES = {
     *("_polynomials", "_ranges", "_text", "_warning"),
 }
 MAY_IMPORT = {room: set() for room in LEAVES} | {
+    "_keywords": {"_checks"},
     "coefficients": {"_checks", "_polynomials"},
     "_operations": {"_polynomials", "coefficients"},
     "_schedules": {"_checks", "coefficients"},
@@ -27,13 +28,16 @@ MAY_IMPORT = {room: set() for room in LEAVES} | {
     "dims": {"_checks", "_leaves", "_ranges", "_warning"},
     "batching": {*LEAVES, "dims", "polar"},
     "_measures": {"_casting", "_leaves", "polar"},
-    "transforms": {*LEAVES, "_measures", "batching", "dims", "polar"},
+    "transforms": {*LEAVES, "_keywords", "_measures", "batching", "dims", "polar"},
     "_readers": {"_leaves", "transforms"},
     "_history": {"_checks", "_readers"},
     "_spectra": {"_casting", "_measures", "_readers", "dims", "polar"},
     "diagnostics": {"_history", "_measures", "_readers", "_spectra", "transforms"},
-    "_muon": {"_checks", "batching", "dims", "polar", "transforms"},
-    "planning": {*LEAVES, "_muon", "coefficients", "dims", "polar", "theory", "transforms"},
+    "_muon": {"_checks", "_keywords", "batching", "dims", "polar", "transforms"},
+    "planning": {
+        *LEAVES,
+        *("_keywords", "_muon", "coefficients", "dims", "polar", "theory", "transforms"),
+    },
     "compat": {*LEAVES, "batching", "coefficients", "dims", "polar", "transforms"},
     "estimates": set(),
     "comparison": {*LEAVES, "dims", "estimates", "planning", "polar"},
