@@ -3,10 +3,13 @@
 import difflib
 import math
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import KeyPath
 
 Value = TypeVar("Value")
@@ -86,10 +89,47 @@ def check_traceable(
 
 def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
-) -> None:
-    """`check_traceable`, but a schedule passes."""
-    if not callable(value):
-        check_traceable(name, value, f"{allowed}, or a schedule", holds)
+) -> Any:
+    """`check_traceable`, but a schedule passes; the number, or a schedule that checks its own.
+
+    >>> check_schedulable("beta", lambda step: None, "a number", lambda _: True)(0)
+    Traceback (most recent call last):
+    ValueError: beta(step)=None; use a schedule that returns a number
+    """
+    if isinstance(value, CheckedSchedule):
+        return value
+    if callable(value):
+        allowed = f"a schedule that returns {allowed}"
+        return CheckedSchedule(f"{name}(step)", value, allowed, holds)
+    check_traceable(name, value, f"{allowed}, or a schedule", holds)
+    return python_number(value)
+
+
+@dataclass(frozen=True)
+class CheckedSchedule:
+    """A schedule whose numbers are checked as far as they are known."""
+
+    name: str
+    schedule: Callable[[Any], Any]
+    allowed: str
+    holds: Callable[[float], bool]
+
+    def __call__(self, step: Any) -> Any:
+        try:
+            number = self.schedule(step)
+        except Exception as error:
+            error.add_note(f"raised by {self.name}; use {self.allowed}")
+            raise
+        check_traceable(self.name, number, self.allowed, self.holds)
+        return number
+
+
+def check_start(value: Any) -> None:
+    """Refuse a schedule whose first number is out of its range, unless it is traced."""
+    if isinstance(value, CheckedSchedule):
+        number = value(jnp.zeros([], jnp.int32))
+        if isinstance(number, jax.Array) and not isinstance(number, Tracer):
+            check_number(value.name, number.item(), value.allowed, value.holds)
 
 
 def python_number(value: Any) -> Any:

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._checks import (
     check_schedulable,
+    check_start,
     check_traceable,
     describe,
     find_arrays,
@@ -157,7 +158,7 @@ def muon(
             orthogonalize,
             scale_by_shape(shape_scaling, dims=dims),
             _decay("weight_decay", weight_decay, weight_decay_mask),
-            optax.scale_by_learning_rate(rate),
+            _scale_by_rate(rate),
         )
 
     dims = exclude_leaves(dims, exclude)
@@ -182,7 +183,7 @@ def _adamw(
     return optax.chain(
         optax.scale_by_adam(python_number(b1), python_number(b2), python_number(eps)),
         decay,
-        optax.scale_by_learning_rate(rate),
+        _scale_by_rate(rate),
     )
 
 
@@ -198,14 +199,25 @@ def _check_fallback(fallback: Any, adam_learning_rate: Any) -> None:
 def _decay(
     name: str, weight_decay: optax.ScalarOrSchedule | None, mask: Any = None
 ) -> optax.GradientTransformation:
-    weight_decay = 0.0 if weight_decay is None else weight_decay
-    check_schedulable(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
-    return decay_unless_zero(weight_decay, mask)
+    given = 0.0 if weight_decay is None else weight_decay
+    return decay_unless_zero(
+        check_schedulable(name, given, "a number ≥ 0", lambda w: w >= 0), mask
+    )
 
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
     if not callable(rate) and find_arrays(rate):
         use = "use tx = muon(0.02) and tx.init(params)"
         raise ValueError(f"{name}={describe(rate)}, like parameters; {use}")
-    check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
-    return python_number(rate)
+    return check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
+
+
+def _scale_by_rate(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """`optax.scale_by_learning_rate`, whose `init` checks where a schedule starts."""
+    tx = optax.scale_by_learning_rate(rate)
+
+    def init(params: optax.Params) -> optax.OptState:
+        check_start(rate)
+        return tx.init(params)
+
+    return optax.GradientTransformation(init, tx.update)

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -155,3 +156,49 @@ def test_the_signatures_are_the_functions_own():
             *inspect.getfullargspec(inspect.unwrap(function)).kwonlyargs
         ]
         assert function is pickle.loads(pickle.dumps(function))
+
+
+SCHEDULED = ("learning_rate", "adam_learning_rate", "beta", "weight_decay", "adam_weight_decay")
+
+
+def scheduled(name, schedule):
+    return muon(**({"learning_rate": 0.1} | {name: schedule}))
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+@pytest.mark.parametrize(
+    ("schedule", "problem"),
+    [
+        (lambda step: None, r"\(step\)=None; use a schedule that returns a number"),
+        (lambda step: "fast", r"\(step\)='fast'; use a schedule that returns"),
+        (lambda step: jnp.ones(3), r"\(step\)=<float32 array of shape \(3,\)>; use a schedule"),
+        (lambda step: -0.1, r"\(step\)=-0.1; use a schedule"),
+        (lambda step: jnp.float32(-0.5) * (step + 1), r"\(step\)=-0.5; use a schedule"),
+        (lambda: 0.1, r"takes 0 positional(?s:.*)raised by {name}\(step\); use a schedule"),
+    ],
+)
+def test_a_schedule_of_no_numbers_is_named_at_init(name, schedule, problem):
+    with pytest.raises((ValueError, TypeError)) as error:
+        scheduled(name, schedule).init(PARAMS)
+    text = "\n".join([str(error.value), *getattr(error.value, "__notes__", ())])
+    assert re.search(problem.format(name=name), text)
+    assert f"{name}(step)" in text
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_a_schedule_is_checked_as_far_as_jit_lets_it_be(name):
+    """What a shape or a Python number says is said under jit, too; a traced number passes."""
+    good = scheduled(name, lambda step: 0.5 / (step + 1))
+    state = good.init(PARAMS)
+    for schedule in (lambda step: jnp.ones(3), lambda step: None, lambda step: -0.1):
+        with pytest.raises(ValueError, match=rf"{name}\(step\)="):
+            jax.jit(scheduled(name, schedule).update)(PARAMS, state, PARAMS)
+    jax.eval_shape(scheduled(name, lambda step: -1.0 * step - 1).init, PARAMS)
+    jax.jit(good.update)(PARAMS, state, PARAMS)
+
+
+def test_a_decay_alone_checks_its_schedule():
+    with pytest.raises(ValueError, match=r"weight_decay\(step\)=-1.0; use a schedule"):
+        add_cautious_weight_decay(lambda step: -1.0 - step).init(PARAMS)
+    with pytest.raises(ValueError, match=r"beta\(step\)=1.0; use a .* number in \[0, 1\)"):
+        scale_by_muon(beta=lambda step: 1.0 + step).init({"kernel": KERNEL})

@@ -17,7 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import clip_to_finite, wide_dtype
-from muon_optax._checks import check_schedulable, describe, is_function
+from muon_optax._checks import check_schedulable, check_start, describe, is_function
 
 _Mask = Any | Callable[[optax.Params], Any] | None
 
@@ -147,11 +147,13 @@ def _decay_with(
     mask: _Mask,
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation that replaces every `u` by `decayed(u, W, λ)`."""
-    check_schedulable("weight_decay", weight_decay, "a number ≥ 0", lambda d: d >= 0)
+    number = "a number ≥ 0"
+    weight_decay = check_schedulable("weight_decay", weight_decay, number, lambda d: d >= 0)
     check_mask("mask", mask)
 
     def init(params: optax.Params) -> Any:
         del params
+        check_start(weight_decay)
         scheduled = callable(weight_decay)
         return DecayState(jnp.zeros([], jnp.int32)) if scheduled else optax.EmptyState()
 
