@@ -202,3 +202,27 @@ def test_a_decay_alone_checks_its_schedule():
         add_cautious_weight_decay(lambda step: -1.0 - step).init(PARAMS)
     with pytest.raises(ValueError, match=r"beta\(step\)=1.0; use a .* number in \[0, 1\)"):
         scale_by_muon(beta=lambda step: 1.0 + step).init({"kernel": KERNEL})
+
+
+ADAM = {
+    "adam_learning_rate": 0.1,
+    "adam_b1": 0.8,
+    "adam_b2": 0.9,
+    "adam_eps": np.float32(1e-3),
+    "adam_weight_decay": lambda step: 0.1,
+    "adam_weight_decay_mask": {"layer": False},
+}
+
+
+@pytest.mark.parametrize("name", ADAM)
+def test_no_setting_of_adamw_may_be_given_with_another_fallback(name):
+    with pytest.raises(ValueError, match=f"^{name} given with fallback, which takes AdamW's"):
+        muon(0.1, fallback=optax.sgd(0.1), **{name: ADAM[name]})
+    muon(0.1, **{name: ADAM[name]})
+
+
+def test_defaults_of_adamw_go_with_another_fallback():
+    """A wrapper may pass them on; optax.inject_hyperparams makes arrays of them."""
+    muon(0.1, fallback=optax.sgd(0.1), adam_b1=0.9, adam_eps=1e-8, adam_weight_decay=0.0)
+    tx = optax.inject_hyperparams(muon)(0.1, fallback=optax.sgd(0.1))
+    jax.eval_shape(tx.update, PARAMS, jax.eval_shape(tx.init, PARAMS), PARAMS)
