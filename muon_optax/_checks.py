@@ -79,6 +79,15 @@ class Choices(dict[str, Value]):
         raise KeyError(f"{describe(name)} is not one of {sorted(self)}{nearest(name, self)}")
 
 
+def suggest_static(name: str, value: Any, kinds: Any = jax.Array) -> str:
+    """The end of an error about what `optax.inject_hyperparams` may have made of an argument.
+
+    It makes an array of an integer, and calls a function with the step.
+    """
+    suggested = f'; under optax.inject_hyperparams, pass static_args="{name}"'
+    return suggested if isinstance(value, kinds) and not getattr(value, "ndim", 0) else ""
+
+
 def check_traceable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:

@@ -30,7 +30,7 @@ from muon_optax.transforms._method_rules import MethodRules
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
 from muon_optax.transforms._orthogonalize import orthogonalize_momentum
 from muon_optax.transforms._partition import partition_matrices
-from muon_optax.transforms._record import record_updates
+from muon_optax.transforms._record import check_interval, record_updates
 from muon_optax.transforms._shape import scale_by_shape
 from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
@@ -158,6 +158,7 @@ def muon(
         )
         orthogonalize = orthogonalize_momentum
         if record_every is not None:
+            check_interval("record_every", record_every)
             orthogonalize = partial(record_updates, record_every)
         return optax.chain(
             orthogonalize(momentum, method, dims=dims, shardings=shardings),

@@ -226,3 +226,50 @@ def test_defaults_of_adamw_go_with_another_fallback():
     muon(0.1, fallback=optax.sgd(0.1), adam_b1=0.9, adam_eps=1e-8, adam_weight_decay=0.0)
     tx = optax.inject_hyperparams(muon)(0.1, fallback=optax.sgd(0.1))
     jax.eval_shape(tx.update, PARAMS, jax.eval_shape(tx.init, PARAMS), PARAMS)
+
+
+def by_axes(params):
+    return jax.tree.map(lambda p: "in out" if p.ndim == 2 else None, params)
+
+
+def has_axes(params):
+    return jax.tree.map(lambda p: p.ndim == 2, params)
+
+
+INJECTED = {"record_every": 2, "weight_decay_mask": has_axes, "dims": has_axes}
+
+
+@pytest.mark.parametrize("name", INJECTED)
+def test_what_inject_hyperparams_changes_gets_advice_that_works(name):
+    """It calls functions with the step and makes arrays of integers."""
+    given = {"learning_rate": 0.1, "weight_decay": 0.1, name: INJECTED[name]}
+    with pytest.raises(ValueError) as error:
+        optax.inject_hyperparams(muon)(**given).init(PARAMS)
+    advice = re.search(
+        r"under optax.inject_hyperparams, pass (static_args=.*)$", str(error.value)
+    )
+    names = {"inject": optax.inject_hyperparams, "muon": muon}
+    exec(f"make = inject(muon, {advice[1]})", names)
+    names["make"](**given | ({"dims": by_axes} if name == "dims" else {})).init(PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: muon(0.1, record_every=0),
+            r"^record_every=0; use a whole number in \[1, 2³¹\)$",
+        ),
+        (lambda: muon(0.1, record_every=2.5), r"^record_every=2.5; use .*\)$"),
+        (lambda: muon(0.1, weight_decay_mask="kernel"), "one, or None for all$"),
+        (lambda: muon(0.1, weight_decay_mask=PARAMS), "one, or None for all$"),
+        (lambda: muon(0.1, dims=3).init(PARAMS), "for rules$"),
+        (
+            lambda: muon(0.1, dims=lambda _: None).init(PARAMS),
+            "or a function that returned None",
+        ),
+    ],
+)
+def test_an_error_does_not_speak_of_inject_hyperparams_without_reason(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

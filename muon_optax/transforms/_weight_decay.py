@@ -17,7 +17,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import clip_to_finite, wide_dtype
-from muon_optax._checks import check_schedulable, check_start, describe, is_function
+from muon_optax._checks import (
+    check_schedulable,
+    check_start,
+    describe,
+    is_function,
+    suggest_static,
+)
 
 _Mask = Any | Callable[[optax.Params], Any] | None
 
@@ -135,9 +141,10 @@ def check_mask(name: str, mask: _Mask) -> None:
     leaves = jax.tree.leaves(mask)
     is_bare = bool(leaves) and leaves[0] is mask
     if is_bare or not all(isinstance(leaf, bool | np.bool_) for leaf in leaves):
+        static = suggest_static(name, mask, jax.Array | bool)
         raise ValueError(
             f"{name}={describe(mask)}; use a tree of booleans, a function from parameters to "
-            "one, or None for all. Under optax.inject_hyperparams, name it in static_args"
+            f"one, or None for all{static}"
         )
 
 
