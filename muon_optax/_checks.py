@@ -3,10 +3,16 @@
 import difflib
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.tree_util import KeyPath
+
+Value = TypeVar("Value")
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
@@ -16,19 +22,43 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], b
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not holds(float(value)):
-        raise ValueError(f"{name}={value!r}; use {allowed}")
+        raise ValueError(f"{name}={describe(value)}; use {allowed}")
 
 
 def check_integer(name: str, value: Any, least: int = 1, allowed: str = "") -> None:
     """Refuse anything but an integer of at least `least`; a float such as 3.0 is refused."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r}; use {allowed or f'a whole number ≥ {least}'}")
+        allowed = allowed or f"a whole number ≥ {least}"
+        raise ValueError(f"{name}={describe(value)}; use {allowed}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse anything but one of a few names."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r}; use one of {sorted(choices)}")
+        near = nearest(value, choices)
+        raise ValueError(f"{name}={describe(value)}; use one of {sorted(choices)}{near}")
+
+
+def describe(value: Any) -> str:
+    """A value for a message, in one line: arrays by shape and dtype, and not by their numbers.
+
+    >>> describe(0.5), describe(np.ones((2, 3))), describe({"up": {"kernel": np.ones((2, 3))}})
+    ('0.5', '<float64 array of shape (2, 3)>', "<dict with 1 array, first 'up/kernel'>")
+    """
+    if getattr(value, "ndim", 0):
+        return f"<{value.dtype} array of shape {value.shape}>"
+    if arrays := find_arrays(value):
+        first = jax.tree_util.keystr(arrays[0], simple=True, separator="/")
+        noun = "array" if len(arrays) == 1 else "arrays"
+        return f"<{type(value).__name__} with {len(arrays)} {noun}, first {first!r}>"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def find_arrays(tree: Any) -> list[KeyPath]:
+    """The paths of the arrays in a tree that have axes."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return [path for path, leaf in leaves if getattr(leaf, "ndim", 0)]
 
 
 def nearest(value: Any, choices: Collection[str]) -> str:
@@ -37,22 +67,78 @@ def nearest(value: Any, choices: Collection[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+class Choices(dict[str, Value]):
+    """A dict of public names, whose `KeyError` says what there is.
+
+    >>> Choices(fast=1, slow=2)["fsat"]
+    Traceback (most recent call last):
+    KeyError: "'fsat' is not one of ['fast', 'slow']; did you mean 'fast'?"
+    """
+
+    def __missing__(self, name: Any) -> Value:
+        raise KeyError(f"{describe(name)} is not one of {sorted(self)}{nearest(name, self)}")
+
+
+def suggest_static(name: str, value: Any, kinds: Any = jax.Array) -> str:
+    """The end of an error about what `optax.inject_hyperparams` may have made of an argument.
+
+    It makes an array of an integer, and calls a function with the step.
+    """
+    suggested = f'; under optax.inject_hyperparams, pass static_args="{name}"'
+    return suggested if isinstance(value, kinds) and not getattr(value, "ndim", 0) else ""
+
+
 def check_traceable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
     """`check_number`, but a traced scalar passes: its number comes later."""
-    if isinstance(value, jax.Array) and value.ndim:
-        raise ValueError(f"{name} has shape {value.shape}; use {allowed}")
-    if not isinstance(value, jax.Array):
+    if not isinstance(value, jax.Array) or value.ndim:
         check_number(name, python_number(value), allowed, holds)
 
 
 def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
-) -> None:
-    """`check_traceable`, but a schedule passes."""
-    if not callable(value):
-        check_traceable(name, value, f"{allowed}, or a schedule", holds)
+) -> Any:
+    """`check_traceable`, but a schedule passes; the number, or a schedule that checks its own.
+
+    >>> check_schedulable("beta", lambda step: None, "a number", lambda _: True)(0)
+    Traceback (most recent call last):
+    ValueError: beta(step)=None; use a schedule that returns a number
+    """
+    if isinstance(value, CheckedSchedule):
+        return value
+    if callable(value):
+        allowed = f"a schedule that returns {allowed}"
+        return CheckedSchedule(f"{name}(step)", value, allowed, holds)
+    check_traceable(name, value, f"{allowed}, or a schedule", holds)
+    return python_number(value)
+
+
+@dataclass(frozen=True)
+class CheckedSchedule:
+    """A schedule whose numbers are checked as far as they are known."""
+
+    name: str
+    schedule: Callable[[Any], Any]
+    allowed: str
+    holds: Callable[[float], bool]
+
+    def __call__(self, step: Any) -> Any:
+        try:
+            number = self.schedule(step)
+        except Exception as error:
+            error.add_note(f"raised by {self.name}; use {self.allowed}")
+            raise
+        check_traceable(self.name, number, self.allowed, self.holds)
+        return number
+
+
+def check_start(value: Any) -> None:
+    """Refuse a schedule whose first number is out of its range, unless it is traced."""
+    if isinstance(value, CheckedSchedule):
+        number = value(jnp.zeros([], jnp.int32))
+        if isinstance(number, jax.Array) and not isinstance(number, Tracer):
+            check_number(value.name, number.item(), value.allowed, value.holds)
 
 
 def python_number(value: Any) -> Any:

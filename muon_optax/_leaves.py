@@ -5,6 +5,7 @@
 ['layers/0/kernel']
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ def leaves_by_path(
         for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_leaf)
     ]
     if len(dict(named)) < len(named):
-        raise ValueError(f"two leaves share a path among {[name for name, _ in named]}")
+        double, _ = Counter(name for name, _ in named).most_common(1)[0]
+        raise ValueError(f"two leaves share the path {double!r}; rename one of them")
     return dict(named)
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations  # so that help() shows short types
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import jax
+import numpy as np
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from muon_optax._checks import check_schedulable, check_traceable, python_number
+from muon_optax._checks import (
+    check_schedulable,
+    check_start,
+    check_traceable,
+    describe,
+    find_arrays,
+    python_number,
+)
+from muon_optax._keywords import explain_keywords
 from muon_optax.batching import Shardings
 from muon_optax.dims import FLAX, Dims, exclude_leaves
 from muon_optax.polar._method import PolarMethod
@@ -18,11 +30,12 @@ from muon_optax.transforms._method_rules import MethodRules
 from muon_optax.transforms._momentum import OnNonfinite, accumulate_momentum
 from muon_optax.transforms._orthogonalize import orthogonalize_momentum
 from muon_optax.transforms._partition import partition_matrices
-from muon_optax.transforms._record import record_updates
+from muon_optax.transforms._record import check_interval, record_updates
 from muon_optax.transforms._shape import scale_by_shape
 from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
 
+@explain_keywords
 def muon(
     learning_rate: optax.ScalarOrSchedule,
     method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
@@ -93,8 +106,8 @@ def muon(
       adam_b2: AdamW's decay of the second moment.
       adam_eps: AdamW's ε.
       adam_weight_decay: AdamW's weight decay.
-      adam_weight_decay_mask: Which leaves of the fallback decay, like `weight_decay_mask`. When
-        `fallback` is given, these five are ignored and `adam_learning_rate` is an error.
+      adam_weight_decay_mask: Which leaves of the fallback decay, like `weight_decay_mask`. With
+        `fallback`, none of the six settings of AdamW may be given.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. Its state
@@ -120,18 +133,18 @@ def muon(
     2601.19156.
     """
     rate = _check_rate("learning_rate", learning_rate)
-    check_mask("weight_decay_mask", weight_decay_mask)
-    check_mask("adam_weight_decay_mask", adam_weight_decay_mask)
+    adam = {
+        "adam_learning_rate": adam_learning_rate,
+        "adam_b1": adam_b1,
+        "adam_b2": adam_b2,
+        "adam_eps": adam_eps,
+        "adam_weight_decay": adam_weight_decay,
+        "adam_weight_decay_mask": adam_weight_decay_mask,
+    }
     if fallback is None:
-        adam_rate = rate if adam_learning_rate is None else adam_learning_rate
-        decay = _decay("adam_weight_decay", adam_weight_decay, adam_weight_decay_mask)
-        fallback = _adamw(adam_rate, adam_b1, adam_b2, adam_eps, decay)
-    elif not isinstance(fallback, optax.GradientTransformation):
-        raise ValueError(f"fallback={fallback!r}; use a transformation, such as optax.sgd(0.1)")
-    elif adam_learning_rate is not None:
-        raise ValueError("adam_learning_rate is for AdamW; give the fallback its own rate")
-    if on_nonfinite == "skip":
-        fallback = optax.apply_if_finite(fallback, 2**31 - 1)
+        fallback = _adamw(rate, **adam)
+    else:
+        _check_fallback(fallback, adam)
 
     def matrices(dims: Dims) -> optax.GradientTransformationExtraArgs:
         momentum = accumulate_momentum(
@@ -143,51 +156,90 @@ def muon(
             dims=dims,
             on_nonfinite=on_nonfinite,
         )
-        if record_every is None:
-            orthogonalize = orthogonalize_momentum(momentum, method, dims, shardings)
-        else:
-            orthogonalize = record_updates(
-                record_every, momentum, method, dims=dims, shardings=shardings
-            )
+        orthogonalize = orthogonalize_momentum
+        if record_every is not None:
+            check_interval("record_every", record_every)
+            orthogonalize = partial(record_updates, record_every)
         return optax.chain(
-            orthogonalize,
+            orthogonalize(momentum, method, dims=dims, shardings=shardings),
             scale_by_shape(shape_scaling, dims=dims),
             _decay("weight_decay", weight_decay, weight_decay_mask),
-            optax.scale_by_learning_rate(rate),
+            _scale_by_rate(rate),
         )
 
     dims = exclude_leaves(dims, exclude)
     matrices(dims)  # so that an argument out of its range raises here and not at init
+    if on_nonfinite == "skip":
+        fallback = optax.apply_if_finite(fallback, 2**31 - 1)
     return partition_matrices(matrices, cast_like_params(fallback), dims, shardings=shardings)
 
 
 def _adamw(
-    learning_rate: optax.ScalarOrSchedule,
-    b1: ArrayLike,
-    b2: ArrayLike,
-    eps: ArrayLike,
-    decay: optax.GradientTransformation,
+    rate: optax.ScalarOrSchedule,
+    adam_learning_rate: optax.ScalarOrSchedule | None,
+    adam_b1: ArrayLike,
+    adam_b2: ArrayLike,
+    adam_eps: ArrayLike,
+    adam_weight_decay: optax.ScalarOrSchedule | None,
+    adam_weight_decay_mask: Any,
 ) -> optax.GradientTransformation:
     """`optax.adamw`, which asks for parameters only where something decays."""
-    rate = _check_rate("adam_learning_rate", learning_rate)
-    for name, beta in (("adam_b1", b1), ("adam_b2", b2)):
+    if adam_learning_rate is not None:
+        rate = _check_rate("adam_learning_rate", adam_learning_rate)
+    for name, beta in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
         check_traceable(name, beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
-    check_traceable("adam_eps", eps, "a number ≥ 0", lambda e: e >= 0)
+    check_traceable("adam_eps", adam_eps, "a number ≥ 0", lambda e: e >= 0)
     return optax.chain(
-        optax.scale_by_adam(python_number(b1), python_number(b2), python_number(eps)),
-        decay,
-        optax.scale_by_learning_rate(rate),
+        optax.scale_by_adam(*map(python_number, (adam_b1, adam_b2, adam_eps))),
+        _decay("adam_weight_decay", adam_weight_decay, adam_weight_decay_mask),
+        _scale_by_rate(rate),
     )
 
 
+def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
+    """Refuse what is no transformation, and settings that would not reach it."""
+    if not isinstance(fallback, optax.GradientTransformation):
+        use = "use a transformation, such as optax.sgd(0.1)"
+        raise ValueError(f"fallback={describe(fallback)}; {use}")
+    defaults = inspect.signature(muon).parameters
+    given = [name for name, x in adam.items() if _differs(x, defaults[name].default)]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} given with fallback, which takes AdamW's place; drop one of "
+            "them, or pass fallback=optax.adamw(...) with these settings"
+        )
+
+
+def _differs(value: Any, default: Any) -> bool:
+    """Whether a setting is other than its default; of an injected number, that is unknown."""
+    if isinstance(value, jax.Array) or value is default:
+        return False
+    return not isinstance(value, int | float | np.number) or value != default
+
+
 def _decay(
-    name: str, weight_decay: optax.ScalarOrSchedule | None, mask: Any = None
+    name: str, weight_decay: optax.ScalarOrSchedule | None, mask: Any
 ) -> optax.GradientTransformation:
-    weight_decay = 0.0 if weight_decay is None else weight_decay
-    check_schedulable(name, weight_decay, "a number ≥ 0", lambda w: w >= 0)
-    return decay_unless_zero(weight_decay, mask)
+    check_mask(f"{name}_mask", mask)
+    given = 0.0 if weight_decay is None else weight_decay
+    return decay_unless_zero(
+        check_schedulable(name, given, "a number ≥ 0", lambda w: w >= 0), mask
+    )
 
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
-    check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
-    return python_number(rate)
+    if not callable(rate) and find_arrays(rate):
+        use = "use tx = muon(0.02) and tx.init(params)"
+        raise ValueError(f"{name}={describe(rate)}, like parameters; {use}")
+    return check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
+
+
+def _scale_by_rate(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """`optax.scale_by_learning_rate`, whose `init` checks where a schedule starts."""
+    tx = optax.scale_by_learning_rate(rate)
+
+    def init(params: optax.Params) -> optax.OptState:
+        check_start(rate)
+        return tx.init(params)
+
+    return optax.GradientTransformation(init, tx.update)

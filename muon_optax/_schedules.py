@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from muon_optax._checks import nearest
+from muon_optax._checks import describe, nearest
 from muon_optax.coefficients import FAMILIES, FAST, POLAR_EXPRESS, Coefficients, Schedule
 
 Norm = Literal["frobenius", "schatten4"]
@@ -53,9 +53,10 @@ def find_family(family: Coefficients | str | Numbers) -> Coefficients:
         return FAMILIES[family]
     if not isinstance(family, tuple | list | np.ndarray):
         raise ValueError(
-            f"unknown family {family!r:.80}; use one of {sorted(FAMILIES)}, or taylor(kappa), "
-            "minimax(steps, lower), Coefficients(...) of muon_optax.coefficients, or numbers, "
-            f"such as (3.4445, -4.775, 2.0315){nearest(family, FAMILIES)}"
+            f"unknown family {describe(family)}; use one of {sorted(FAMILIES)}, or "
+            "taylor(kappa), minimax(steps, lower), Coefficients(...) of "
+            "muon_optax.coefficients, or numbers, such as "
+            f"(3.4445, -4.775, 2.0315){nearest(family, FAMILIES)}"
         )
     rows: Any = family
     if np.ndim(rows[:1]) == 1:  # one stage

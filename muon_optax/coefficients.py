@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from muon_optax._checks import check_choice, check_integer
+from muon_optax._checks import Choices, check_choice, check_integer, describe
 from muon_optax._polynomials import Stage, best_odd_polynomial, evaluate, taylor_polynomial
 
 __all__ = ["CANS", "JORDAN", "POLAR_EXPRESS", "YOU", "Schedule", "minimax", "taylor"]
@@ -59,7 +59,7 @@ class Coefficients:
             stages = ()
         if not stages or not all(stage and all(map(math.isfinite, stage)) for stage in stages):
             raise ValueError(
-                f"stages={self.stages!r:.80}: use at least one stage, "
+                f"stages={describe(self.stages)}: use at least one stage, "
                 "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
             )
         object.__setattr__(self, "stages", stages)
@@ -277,7 +277,9 @@ CANS = Coefficients(
 # use with another norm or a fifth step.
 FAST = replace(minimax(4, lower=3e-3, cushion=0.02, safety=1.03), name="fast")
 
-FAMILIES: dict[str, Coefficients] = {
-    family.name: family
-    for family in (*map(taylor, (1, 2, 3, 4)), JORDAN, YOU, POLAR_EXPRESS, CANS)
-}
+FAMILIES: dict[str, Coefficients] = Choices(
+    {
+        family.name: family
+        for family in (*map(taylor, (1, 2, 3, 4)), JORDAN, YOU, POLAR_EXPRESS, CANS)
+    }
+)

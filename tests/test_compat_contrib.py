@@ -220,6 +220,27 @@ def test_the_parts_chain_as_optaxs_do():
         np.testing.assert_allclose(*updates, atol=2e-6)
 
 
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 1.0, "adam_b1": 0.8}], ids=str)
+def test_injected_hyperparameters_are_scheduled_as_optaxs_are(settings):
+    """Without static arguments, as a script of Optax's has it; `ten_steps` compiles a step."""
+    rate = optax.linear_schedule(0.02, 0.0, 10)
+    found, expected = (
+        ten_steps(optax.inject_hyperparams(make)(learning_rate=rate, **settings))[0]
+        for make in (compat.muon, optax.contrib.muon)
+    )
+    for name in PARAMS:
+        np.testing.assert_allclose(found[-1][name], expected[-1][name], atol=3e-6)
+
+
+@pytest.mark.parametrize("setting", [{"ns_steps": 6}, {"eps": 1e-2}], ids=str)
+def test_what_is_no_hyperparameter_can_be_static(setting):
+    static = ("ns_coeffs", "ns_steps", "eps")
+    tx = optax.inject_hyperparams(compat.muon, static_args=static)(0.02, **setting)
+    (found, _), (expected, _) = map(ten_steps, (tx, compat.muon(0.02, **setting)))
+    for name in PARAMS:
+        np.testing.assert_allclose(found[-1][name], expected[-1][name], atol=3e-6)
+
+
 def test_hyperparameters_can_be_injected():
     static = ("ns_coeffs", "ns_steps", "eps", "muon_weight_dimension_numbers")
     tx = optax.inject_hyperparams(compat.muon, static_args=static)(
@@ -240,8 +261,8 @@ def test_hyperparameters_can_be_injected():
         (lambda: compat.muon(0.1, consistent_rms=-1.0), "consistent_rms=-1.0; use None or"),
         (lambda: compat.muon(0.1, ns_steps=0), "steps=0; use a whole number"),
         (
-            lambda: ten_steps(optax.inject_hyperparams(compat.muon)(learning_rate=0.1)),
-            "ns_coeffs, ns_steps and eps cannot be traced; add them to static_args",
+            lambda: ten_steps(optax.inject_hyperparams(compat.muon)(0.1, ns_steps=6)),
+            'cannot be traced; under .*, pass static_args=\\("ns_coeffs", "ns_steps", "eps"\\)',
         ),
     ],
 )

@@ -324,9 +324,5 @@ def test_what_muon_refuses_its_plan_refuses():
         plan(PARAMS, RULES, method="svg")
     with pytest.raises(ValueError, match=r"learning_rate=-0.1; use a number ≥ 0, or a sched"):
         plan(PARAMS, RULES, learning_rate=-0.1)
-    with pytest.raises(
-        ValueError, match=r"muon has no arguments \['strct'\]; its arguments are"
-    ):
-        plan(PARAMS, RULES, strct=True)
     with pytest.raises(ValueError, match="shape_scaling='muon'"):
         plan(PARAMS, RULES, shape_scaling="muon")

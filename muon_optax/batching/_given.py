@@ -24,6 +24,7 @@ from jax.sharding import (
 )
 from jax.tree_util import Partial
 
+from muon_optax._checks import describe
 from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
 
 # None; a NamedSharding, a tree of them like the parameters, or a prefix of one; a tree of
@@ -135,8 +136,7 @@ def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSh
             f"shardings has {x}{_at(name)} without a mesh; use shardings=(mesh, specs)"
         )
     if mesh is None or not (x is None or isinstance(x, PartitionSpec)):
-        what = " ".join(repr(x).split())[:80]
-        raise ValueError(f"shardings has {what}{_at(name)}; {_allowed(x)}")
+        raise ValueError(f"shardings has {describe(x)}{_at(name)}; {_allowed(x)}")
     try:
         return NamedSharding(mesh, x or PartitionSpec())
     except Exception:  # JAX raises several types

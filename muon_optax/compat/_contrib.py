@@ -30,7 +30,7 @@ from muon_optax.polar._stability import find_instability
 from muon_optax.transforms._orthogonalize import scale_by_muon as scale_by_any_muon
 from muon_optax.transforms._partition import partition_as
 from muon_optax.transforms._shape import scale_by_shape as scale_by_any_shape
-from muon_optax.transforms._weight_decay import decay_unless_zero
+from muon_optax.transforms._weight_decay import check_mask, decay_unless_zero
 
 _PRESETS = {"standard": JORDAN.stages[0], "muon": JORDAN.stages[0], "dion": YOU.stages}
 _NORMALIZATIONS: dict[str, Normalization] = {
@@ -40,12 +40,17 @@ _NORMALIZATIONS: dict[str, Normalization] = {
     "schatten": "schatten4",
 }
 
+# Optax's defaults, which the polar method needs as constants. `optax.inject_hyperparams` traces
+# Python's numbers, and leaves NumPy's scalars alone.
+_STEPS: Any = np.int64(5)
+_EPS: Any = np.longdouble(1e-8)
+
 
 def scale_by_muon(
     ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = 5,
+    ns_steps: int = _STEPS,
     beta: ArrayLike = 0.95,
-    eps: float = 1e-8,
+    eps: float = _EPS,
     mu_dtype: DTypeLike | None = None,
     *,
     nesterov: bool = True,
@@ -132,9 +137,9 @@ def scale_by_shape(
 def muon(
     learning_rate: optax.ScalarOrSchedule,
     ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = 5,
+    ns_steps: int = _STEPS,
     beta: ArrayLike = 0.95,
-    eps: float = 1e-8,
+    eps: float = _EPS,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
     mu_dtype: DTypeLike | None = None,
@@ -166,6 +171,8 @@ def muon(
     such a leaf is trained by Adam. Also as in Optax, `nesterov`, `eps` and `mu_dtype` apply to
     Adam as well: it is NAdam by default.
 
+    Under `optax.inject_hyperparams`, add `ns_steps` and `eps` to `static_args` if you pass them.
+
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"adam"`.
 
@@ -179,9 +186,13 @@ def muon(
       >>> ours, expected = (t.update(params, t.init(params), params)[0] for t in (tx, theirs))
       >>> all(bool(jnp.abs(ours[name] - expected[name]).max() < 1e-7) for name in params)
       True
+      >>> inject = optax.inject_hyperparams(muon, static_args=("ns_steps", "eps"))
+      >>> tx = inject(optax.linear_schedule(0.1, 0.0, 100), ns_steps=6, eps=1e-7)
+      >>> updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
 
     Source: `optax.contrib.muon`, optax 0.2.8.
     """
+    check_mask("weight_decay_mask", weight_decay_mask)
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
     dims = muon_weight_dimension_numbers
     method = _method(ns_coeffs, ns_steps, eps, preconditioning, adaptive)
@@ -195,7 +206,7 @@ def muon(
         )
 
     adam = optax.scale_by_adam(
-        adam_b1, adam_b2, eps, adam_eps_root, mu_dtype=mu_dtype, nesterov=nesterov
+        adam_b1, adam_b2, float(eps), adam_eps_root, mu_dtype=mu_dtype, nesterov=nesterov
     )
     decay = decay_unless_zero(adam_weight_decay)
     fallback = optax.chain(adam, decay, optax.scale_by_learning_rate(rate))
@@ -211,8 +222,8 @@ def _method(
     check_choice("preconditioning", preconditioning, _NORMALIZATIONS)
     if any(isinstance(value, Tracer) for value in (ns_coeffs, ns_steps, eps)):
         raise ValueError(
-            "ns_coeffs, ns_steps and eps cannot be traced; add them to static_args of "
-            "optax.inject_hyperparams"
+            "ns_coeffs, ns_steps and eps cannot be traced; under optax.inject_hyperparams, "
+            'pass static_args=("ns_coeffs", "ns_steps", "eps")'
         )
     family, steps = _family(ns_coeffs, ns_steps)
     takes_eps = preconditioning in ("frobenius", "spectral")

@@ -11,9 +11,10 @@ Adam only if the original has one of its own. The layout is that of `dims`, by d
 
 from typing import Any
 
+from muon_optax._checks import Choices
 from muon_optax.compat._rounded import RoundedNewtonSchulz
 
-MODES: dict[str, dict[str, Any]] = {
+_MODES: dict[str, dict[str, Any]] = {
     # https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/_muon.py: torch.optim.Muon.
     # Its adjust_lr_fn="original" is shape_scaling="jordan"; "match_rms_adamw" is "adam_rms".
     # It trains two-dimensional parameters only and has no Adam; the fallback is this package's.
@@ -64,3 +65,5 @@ MODES: dict[str, dict[str, Any]] = {
         "adam_weight_decay": 0.1,
     },
 }
+
+MODES: dict[str, dict[str, Any]] = Choices(_MODES)

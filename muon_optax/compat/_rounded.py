@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from muon_optax._checks import check_choice, check_integer, check_number
+from muon_optax._checks import check_choice, check_integer, check_number, describe
 from muon_optax._leaves import LeafError
 from muon_optax._platform import Platform, by_platform
 from muon_optax.polar._linalg import check_matrix, product
@@ -55,7 +55,7 @@ class RoundedNewtonSchulz:
         check_choice("order", self.order, get_args(Order))
         if not isinstance(self.coefficients, tuple | list) or len(self.coefficients) != 3:
             raise ValueError(
-                f"coefficients={self.coefficients!r}; use three numbers, such as "
+                f"coefficients={describe(self.coefficients)}; use three numbers, such as "
                 "(3.4445, -4.775, 2.0315), or NewtonSchulz for another degree"
             )
         object.__setattr__(self, "coefficients", tuple(self.coefficients))

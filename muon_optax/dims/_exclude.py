@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from muon_optax._checks import is_function
+from muon_optax._checks import describe, is_function
 from muon_optax._leaves import leaves_by_path
 from muon_optax.dims._by_name import check_names_used, rule_for_name
 from muon_optax.dims._resolve import Dims, ResolvedDims, is_rules, resolve_once
@@ -42,5 +42,7 @@ def exclude_leaves(dims: Dims, exclude: str | Sequence[str]) -> Dims:
 def _as_names(exclude: str | Sequence[str]) -> Sequence[str]:
     names = (exclude,) if isinstance(exclude, str) else exclude
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
-        raise ValueError(f"exclude={exclude!r}; use names, such as ('Dense_3', 'proj_out')")
+        raise ValueError(
+            f"exclude={describe(exclude)}; use names, such as ('Dense_3', 'proj_out')"
+        )
     return names

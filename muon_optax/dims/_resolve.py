@@ -16,7 +16,7 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
-from muon_optax._checks import is_function
+from muon_optax._checks import describe, is_function, nearest, suggest_static
 from muon_optax._leaves import LeafError, check_float_array, leaves_by_path, path_prefixes
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._by_rules import assign_by_rules
@@ -212,7 +212,8 @@ def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[st
 def _two_axes(name: str, leaf: Any) -> Spec:
     if len(leaf.shape) != 2:
         problem = (
-            "with dims=None each leaf needs two axes; pass `dims` with a spec for this one"
+            "with dims=None, or a function that returned None, each leaf needs two axes; pass "
+            "`dims` with a spec for this one"
         )
         raise LeafError(name, leaf, problem)
     return MuonDimensionNumbers(0, 1)
@@ -225,10 +226,11 @@ def _given_specs(dims: Any) -> dict[str, Spec]:
     given = leaves_by_path(dims, is_leaf=_is_spec)
     for name, spec in given.items():
         if not _is_spec(spec):
+            static = suggest_static("dims", spec, jax.Array | bool)
             raise ValueError(
-                f"dims has {spec!r} at {name!r}; use a string such as 'in out', "
+                f"dims has {describe(spec)} at {name!r}; use a string such as 'in out', "
                 "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, "
-                "dims=(Rule(...), *FLAX) for rules"
+                f"dims=(Rule(...), *FLAX) for rules{static}"
             )
     return given
 
@@ -240,8 +242,8 @@ def _check_used(given: Mapping[str, Spec], params: Any) -> None:
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
-                f"dims has {spec} at {name!r}, where the tree has no parameter; its parameters "
-                f"are {present}"
+                f"dims has {spec} at {name!r}, where the tree has no parameter; a path of its "
+                f"{len(present)} parameters is {present[0]!r}{nearest(name, present)}"
             )
 
 

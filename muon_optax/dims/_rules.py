@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from muon_optax._checks import describe
 from muon_optax.dims._consistency import Neighbours, find_contradiction
 from muon_optax.dims._names import plain_name
 from muon_optax.dims._spec import parse
@@ -55,8 +56,8 @@ class Rule:
             parse(self.spec, f"rule {self.role!r}")
         elif self.spec is not None and not is_numbers(self.spec):
             raise ValueError(
-                f"rule {self.role!r} has spec={self.spec!r}; use a string such as 'in out', "
-                "MuonDimensionNumbers(in_axes, out_axes), or None for the fallback"
+                f"rule {self.role!r} has spec={describe(self.spec)}; use a string such as 'in "
+                "out', MuonDimensionNumbers(in_axes, out_axes), or None for the fallback"
             )
         try:
             re.compile(self.pattern)

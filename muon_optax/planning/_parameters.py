@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from muon_optax._checks import describe
 from muon_optax._leaves import leaves_by_path
 
 _EQUINOX_SHAPES = (
@@ -24,7 +25,7 @@ def select_parameters(params: Any) -> Any:
     shapes = [leaf for leaf in leaves.values() if isinstance(leaf, jax.ShapeDtypeStruct)]
     # If there are arrays, the error of the leaf says what to write.
     if len(others) + len(shapes) == len(leaves) and (others or not leaves):
-        found = f"{leaves[others[0]]!r:.60} at {others[0]!r}" if others else "no leaves"
+        found = f"{describe(leaves[others[0]])} at {others[0]!r}" if others else "no leaves"
         raise ValueError(
             f"params has {found}: pass a tree of arrays or of shapes, and nothing else. A "
             f"filter for arrays drops shapes; those of an Equinox model are {_EQUINOX_SHAPES}"

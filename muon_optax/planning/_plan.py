@@ -11,6 +11,7 @@ import optax
 from jax.typing import DTypeLike
 
 from muon_optax._checks import check_number
+from muon_optax._keywords import check_keywords
 from muon_optax._leaves import leaves_by_path
 from muon_optax._muon import muon
 from muon_optax.dims import (
@@ -92,7 +93,7 @@ def plan(
       ValueError: If `muon` would raise it at `init`: a leaf that no rule fits, or no matrix at
         all. If `params` has no leaves. If `spectra` are of other leaves, or of leaves whose
         method is not a `NewtonSchulz`. If `strict`, also for doubtful leaves and unused rules.
-        If `muon` has no such argument.
+      TypeError: If `muon` has no such argument.
 
     Example:
       >>> import jax.numpy as jnp
@@ -104,7 +105,7 @@ def plan(
       Its polar factor takes 13.1 MFLOP a step.
     """
     methods = find_methods(method)
-    _check_settings(settings)
+    check_keywords("plan", settings, _known_keywords())
     params = select_parameters(params)
     resolved = resolve_once(exclude_leaves(dims, exclude), params)
     check_any_matrix([found.view for found in resolved.assignments.values()])
@@ -152,6 +153,12 @@ def _without_unused(resolved: ResolvedDims) -> ResolvedDims:
     return ResolvedDims(resolved.assignments, rules)
 
 
+def _known_keywords() -> set[str]:
+    """The arguments of `plan` and of `muon`."""
+    names = {name for f in (plan, muon) for name in inspect.signature(f).parameters}
+    return names - {"settings"}
+
+
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
     """A rate as a number; None if it is a schedule."""
     if rate is None or callable(rate):
@@ -171,14 +178,6 @@ def _rate_of_fallback(
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
     shown = _shown_rate("adam_learning_rate", rate)
     return None if settings.get("fallback") is not None else shown
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse what `muon` would not accept."""
-    known = sorted(inspect.signature(muon).parameters)
-    unknown = sorted(name for name in settings if name not in known)
-    if unknown:
-        raise ValueError(f"muon has no arguments {unknown}; its arguments are {known}")
 
 
 def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[str, str]:

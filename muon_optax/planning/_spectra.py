@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from muon_optax._checks import check_number
+from muon_optax._checks import check_number, describe
 from muon_optax._schedules import find_family
 from muon_optax.coefficients import Coefficients
 from muon_optax.dims import MatrixView
@@ -54,7 +54,7 @@ def _measure(
     """Factor and cosine of the worst matrix, and the cheapest method that is near for all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
-            f"leaf {path!r} has {method!r}: spectra need a NewtonSchulz that normalizes by one "
+            f"leaf {path!r} has {describe(method)}: spectra need a NewtonSchulz that normalizes by one "
             f"of {', '.join(POWERS)} and has eps=0; leave those of this leaf out"
         )
     if any(np.ndim(x) != 1 for x in spectra):

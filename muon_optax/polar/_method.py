@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from muon_optax._checks import describe
 from muon_optax._platform import Platform
 from muon_optax.polar._team import ALONE, Team
 
@@ -143,8 +144,8 @@ def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) 
     expected, found = ([jnp.shape(x) for x in of] for of in (stacks, polars))
     if found != expected:
         raise ValueError(
-            f"{method!r:.80} returned shapes {found} for matrices of shapes {expected}; return "
-            "the same shapes"
+            f"{describe(method)} returned shapes {found} for matrices of shapes {expected}; "
+            "return the same shapes"
         )
 
 
@@ -152,12 +153,12 @@ def check_method(method: Any) -> None:
     """Refuse anything that is not a polar method: a family, a class."""
     if isinstance(method, type) or not callable(getattr(method, "polar", None)):
         raise ValueError(
-            f"method={method!r:.80}; use a name, such as 'fast', NewtonSchulz('jordan', 5), "
-            "SVD(), or an object with .polar"
+            f"method={describe(method)}; use a name, such as 'fast', NewtonSchulz('jordan', "
+            "5), SVD(), or an object with .polar"
         )
     missing = [name for name in _OPTIONAL if not hasattr(method, name)]
     if missing and hasattr(method, "polar_stacks"):
         raise ValueError(
-            f"method={method!r:.80} has polar_stacks; it needs {' and '.join(missing)}, too: "
-            "plan says which stacks share a call, prepare what it gets of each"
+            f"method={describe(method)} has polar_stacks; it needs {' and '.join(missing)}, "
+            "too: plan says which stacks share a call, prepare what it gets of each"
         )

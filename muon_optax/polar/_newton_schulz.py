@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from muon_optax._casting import saturating_cast, wide_dtype
-from muon_optax._checks import check_choice, check_integer, check_number
+from muon_optax._checks import check_choice, check_integer, check_number, describe
 from muon_optax._platform import Platform, by_platform
 from muon_optax._schedules import Numbers, find_family
 from muon_optax.coefficients import JORDAN, Coefficients, Schedule
@@ -215,7 +215,7 @@ class NewtonSchulz:
         if problem := find_instability(self.schedule, eps):
             family = find_family(self.coefficients)
             raise ValueError(
-                f"{family.name or family.stages!r} is unstable in {dtype}: "
+                f"{family.name or describe(family.stages)} is unstable in {dtype}: "
                 f"normalize={self.normalize!r} brings singular values into [0, 1] up to "
                 f"rounding, and {problem}. {suggest_fix(family, len(self.schedule), eps)}. To "
                 "reproduce a run that was made with this schedule, pass allow_unstable=True"
@@ -239,8 +239,10 @@ def _dtype_name(dtype: DTypeLike) -> str:
     """The name of a real float dtype: hashable, and storable as JSON."""
     try:
         name = "input" if dtype == "input" else jnp.dtype(dtype).name
-    except TypeError:
-        name = repr(dtype)
+    except (TypeError, ValueError):  # of a dict
+        name = ""
     if name not in _COMPUTE_DTYPES:
-        raise ValueError(f"compute_dtype={dtype!r}; use None or one of {_COMPUTE_DTYPES}")
+        raise ValueError(
+            f"compute_dtype={describe(dtype)}; use None or one of {_COMPUTE_DTYPES}"
+        )
     return name

@@ -5,6 +5,7 @@ The polar factor of `x = U·diag(σ)·Vᴴ` is `U·Vᴴ` over the nonzero σ.
 
 from jax import Array
 
+from muon_optax._checks import Choices
 from muon_optax._schedules import PRESETS, find_preset
 from muon_optax.polar._method import PolarMethod, check_method, check_polars
 from muon_optax.polar._newton_schulz import NewtonSchulz
@@ -27,7 +28,9 @@ def find_method(method: PolarMethod | str, others: tuple[str, ...] = ()) -> Pola
     return NewtonSchulz(*find_preset(method, ("svd", *others)))
 
 
-METHODS: dict[str, PolarMethod] = {name: find_method(name) for name in (*PRESETS, "svd")}
+METHODS: dict[str, PolarMethod] = Choices(
+    {name: find_method(name) for name in (*PRESETS, "svd")}
+)
 
 
 def orthogonalize(x: Array, method: PolarMethod | str = NewtonSchulz()) -> Array:  # noqa: B008

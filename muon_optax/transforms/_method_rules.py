@@ -8,6 +8,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from muon_optax._checks import describe
 from muon_optax._leaves import LeafError
 from muon_optax.dims import check_names_used, rule_for_name
 from muon_optax.polar._method import PolarMethod
@@ -23,8 +24,8 @@ def find_methods(method: PolarMethod | str | MethodRules) -> FoundMethods:
         return find_method(method)
     if not method or not all(isinstance(name, str) for name in method):
         raise ValueError(
-            f"method={method!r:.80}; use rules from paths to methods, the last for all others: "
-            "{'attn': 'polar_express:8', '.*': 'jordan'}"
+            f"method={describe(method)}; use rules from paths to methods, the last for all "
+            "others: {'attn': 'polar_express:8', '.*': 'jordan'}"
         )
     return {name: find_method(of_name) for name, of_name in method.items()}
 

@@ -16,7 +16,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import clip_to_finite, saturating_cast, wide_dtype
-from muon_optax._checks import check_choice, check_schedulable, python_number
+from muon_optax._checks import check_choice, check_schedulable, check_start, describe
 from muon_optax._leaves import LeafError, path_name
 from muon_optax.dims import Dims, matrix_views
 from muon_optax.transforms._nonfinite import skip_nonfinite
@@ -55,13 +55,16 @@ def accumulate_momentum(
     only, to tell the matrices of a leaf apart. A blend beyond the largest number of its dtype
     becomes that number.
     """
-    check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
+    beta = check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
     check_choice("on_nonfinite", on_nonfinite, get_args(OnNonfinite))
     if mu_dtype is not None and not _is_real_float(mu_dtype):
-        raise ValueError(f"mu_dtype={mu_dtype!r}; use a real float dtype such as 'bfloat16'")
+        raise ValueError(
+            f"mu_dtype={describe(mu_dtype)}; use a real float dtype such as 'bfloat16'"
+        )
     skips = on_nonfinite == "skip"
 
     def init(params: optax.Params) -> MuonState:
+        check_start(beta)
         mu = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=_mu_dtype(p, mu_dtype)), params)
         skipped = jnp.zeros([], jnp.int32) if skips else None
         return MuonState(jnp.zeros([], jnp.int32), mu, skipped)
@@ -74,7 +77,7 @@ def accumulate_momentum(
     ) -> tuple[optax.Updates, MuonState]:
         del params, extra_args
         _check_policy(state, on_nonfinite)
-        decay = beta(state.count) if callable(beta) else python_number(beta)
+        decay = beta(state.count) if callable(beta) else beta
         gain = 1.0 if heavy_ball else 1 - decay
         count = jnp.asarray(optax.safe_increment(state.count))
         mu = jax.tree.map_with_path(partial(_add, decay, gain), updates, state.mu)
@@ -169,5 +172,5 @@ def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
 def _is_real_float(dtype: Any) -> bool:
     try:
         return jnp.issubdtype(dtype, jnp.floating)
-    except TypeError:  # not a dtype at all
+    except (TypeError, ValueError):  # not a dtype at all
         return False

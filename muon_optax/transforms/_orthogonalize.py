@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from muon_optax._casting import saturating_cast
+from muon_optax._keywords import explain_keywords
 from muon_optax._leaves import leaves_by_path
 from muon_optax.batching import Measurement, Shardings, choose_map
 from muon_optax.dims import Dims, matrix_views
@@ -27,6 +28,7 @@ from muon_optax.transforms._place_state import place_state
 from muon_optax.transforms._resolve_dims import resolve_dims_once
 
 
+@explain_keywords
 def scale_by_muon(
     method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from muon_optax._checks import check_choice, check_integer, check_number
+from muon_optax._checks import check_choice, check_integer, check_number, suggest_static
 from muon_optax._leaves import leaves_by_path
 from muon_optax._measures import LEVELS, MEASURES, quantiles
 from muon_optax.batching import Measurement, Shardings
@@ -89,7 +89,8 @@ def record_updates(
 
     Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
     """
-    measure = _Measures(_check_names(every, measures))
+    check_interval("every", every)
+    measure = _Measures(_check_names(measures))
     methods = find_methods(method)
     momentum = optax.with_extra_args_support(momentum)
 
@@ -152,13 +153,15 @@ class _Measures:
         return jax.tree.map(partial(jnp.where, due), new, last)
 
 
-def _check_names(every: int, measures: Sequence[str]) -> tuple[str, ...]:
-    """The names of the measures, once they and `every` are known to be right."""
-    allowed = (
-        "a whole number in [1, 2³¹); under optax.inject_hyperparams, name it in static_args"
-    )
-    check_integer("every", every, 1, allowed)
-    check_number("every", every, allowed, lambda e: e < 2**31)  # the count is an int32
+def check_interval(name: str, every: Any) -> None:
+    """Refuse anything but a number of steps that the count can reach."""
+    allowed = f"a whole number in [1, 2³¹){suggest_static(name, every)}"
+    check_integer(name, every, 1, allowed)
+    check_number(name, every, allowed, lambda e: e < 2**31)  # the count is an int32
+
+
+def _check_names(measures: Sequence[str]) -> tuple[str, ...]:
+    """The names of the measures, once they are known to be right."""
     names = (measures,) if isinstance(measures, str) else tuple(measures)
     for name in names:
         check_choice("measure", name, MEASURES)

@@ -17,7 +17,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from muon_optax._casting import clip_to_finite, wide_dtype
-from muon_optax._checks import check_schedulable, is_function
+from muon_optax._checks import (
+    check_schedulable,
+    check_start,
+    describe,
+    is_function,
+    suggest_static,
+)
 
 _Mask = Any | Callable[[optax.Params], Any] | None
 
@@ -135,9 +141,10 @@ def check_mask(name: str, mask: _Mask) -> None:
     leaves = jax.tree.leaves(mask)
     is_bare = bool(leaves) and leaves[0] is mask
     if is_bare or not all(isinstance(leaf, bool | np.bool_) for leaf in leaves):
+        static = suggest_static(name, mask, jax.Array | bool)
         raise ValueError(
-            f"{name}={mask!r:.80}; use a tree of booleans, a function from parameters to one, "
-            "or None for all. Under optax.inject_hyperparams, name it in static_args"
+            f"{name}={describe(mask)}; use a tree of booleans, a function from parameters to "
+            f"one, or None for all{static}"
         )
 
 
@@ -147,11 +154,13 @@ def _decay_with(
     mask: _Mask,
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation that replaces every `u` by `decayed(u, W, λ)`."""
-    check_schedulable("weight_decay", weight_decay, "a number ≥ 0", lambda d: d >= 0)
+    number = "a number ≥ 0"
+    weight_decay = check_schedulable("weight_decay", weight_decay, number, lambda d: d >= 0)
     check_mask("mask", mask)
 
     def init(params: optax.Params) -> Any:
         del params
+        check_start(weight_decay)
         scheduled = callable(weight_decay)
         return DecayState(jnp.zeros([], jnp.int32)) if scheduled else optax.EmptyState()
 

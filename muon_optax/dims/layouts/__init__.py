@@ -9,6 +9,7 @@ own in front:
 ['flax', 'equinox', 'haliax', 'haiku', 'keras', 'pytorch', 'maxtext', 'hugging_face', 'easydel']
 """
 
+from muon_optax._checks import Choices
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._easydel import EASYDEL
 from muon_optax.dims.layouts._equinox import EQUINOX as EQUINOX
@@ -21,17 +22,17 @@ from muon_optax.dims.layouts._maxtext import MAXTEXT as MAXTEXT
 from muon_optax.dims.layouts._optax import RANK_TWO as RANK_TWO
 from muon_optax.dims.layouts._pytorch import PYTORCH
 
-LAYOUTS: dict[str, Layout] = {
-    "flax": FLAX,
-    "equinox": EQUINOX,
-    "haliax": HALIAX,
-    "haiku": HAIKU,
-    "keras": KERAS,
-    "pytorch": PYTORCH,
-    "maxtext": MAXTEXT,
-    "hugging_face": HUGGING_FACE,
-    "easydel": EASYDEL,
-}
+LAYOUTS: dict[str, Layout] = Choices(
+    flax=FLAX,
+    equinox=EQUINOX,
+    haliax=HALIAX,
+    haiku=HAIKU,
+    keras=KERAS,
+    pytorch=PYTORCH,
+    maxtext=MAXTEXT,
+    hugging_face=HUGGING_FACE,
+    easydel=EASYDEL,
+)
 
 _RULES = frozenset(rule for rules in LAYOUTS.values() for rule in rules)
 
