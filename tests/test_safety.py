@@ -134,7 +134,10 @@ def test_a_hostile_string_is_refused_quickly_and_not_run(trap, kind):
 
 WORKFLOWS = {path.name: path for path in (ROOT / ".github" / "workflows").iterdir()}
 # What a job may do but read: publish says who it is, and runs nothing of the repository.
-ALLOWED = {"release.yml": {"publish": {"id-token": "write"}}}
+ALLOWED = {
+    "release.yml": {"publish": {"id-token": "write"}},
+    "docs.yml": {"publish": {"pages": "write", "id-token": "write"}},
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

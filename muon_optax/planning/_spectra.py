@@ -54,8 +54,8 @@ def _measure(
     """Factor and cosine of the worst matrix, and the cheapest method that is near for all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
-            f"leaf {path!r} has {describe(method)}: spectra need a NewtonSchulz that normalizes by one "
-            f"of {', '.join(POWERS)} and has eps=0; leave those of this leaf out"
+            f"leaf {path!r} has {describe(method)}; spectra need a NewtonSchulz with eps=0 and "
+            f"normalize one of {', '.join(POWERS)}; leave out those of this leaf"
         )
     if any(np.ndim(x) != 1 for x in spectra):
         raise ValueError(
