@@ -2,10 +2,11 @@
 
 import time
 
+import jax.numpy as jnp
 import pytest
 from trees import leaves
 
-from muon_optax import LAYOUTS
+from muon_optax import EQUINOX, LAYOUTS, plan
 from muon_optax.dims import assign
 
 LETTERS = str.maketrans("01", "xy")
@@ -110,3 +111,12 @@ def test_the_norm_after_it_tells_a_transposed_convolution():
     )
     found = {leaf.path: leaf.view for leaf in assign(LAYOUTS["pytorch"], params)}
     assert [found[f"{m}.3.weight"].sides[0][2] for m in "gd"] == [256, 512]
+
+
+def test_an_excluded_layer_still_takes_the_outputs_of_the_one_before():
+    """Else the advice of `init`, to exclude the last layer, makes the one before the last."""
+    shapes = ((32, 8), (32, 32), (8, 32))
+    params = {"layers": [{"weight": jnp.ones(shape)} for shape in shapes]}
+    table = plan(params, EQUINOX, exclude="layers/2")
+    assert [leaf.optimizer for leaf in table.leaves] == ["Muon", "Muon", "fallback"]
+    assert not table.doubts

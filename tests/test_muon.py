@@ -223,6 +223,10 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, beta=2.0), "beta=2.0"),
         (lambda: muon(0.1, shape_scaling="spectral"), "shape_scaling='spectral'; use one of"),
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),
+        (
+            lambda: muon(0.1, exclude="w").init({"w": jnp.ones((3, 4)), "b": jnp.ones(3)}),
+            r"put rules .* as Rule\('mine', r'\^w\$', 'in out'\) does",
+        ),
         (lambda: muon(0.1).init({"codes": jnp.ones((3, 4, 5))}), "leaf 'codes'.*no rule in"),
         (
             lambda: muon(0.1).init({"step": jnp.zeros((), int)}),

@@ -69,7 +69,7 @@ def list_cases(matrices: Any, dims: Dims, momenta: Any, dtype: str | None) -> li
         return _group([("", count, m, n, dtype or "float32", None) for count, m, n in shapes])
     matrices = select_parameters(matrices)
     resolved = resolve_once(dims, matrices)
-    check_any_matrix([found.view for found in resolved.assignments.values()])
+    check_any_matrix(resolved, matrices)
     given = None if momenta is None else leaves_by_path(momenta)
     return _group([*_stacks_of_tree(leaves_by_path(matrices), resolved, given, dtype)])
 

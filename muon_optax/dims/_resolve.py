@@ -8,6 +8,7 @@
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,12 +185,18 @@ def is_rules(dims: Dims) -> bool:
     return bool(rules) and all(isinstance(rule, Rule) for rule in rules)
 
 
-def check_any_matrix(views: Sequence[MatrixView | None]) -> None:
+def check_any_matrix(resolved: ResolvedDims, tree: Any) -> None:
     """Refuse a tree with leaves of which none is a matrix."""
-    if views and not any(views):
+    found = resolved.assignments
+    if found and not any(of_leaf.view for of_leaf in found.values()):
+        shapes = {
+            path: getattr(leaf, "shape", ()) for path, leaf in leaves_by_path(tree).items()
+        }
+        paths = [path for path, shape in shapes.items() if len(shape) == 2]
+        rule = f", as Rule('mine', r'^{re.escape(paths[0])}$', 'in out') does" if paths else ""
         raise ValueError(
             "muon has no matrix to train: `dims` gives every leaf to the fallback. Use the "
-            "fallback alone, or a `dims` that names the matrices"
+            f"fallback alone, or put rules in front of `dims` that name the matrices{rule}"
         )
 
 

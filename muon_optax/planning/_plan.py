@@ -108,7 +108,7 @@ def plan(
     check_keywords("plan", settings, _known_keywords())
     params = select_parameters(params)
     resolved = resolve_once(exclude_leaves(dims, exclude), params)
-    check_any_matrix([found.view for found in resolved.assignments.values()])
+    check_any_matrix(resolved, params)
     rules = [rule for rule in resolved.rules if rule.role != EXCLUDED]
     muon_rate = _shown_rate("learning_rate", learning_rate)
     fallback_rate = _rate_of_fallback(learning_rate, adam_learning_rate, settings)

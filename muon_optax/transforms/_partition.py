@@ -91,7 +91,7 @@ def partition_as(
             check(resolved, tree)
         views = [assignment.view for assignment in resolved.assignments.values()]
         if needs_matrix:
-            check_any_matrix(views)
+            check_any_matrix(resolved, tree)
         labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
         # A function, because a tree of labels may itself be callable, like the model.
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
