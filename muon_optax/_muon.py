@@ -205,8 +205,8 @@ def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
     given = [name for name, x in adam.items() if _differs(x, defaults[name].default)]
     if given:
         raise ValueError(
-            f"{', '.join(given)} given with fallback, which takes AdamW's place; drop one of "
-            "them, or pass fallback=optax.adamw(...) with these settings"
+            f"{', '.join(given)} given with fallback, which takes AdamW's place; drop "
+            "fallback for AdamW, or set the fallback itself: optax.adamw(1e-3, b1=0.9)"
         )
 
 

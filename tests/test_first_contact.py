@@ -117,6 +117,7 @@ def test_a_hint_can_be_written_as_it_stands(name):
         (lambda: muon(0.1, b1=0.9), "'b1'; use beta or adam_b1$"),
         (lambda: muon(0.1, muon_weight_dimension_numbers=None), "use dims$"),
         (lambda: muon(params=PARAMS, lr=0.1), r"'params'; use tx.init\(params\)$"),
+        (lambda: muon(0.1, betas=(0.9, 0.95)), "use adam_b1=0.9, adam_b2=0.999$"),
         (lambda: muon(0.1, bta=0.9), "'bta'; did you mean 'beta'"),
         (lambda: muon(0.1, colour=1), "'colour'; its arguments are adam_b1, adam_b2"),
         (lambda: scale_by_muon(momentum=0.9), "scale_by_muon has no .* use beta$"),
