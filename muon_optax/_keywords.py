@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 _NUMBERS = "method=NewtonSchulz((3.4445, -4.775, 2.0315), steps=5)"
 _EPS = ("adam_eps", "method=NewtonSchulz(eps=1e-8)")
-_BETAS = ("adam_b1", "adam_b2")
+_BETAS = ("adam_b1=0.9, adam_b2=0.999",)
 
 # A keyword of AdamW, or of the Muon of Optax, PyTorch, Keller Jordan, Moonlight, Dion or Keras:
 # the name of an argument to write, or all of it. docs/migrating.md has the full tables.

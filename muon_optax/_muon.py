@@ -43,18 +43,18 @@ def muon(
     weight_decay: optax.ScalarOrSchedule | None = 0.0,
     weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
     *,
+    dims: Dims = FLAX,
+    exclude: str | Sequence[str] = (),
+    fallback: optax.GradientTransformation | None = None,
+    adam_learning_rate: optax.ScalarOrSchedule | None = None,
     nesterov: bool = True,
     bias_correction: bool = True,
     heavy_ball: bool = False,
     shape_scaling: str = "jordan",
-    dims: Dims = FLAX,
-    exclude: str | Sequence[str] = (),
     mu_dtype: DTypeLike | None = None,
     record_every: int | None = None,
     shardings: Shardings = None,
     on_nonfinite: OnNonfinite = "propagate",
-    fallback: optax.GradientTransformation | None = None,
-    adam_learning_rate: optax.ScalarOrSchedule | None = None,
     adam_b1: ArrayLike = 0.9,
     adam_b2: ArrayLike = 0.999,
     adam_eps: ArrayLike = 1e-8,
@@ -205,8 +205,8 @@ def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
     given = [name for name, x in adam.items() if _differs(x, defaults[name].default)]
     if given:
         raise ValueError(
-            f"{', '.join(given)} given with fallback, which takes AdamW's place; drop one of "
-            "them, or pass fallback=optax.adamw(...) with these settings"
+            f"{', '.join(given)} given with fallback, which takes AdamW's place; drop "
+            "fallback for AdamW, or set the fallback itself: optax.adamw(1e-3, b1=0.9)"
         )
 
 

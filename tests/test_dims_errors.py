@@ -61,6 +61,7 @@ ONE_OF_EACH = "'a/w'.*at least one reduction axis and one output axis"
     ("dims", "message"),
     [
         ("maxtext", r"dims='maxtext'; use dims=LAYOUTS\['maxtext'\]"),
+        ("Flx", r"dims='Flx'; use dims=LAYOUTS\['flax'\]"),
         ((Rule("mine", "z", None), FLAX), r"dims has Rule.* at '0'; .*\*FLAX"),
         ({"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use a string"),
         ({"a": {"w": 2.0}}, "dims has 2.0 at 'a/w'; use a string such as 'in out'"),

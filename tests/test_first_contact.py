@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import pydoc
 import re
 
 import jax
@@ -116,6 +117,7 @@ def test_a_hint_can_be_written_as_it_stands(name):
         (lambda: muon(0.1, b1=0.9), "'b1'; use beta or adam_b1$"),
         (lambda: muon(0.1, muon_weight_dimension_numbers=None), "use dims$"),
         (lambda: muon(params=PARAMS, lr=0.1), r"'params'; use tx.init\(params\)$"),
+        (lambda: muon(0.1, betas=(0.9, 0.95)), "use adam_b1=0.9, adam_b2=0.999$"),
         (lambda: muon(0.1, bta=0.9), "'bta'; did you mean 'beta'"),
         (lambda: muon(0.1, colour=1), "'colour'; its arguments are adam_b1, adam_b2"),
         (lambda: scale_by_muon(momentum=0.9), "scale_by_muon has no .* use beta$"),
@@ -273,3 +275,17 @@ def test_what_inject_hyperparams_changes_gets_advice_that_works(name):
 def test_an_error_does_not_speak_of_inject_hyperparams_without_reason(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("function", [muon, scale_by_muon, plan])
+def test_help_fits_on_two_screens_with_arguments_in_two_groups(function):
+    """In the order of the signature, whose defaults and types have short names."""
+    text = pydoc.plain(pydoc.render_doc(function))
+    head = text.splitlines()[2]
+    assert len(text.splitlines()) + len(head) // 80 <= 100
+    assert all(len(str(p)) <= 80 for p in inspect.signature(function).parameters.values())
+    doc = inspect.getdoc(function) or ""
+    both = re.search(r"^Args:\n(.*?)\n\nOther Args:\n(.*?)\n\n", doc, re.S | re.M)
+    groups = [re.findall(r"^  \**(\w+): ", group, re.M) for group in both.groups()]
+    assert min(map(len, groups)) >= 3
+    assert groups[0] + groups[1] == [*inspect.signature(function).parameters]

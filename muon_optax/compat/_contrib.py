@@ -171,8 +171,7 @@ def muon(
     such a leaf is trained by Adam. Also as in Optax, `nesterov`, `eps` and `mu_dtype` apply to
     Adam as well: it is NAdam by default.
 
-    Under `optax.inject_hyperparams`, add `ns_steps` and `eps` to `static_args` if you pass
-    them.
+    Under `optax.inject_hyperparams`, add `ns_steps` and `eps` to `static_args` if you set them.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"adam"`.

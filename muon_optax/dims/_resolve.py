@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import jax
@@ -228,8 +229,8 @@ def _two_axes(name: str, leaf: Any) -> Spec:
 
 def _given_specs(dims: Any) -> dict[str, Spec]:
     """The specs of a tree by path."""
-    if isinstance(dims, str) and dims.lower() in LAYOUTS:
-        raise ValueError(f"dims={dims!r}; use dims=LAYOUTS[{dims.lower()!r}]")
+    if isinstance(dims, str) and (near := get_close_matches(dims.lower(), LAYOUTS, 1)):
+        raise ValueError(f"dims={dims!r}; use dims=LAYOUTS[{near[0]!r}]")
     given = leaves_by_path(dims, is_leaf=_is_spec)
     for name, spec in given.items():
         if not _is_spec(spec):

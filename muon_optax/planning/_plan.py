@@ -49,12 +49,12 @@ def plan(
     dims: Dims = FLAX,
     *,
     exclude: str | Sequence[str] = (),
-    method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
-    shape_scaling: str = "jordan",
     learning_rate: optax.ScalarOrSchedule | None = None,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     strict: bool = False,
     why: bool = False,
+    method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
+    shape_scaling: str = "jordan",
     spectra: Spectra | None = None,
     cosine: float = 0.9,
     families: Families = (),
@@ -67,8 +67,6 @@ def plan(
         `flax.nnx`, of which the `nnx.Param`s count.
       dims: Any form that `muon_optax.dims` lists.
       exclude: As for `muon`.
-      method: As for `muon`, for the number of operations.
-      shape_scaling: A rule of `scale_by_shape`.
       learning_rate: Muon's. The table shows each matrix' own rate if it is a number; the rates
         of a schedule are not shown.
       adam_learning_rate: The fallback's; None for `learning_rate`. Ignored when `fallback` is
@@ -76,6 +74,10 @@ def plan(
       strict: Whether a doubtful leaf or an unused rule of your own is an error. Only leaves
         that a rule of `LAYOUTS` or the leaves around decided are doubted.
       why: Whether the table ends with the rules that decided.
+
+    Other Args:
+      method: As for `muon`, for the number of operations.
+      shape_scaling: A rule of `scale_by_shape`.
       spectra: Measured singular values, from `diagnostics.spectra`. The table then has the
         factor s/a of each leaf under its method, the cosine of its update with the exact polar
         factor, and the cheapest method whose cosine is `cosine` or more, as

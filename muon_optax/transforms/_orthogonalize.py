@@ -33,11 +33,11 @@ def scale_by_muon(
     method: PolarMethod | str | MethodRules = NewtonSchulz(),  # noqa: B008 (frozen)
     beta: ArrayLike | optax.Schedule = 0.95,
     *,
+    dims: Dims = None,
     nesterov: bool = True,
     bias_correction: bool = True,
     heavy_ball: bool = False,
     mu_dtype: DTypeLike | None = None,
-    dims: Dims = None,
     shardings: Shardings = None,
     on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
@@ -53,6 +53,10 @@ def scale_by_muon(
         or regular expression for whole parts of one, to a method. A rule for the whole path
         goes first, then the first that fits; each leaf needs one.
       beta: Momentum decay in [0, 1), or a schedule of it by step.
+      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
+        leaf is `[fan_in, fan_out]`.
+
+    Other Args:
       nesterov: Whether to look one step ahead.
       bias_correction: Divide `μ` by `1 - β^(t+1)` and `g` by `1 - β^t` in Nesterov's blend
         (`μ` by `1 - β^t` without), as `optax.contrib.muon` does. With a scale-invariant method
@@ -64,8 +68,6 @@ def scale_by_muon(
       mu_dtype: The momentum's dtype, for real leaves; None for the parameter's own. The
         average itself is taken in float32 or wider. A number beyond the largest of its dtype
         is stored as the largest.
-      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
-        leaf is `[fan_in, fan_out]`.
       shardings: How the parameters are sharded over devices. Needed under `jax.jit` on a mesh
         with automatic axes (`AxisType.Auto`); elsewhere None, because it is read from the
         arrays. One of
