@@ -83,10 +83,10 @@ MISTAKES = {
     "a name": (lambda mesh: "fsdp", r"shardings has 'fsdp'; use Nam", FROM_ARRAYS),
     "names": (lambda mesh: {"a": ("fsdp", 2)}, r"has 'fsdp' at 'a/0'; use", WITH_MESH),
     "a mesh": (lambda mesh: mesh, r"shardings has Mesh.*; use ", FROM_ARRAYS),
-    "the arrays": (placed, r"shardings has Array.* at 'a/kernel'; use", FROM_ARRAYS),
+    "the arrays": (placed, r"shardings has <float32 array.* at 'a/kernel'; use", FROM_ARRAYS),
     "shapes": (
         lambda mesh: jax.eval_shape(plain_params),
-        r"has ShapeDtypeStruct.* at 'a/kernel'; use .* tree of PartitionSpecs$",
+        r"has <float32 array.* at 'a/kernel'; use .* tree of PartitionSpecs$",
         WITH_MESH,
     ),
     "the shardings of shapes": (

@@ -215,7 +215,7 @@ class NewtonSchulz:
         if problem := find_instability(self.schedule, eps):
             family = find_family(self.coefficients)
             raise ValueError(
-                f"{family.name or describe(family.stages)} is unstable in {dtype}: "
+                f"{describe(family.name or family.stages)} is unstable in {dtype}: "
                 f"normalize={self.normalize!r} brings singular values into [0, 1] up to "
                 f"rounding, and {problem}. {suggest_fix(family, len(self.schedule), eps)}. To "
                 "reproduce a run that was made with this schedule, pass allow_unstable=True"
