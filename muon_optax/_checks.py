@@ -45,12 +45,13 @@ def describe(value: Any) -> str:
     >>> describe(0.5), describe(np.ones((2, 3))), describe({"up": {"kernel": np.ones((2, 3))}})
     ('0.5', '<float64 array of shape (2, 3)>', "<dict with 1 array, first 'up/kernel'>")
     """
-    if getattr(value, "ndim", 0):
-        return f"<{value.dtype} array of shape {value.shape}>"
-    if arrays := find_arrays(value):
+    arrays = find_arrays(value)
+    if arrays and arrays[0]:
         first = jax.tree_util.keystr(arrays[0], simple=True, separator="/")
         noun = "array" if len(arrays) == 1 else "arrays"
         return f"<{type(value).__name__} with {len(arrays)} {noun}, first {first!r}>"
+    if arrays and not isinstance(value, jax.ShapeDtypeStruct):
+        return f"<{value.dtype} array of shape {value.shape}>"
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:79]}…"
 
