@@ -86,7 +86,7 @@ MISTAKES = {
     "the arrays": (placed, r"shardings has <float32 array.* at 'a/kernel'; use", FROM_ARRAYS),
     "shapes": (
         lambda mesh: jax.eval_shape(plain_params),
-        r"has <float32 array.* at 'a/kernel'; use .* tree of PartitionSpecs$",
+        r"has ShapeDtypeStruct.* at 'a/kernel'; use .* tree of PartitionSpecs$",
         WITH_MESH,
     ),
     "the shardings of shapes": (
