@@ -197,7 +197,7 @@ def _adamw(
 
 
 def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
-    """Refuse what is no transformation, and settings that would not reach it."""
+    """Require a transformation, and no settings of AdamW, which would have no effect."""
     if not isinstance(fallback, optax.GradientTransformation):
         use = "use a transformation, such as optax.sgd(0.1)"
         raise ValueError(f"fallback={describe(fallback)}; {use}")

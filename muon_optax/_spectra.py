@@ -33,8 +33,8 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
       from the largest singular value to the smallest. Empty before the first record.
 
     Raises:
-      ValueError: If `state` has no momentum of Muon or several, or `dims` do not fit: those of
-        the record, or of a leaf with a momentum that is no matrix.
+      ValueError: If `state` has no momentum of Muon or several, or `dims` are not those of the
+        optimizer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -53,8 +53,8 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
     leaves = momentum(state) if recorded is None else recorded
     if unknown := [path for path in leaves if path not in views]:
         raise ValueError(
-            f"state has a momentum of {unknown[0]!r}, which is no matrix under dims; pass the "
-            "dims of the optimizer, None if it takes every leaf as [fan_in, fan_out]"
+            f"state has a momentum of {unknown[0]!r}, which is not a matrix under dims; pass "
+            "the dims of the optimizer, None if it takes every leaf as [fan_in, fan_out]"
         )
     if recorded is None:
         return {path: _decompose(views[path], x) for path, x in leaves.items()}

@@ -157,7 +157,7 @@ class Plan:
             cost = f"{_format_operations(flops / _UNITS[unit])} {unit}"
             whose = "Its polar factor takes" if count == 1 else "Their polar factors take"
             others = sum(leaf.flops is None for leaf in muon)
-            but = f", those of {others} leaves with another method apart" if others else ""
+            but = f", not counting other methods ({others})" if others else ""
             said += f" {whose} {cost} a step{but}."
         remarks = [said, *list_problems(self.unused, self.advice)]
         if self.show_why:
