@@ -246,7 +246,7 @@ def test_unknown_keyword_arguments_of_update_are_ignored(make):
             lambda: scale_by_muon(method="jordn"),
             r"unknown name 'jordn'; .*did you mean 'jordan'",
         ),
-        (lambda: scale_by_muon(SVD), r"method=<class .*use a name, such as 'fast', New"),
+        (lambda: scale_by_muon(SVD), r"method=<class .*use a name such as 'fast', New"),
         (lambda: scale_by_muon(mu_dtype="int32"), "mu_dtype='int32'; use a real float dtype"),
         (
             lambda: scale_by_shape("spectral"),
