@@ -123,7 +123,7 @@ def test_spectra_before_the_first_record_are_none_and_other_dims_are_refused():
     state = muon(0.1, record_every=3, dims=spec).init(params)
     assert diagnostics.spectra(params, state, spec) == {}
     with pytest.raises(
-        ValueError, match="momentum of 'embedding', which is not a matrix under"
+        ValueError, match="momentum of leaf 'embedding', which is not a matrix under"
     ):
         diagnostics.spectra(params, scale_by_muon().init(params))
     fused = {"embedding": None, "up": "in out[q=3 k=3]"}
