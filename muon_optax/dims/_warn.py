@@ -28,6 +28,6 @@ def describe_doubts(resolved: ResolvedDims, leaves: Mapping[str, Any]) -> str | 
     return (
         f"not sure of {count}. Pass these rules as `dims`:\n"
         f"{write_dims(resolved.rules, needs, leaves)}\n"
-        "Check each rule: it says what seems right. 'in out' makes a leaf a matrix, None sends "
-        "it to the fallback, as `exclude` does."
+        "Check these guesses: 'in out' makes a leaf a matrix, and None sends it to the "
+        "fallback, as `exclude` does."
     )
