@@ -114,7 +114,10 @@ def test_rules_are_kept_under_injected_hyperparameters(grads):
 @pytest.mark.parametrize(
     "rules, error",
     [
-        ({"attn": "svd"}, r"'mlp/down' .*no rule of method fits; add one .* '\.\*': 'jordan'"),
+        (
+            {"attn": "svd"},
+            r"'mlp/down' .*no rule of `method` fits; add one .* '\.\*': 'jordan'",
+        ),
         (
             {"atn": "svd", ".*": "jordan"},
             "method has 'atn', which matches no path; did you .*'attn",

@@ -143,7 +143,7 @@ def test_parameters_are_not_needed_where_nothing_decays():
     tx = muon(0.1)
     updates, _ = tx.update(GRADS, tx.init(PARAMS))
     assert jax.tree.structure(updates) == jax.tree.structure(GRADS)
-    with pytest.raises(ValueError, match=r"params=None.*use update\(grads, state, params\)"):
+    with pytest.raises(ValueError, match=r"params=None.*use tx.update\(grads, state, params\)"):
         decayed = muon(0.1, weight_decay=0.1)
         decayed.update(GRADS, decayed.init(PARAMS))
 

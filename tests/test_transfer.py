@@ -13,6 +13,7 @@ from muon_optax import (
     compat,
     muon,
     partition_matrices,
+    scale_by_muon,
 )
 
 RATES = {"learning_rate": 0.02, "weight_decay": 0.5}
@@ -71,6 +72,14 @@ def test_a_job_of_ours_goes_on_with_optax_contrib():
         moments(back, "muon").ns_coeffs, moments(theirs.init(params), "muon").ns_coeffs
     )
     assert_same(steps(theirs, params, back, 10, seed=2)[0], expected, atol=1e-6)
+
+
+def test_a_state_of_optaxs_muon_is_refused_by_the_name_of_its_module():
+    theirs, ours = optax.contrib.scale_by_muon(), scale_by_muon()
+    grads = {"w": jnp.ones((2, 3))}
+    found = r"is optax\.contrib\S*\.MuonState, not muon_optax.MuonState; .*compat.transfer"
+    with pytest.raises(ValueError, match=found):
+        ours.update(grads, theirs.init(grads))
 
 
 def test_adamws_moments_become_ours():

@@ -260,7 +260,7 @@ def test_unknown_keyword_arguments_of_update_are_ignored(make):
             lambda: scale_by_muon().update(
                 {"w": jnp.ones((4, 1))}, scale_by_muon().init({"w": jnp.ones((4, 4))})
             ),
-            r"leaf 'w' \(shape \(4, 1\).*momentum of shape \(4, 4\).*tx.init",
+            r"leaf 'w' \(shape \(4, 1\).*momentum has shape \(4, 4\).*tx.init",
         ),
     ],
 )
