@@ -13,13 +13,21 @@ _LAYERS = 3  # so many equal leaves are in layers of the model
 
 
 class Tree:
-    """The leaves by path, their shapes, and the widths that they pass to one another."""
+    """The leaves by path, their shapes, and the widths that they pass to one another.
 
-    def __init__(self, assignments: Sequence[Assignment], neighbours: Neighbours):
+    `in_model` has what each leaf is in the model, if the optimizer is to treat it otherwise.
+    """
+
+    def __init__(
+        self,
+        assignments: Sequence[Assignment],
+        in_model: Sequence[Assignment],
+        neighbours: Neighbours,
+    ):
         self.update(assignments)
         self.neighbours = neighbours
         self.shapes = neighbours.shapes
-        self.widths = Widths(assignments, neighbours.shapes)
+        self.widths = Widths(in_model, neighbours.shapes)
         self._alike = Counter(_kind(found.path, found.view) for found in assignments)
         self._layers: dict[str, list[str]] = defaultdict(list)
         for path in sorted(self.shapes, key=numbers_of):
