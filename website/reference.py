@@ -17,8 +17,8 @@ class Group(NamedTuple):
 GROUPS = {
     "optimizers": Group(
         "Optimizers and transformations",
-        "`muon` is the optimizer for a whole model. The others are its parts, for a chain of "
-        "your own: see [A Muon of your own](../settings.md#a-muon-of-your-own).",
+        "`muon` is the optimizer for a whole model. The others are its parts: "
+        "see [Build your own chain](../chains.md).",
         "muon_optax",
         (
             *("muon", "scale_by_muon", "partition_matrices", "scale_by_shape"),
