@@ -75,8 +75,10 @@ GROUPS = {
     ),
     "compat": Group(
         "muon_optax.compat",
-        "Other implementations of Muon, their checkpoints, and AdamW's. "
-        "[From another Muon, or from AdamW](../migrating.md) is the guide.",
+        "Other implementations of Muon, their checkpoints, and AdamW's. The guides are "
+        "[Coming from optax.contrib.muon](../migrating.md), "
+        "[Coming from PyTorch](../migrating_pytorch.md) and "
+        "[Moving a running job](../running_job.md).",
         "muon_optax.compat",
         (
             *("muon", "scale_by_muon", "scale_by_shape", "MODES", "RoundedNewtonSchulz"),
