@@ -15,7 +15,8 @@ _EPS = ("adam_eps", "method=NewtonSchulz(eps=1e-8)")
 _BETAS = ("adam_b1=0.9, adam_b2=0.999",)
 
 # A keyword of AdamW, or of the Muon of Optax, PyTorch, Keller Jordan, Moonlight, Dion or Keras:
-# the name of an argument to write, or all of it. docs/migrating.md has the full tables.
+# the name of an argument to write, or all of it. Full tables are in docs/migrating.md and
+# docs/migrating_pytorch.md.
 HINTS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "wd": ("weight_decay",),
