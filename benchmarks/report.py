@@ -63,7 +63,7 @@ def speed() -> str:
         for name in OF_SPEED:
             with suppress(FileNotFoundError):
                 found.append(TABLES[name](machine.name))
-    return "\n\n".join(found) or "No accelerator is measured yet: `make accelerator` does it."
+    return "\n\n".join(found) or "None has been measured yet. Run `make accelerator` on yours."
 
 
 def _is_accelerator(folder: Path) -> bool:
