@@ -106,7 +106,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "*/finetuning.json": lambda path: finetuning.draw(path.parent.name),
     "*/widths.json": lambda path: width_figures.draw(path.parent, _read(path)),
     "*/programs.json": lambda path: program_figures.draw(path.parent, _read(path)),
-    **{f"*/track/{task}": track_figures.draw for task in track_claims.SHOWN},
+    **{f"*/track/{task}": track_figures.draw for task in track_claims.DRAWN},
 }
 
 
