@@ -152,8 +152,8 @@ ADVICE = {  # measure → what a value below or above the healthy range says, an
         f"Near 1: too few steps, or no gradient. Above: {SEE}",
     ),
     "operator_norm": (
-        "0: no gradient arrives. Look for `stop_gradient`, masks and unused layers. Above 0: no "
-        "action, 1 is exact",
+        "0: no gradient arrives. Look for `stop_gradient`, masks and unused layers. Above 0: "
+        "no action, 1 is exact",
         "The polynomial overshoots. Take all its steps, or another of `METHODS`",
     ),
     "update_rms": (
