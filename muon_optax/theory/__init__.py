@@ -1,7 +1,7 @@
 """The mathematics of Muon with Newton-Schulz, as functions of float64 numbers.
 
-Names and letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md has the claims, and
-docs/proofs.md the proofs of what the paper does not prove. Nothing here uses JAX.
+Names and letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md has the claims.
+docs/proofs.md and docs/proofs_training.md prove what the paper does not. Nothing here uses JAX.
 
 A `schedule` is a tuple of stages, first applied first, or anything that names one: a name in
 `METHODS`, with a number of steps if you like (`"jordan"`, `"polar_express:8"`, `"fast"`), a

@@ -43,8 +43,8 @@ class Certificate(NamedTuple):
         """`s/a ≥ 1`, the most by which the guarantee exceeds that of the exact polar factor.
 
         Each guarantee is at its own best step size; see docs/theory.md, section 4, and
-        docs/proofs.md, 4.8. The factor is 1/(1-ε) = χ if the paper's ε is known, and infinite
-        if a is not positive.
+        docs/proofs_training.md, 4.8. The factor is 1/(1-ε) = χ if the paper's ε is known, and
+        infinite if a is not positive.
         """
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
@@ -80,7 +80,7 @@ def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None =
 
     `Σ P(x)/√(r·Σ P(x)²)` over the r nonzero singular values, those above 1e-6 of the largest.
     Unlike the alignment it counts small ones as much as large ones. In the training runs of
-    docs/theory_measured.md the loss rises below a cosine of 0.9; `s/a` does not tell.
+    docs/theory_measured.md the loss rises below a cosine of 0.9; `s/a` does not predict it.
 
     Args:
       schedule: Stages, or what names them; `()` for the normalization alone.
