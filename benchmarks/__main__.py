@@ -1,18 +1,22 @@
-"""Measures speed and accuracy, and prints or publishes the results.
+"""Measure speed and accuracy. Results go to benchmarks/results/<machine>/.
 
-polar: Newton-Schulz against SVD and others, by accuracy, time and memory. compare: the same as
-users see it, of GPT-2 small and of momenta of a run. step: a whole
-optimizer step. train_step: forward, backward and update. gpt: Muon compared with AdamW.
-switch: from AdamW to Muon during training. health: what diagnostics show of healthy and of
-unhealthy training. finetuning: Muon on what AdamW has trained, in full and by LoRA. widths:
-whether the best rate of Muon moves with the width of the model. track: many optimizers, tuned
-alike, on fixed tasks with sixteen seeds; --task and --entry choose.
-convergence: the paper's experiments. sharding: what moves between eight devices. scaling: that
-for large models on many, a simulation, or with --target v5p h100 by the compilers of TPUs and
-GPUs. programs: updates compiled for a TPU or GPU that is not there, what the programs are and
-what XLA or a roofline estimates. Results go to benchmarks/results/<machine>/. show: print this
-machine's results as tables. report: check all results and rewrite the tables and pictures of
-README and docs.
+names:
+  polar        Newton-Schulz, SVD and other methods: time, accuracy, memory
+  compare      the comparison that users can run: GPT-2 small, momenta of a run
+  step         one optimizer step
+  train_step   the optimizer's share of a training step
+  gpt          train a GPT with Muon and with AdamW
+  switch       change from AdamW to Muon during training
+  health       diagnostics of healthy and unhealthy training
+  widths       whether the best learning rate changes with the width
+  finetuning   fine-tune, with Muon, a model that AdamW has trained
+  convergence  the paper's experiments
+  sharding     bytes that a step sends between eight devices
+  scaling      the same for large models, simulated or compiled with --target
+  programs     updates compiled for a TPU or a GPU, with estimated times
+  track        many optimizers on small tasks, tuned by the same search
+  show         print the results of this machine
+  report       check all results, rewrite the tables and pictures in README and docs
 """
 
 import argparse
@@ -33,55 +37,59 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
         "only",
         {
             "metavar": "REGEX",
-            "help": "print the rows whose label matches, such as 'svd on 1×512×512 float32', "
-            "next to Newton-Schulz; keep no results",
+            "help": "measure the rows whose label matches, such as 'svd on 1×512×512 float32', "
+            "and Newton-Schulz; save nothing",
         },
     ),
     "target": (
         ("programs", "compare", "scaling"),
         "targets",
-        MANY | {"help": "v5e, v5p, v6e, h100, h200 or cpu; with scaling v5p or h100"},
+        MANY | {"help": "v5e, v5p, v6e, h100, h200 or cpu; scaling takes v5p or h100"},
     ),
-    "model": (("programs",), "models", MANY | {"help": "768x2 or another; kept nowhere"}),
-    "dearest": (
+    "model": (("programs",), "models", MANY | {"help": "768x2 or another; save nothing"}),
+    "top": (
         ("programs",),
-        "dearest",
-        {"type": int, "default": 0, "help": "print as many kernels of each"},
+        "top",
+        {"type": int, "default": 0, "help": "print so many of the slowest kernels"},
     ),
-    "task": (("track",), "tasks", MANY | {"help": "gpt or another; all by default"}),
-    "entry": (("track",), "entries", MANY | {"help": "files of track/entries; all by default"}),
+    "task": (("track",), "tasks", MANY | {"help": "gpt or another; default: all"}),
+    "entry": (("track",), "entries", MANY | {"help": "files in track/entries; default: all"}),
     "experiment": (
         ("convergence",),
         "experiments",
-        MANY | {"help": "bounds, features or another; all by default"},
+        MANY | {"help": "bounds, features or another; default: all"},
     ),
     "again": (
         ("track",),
         "again",
-        {"action": "store_true", "help": "other seeds at the settings found"},
+        {"action": "store_true", "help": "repeat with other seeds, without a search"},
     ),
     "grid": (
         ("track",),
         "grid",
-        {"action": "store_true", "help": "Muon on the GPT over a grid of rates, and no entry"},
+        {"action": "store_true", "help": "only Muon on the GPT, over a grid of learning rates"},
     ),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--smoke", action="store_true", help="a few seconds, no results kept")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=NAMES, metavar="name", help="see above")
+    parser.add_argument("--smoke", action="store_true", help="take a few seconds, save nothing")
     for flag, (takes, _, described) in OPTIONS.items():
-        help_text = f"with {' or '.join(takes)}: {described['help']}"
+        help_text = f"{', '.join(takes)}: {described['help']}"
         parser.add_argument(f"--{flag}", **{**described, "help": help_text})
     arguments, options = parser.parse_args(), {}
     for flag, (takes, name, _) in OPTIONS.items():
         if value := getattr(arguments, flag):
             if arguments.name not in takes:
-                parser.error(f"--{flag} goes with {' or '.join(takes)}")
+                parser.error(f"--{flag} needs the name {' or '.join(takes)}")
             options[name] = value
-    # Else workers go on without the process that is ended.
+    # Otherwise workers would outlive this process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     import_module(f"benchmarks.{arguments.name}").main(smoke=arguments.smoke, **options)
     if arguments.name in SHOWN and not (arguments.smoke or options):

@@ -136,37 +136,37 @@ def main(smoke: bool = False) -> None:
         save("health", made_by, {"runs": runs})
 
 
-NO_GRADIENT = "0: no gradient comes; look for `stop_gradient`, masks, unused layers"
+SEE = "see `operator_norm`"
 ADVICE = {  # measure → what a value below or above the healthy range says, and what to do
     "alignment": (
-        'Too few steps: take more, or `METHODS["near_exact"]`',
-        "Up to 1 nothing: nearer to exact. Else singular values above 1: as `operator_norm`",
+        'Too few steps. Take more, or use `METHODS["near_exact"]`',
+        f"Up to 1: no action, nearer to exact. Above 1: singular values above 1; {SEE}",
     ),
     "polar_error": (
-        "Nothing: nearer to exact",
-        "Up to 1 nothing: one tiny singular value of M does that in any run. Above 1 a "
-        'direction has turned: leave `allow_unstable` out, or use `compute_dtype="float32"`',
+        "No action: nearer to exact",
+        "Up to 1: no action, one tiny singular value of M is enough. Above 1: a direction has "
+        'the wrong sign. Remove `allow_unstable`, or use `compute_dtype="float32"`',
     ),
     "orthogonality_error": (
-        "Nothing: nearer to exact",
-        "Near 1: too few steps, or no gradient. Above: as `operator_norm`",
+        "No action: nearer to exact",
+        f"Near 1: too few steps, or no gradient. Above: {SEE}",
     ),
     "operator_norm": (
-        f"{NO_GRADIENT}. Else nothing: 1 is exact",
-        "The polynomial overshoots: take all its steps, or another of `METHODS`",
+        "0: no gradient arrives. Look for `stop_gradient`, masks and unused layers. Above 0: "
+        "no action, 1 is exact",
+        "The polynomial overshoots. Take all its steps, or another of `METHODS`",
     ),
     "update_rms": (
-        "0: as `operator_norm`. Else too few steps; but it depends on the shape",
-        "Up to 1/√max(m, n) nothing: that is exact. Else as `operator_norm`",
+        f"0: {SEE}. Above 0: too few steps, or matrices of other shapes",
+        f"Up to 1/√max(m, n): no action, this is exact. Above: {SEE}",
     ),
     "momentum_stable_rank": (
-        "0: as `operator_norm`. Else it cannot tell: `beta` too low and too high may lower it",
-        "Nothing: noise has many directions",
+        f"0: {SEE}. Above 0: no conclusion, `beta` may be too low or too high",
+        "No action: noise has many directions",
     ),
     "gradient_cosine": (
-        "0 all the time: as `operator_norm`. Else M is too old: a lower `beta`, or a lower "
-        "learning rate",
-        "M is the gradient of this step: a higher `beta`, such as 0.95",
+        f"Always 0: {SEE}. Otherwise M is too old. Use a lower `beta` or learning rate",
+        "M is the gradient of this step. Use a higher `beta`, such as 0.95",
     ),
 }
 
@@ -194,7 +194,7 @@ def range_table(machine: str) -> str:
         found = [numbers(record, task, HEALTHY, measure) for task in TASKS]
         ranges = [f"{short(x.min())} to {short(x.max())}" for x in found]
         rows.append([f"`{measure}`", *ranges, *ADVICE[measure]])
-    header = ["", *(f"healthy {task}" for task in TASKS), "below that", "above that"]
+    header = ["", *(f"healthy {task}" for task in TASKS), "below the range", "above the range"]
     return written(record, header, rows, left=len(header))
 
 

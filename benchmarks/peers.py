@@ -1,4 +1,4 @@
-"""The README's table: this library beside the other Muons that people use.
+"""The README's table: this library and the other Muons that people use.
 
 What they offer was read from their sources: optax 0.2.8, torch 2.13.0, Keras 3.15, Dion at
 0a059a4 and rollfast 1.3.0. Speed comes from the results: measured, or a compiler's estimate.
@@ -19,35 +19,35 @@ PEERS = {
     "Dion": "",
     "rollfast": "",
 }
-BY_AXES = "every leaf of two axes, or your labels"
+TWO_AXES = "2-D leaves, or your labels"
 FACTS = {
-    "which parameters": (
-        "by role; doubts are marked",
-        BY_AXES,
-        "those you pass",
-        "two axes, less names you exclude",
-        "groups of yours",
-        BY_AXES,
+    "chooses parameters": (
+        "by their role; marks doubts",
+        TWO_AXES,
+        "you pass them",
+        "2-D leaves, less names you exclude",
+        "you group them",
+        TWO_AXES,
     ),
-    "heads, fused kernels": ("one string", "heads", "no", "no", "both", "heads"),
-    "many devices": (
-        "each matrix on one device or a team",
+    "splits heads, fused kernels": ("both", "heads", "no", "no", "both", "heads"),
+    "on a mesh": (
+        "one device or a team per matrix",
         "left to XLA",
         "no",
         "no",
-        "each matrix on one device",
+        "one device per matrix",
         "left to XLA",
     ),
     "orthogonalizes by": (
-        "any degree, SVD, your own",
+        "any odd degree, SVD, your method",
         "degree 5",
         "degree 5",
         "degree 5",
-        "degree 5, your own",
-        "degree 5, your own",
+        "degree 5, your function",
+        "degree 5, your function",
     ),
-    "bounds to compute": ("yes", *["no"] * 5),
-    "takes over runs of": ("Optax, PyTorch, AdamW", *["–"] * 5),
+    "computes convergence bounds": ("yes", *["no"] * 5),
+    "continues runs of": ("Optax, PyTorch, AdamW", *["–"] * 5),
 }
 
 

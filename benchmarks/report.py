@@ -63,7 +63,7 @@ def speed() -> str:
         for name in OF_SPEED:
             with suppress(FileNotFoundError):
                 found.append(TABLES[name](machine.name))
-    return "\n\n".join(found) or "No accelerator is measured yet: `make accelerator` does it."
+    return "\n\n".join(found) or "None has been measured yet. Run `make accelerator` on yours."
 
 
 def _is_accelerator(folder: Path) -> bool:
@@ -106,7 +106,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "*/finetuning.json": lambda path: finetuning.draw(path.parent.name),
     "*/widths.json": lambda path: width_figures.draw(path.parent, _read(path)),
     "*/programs.json": lambda path: program_figures.draw(path.parent, _read(path)),
-    **{f"*/track/{task}": track_figures.draw for task in track_claims.SHOWN},
+    **{f"*/track/{task}": track_figures.draw for task in track_claims.DRAWN},
 }
 
 

@@ -22,7 +22,7 @@ from muon_optax import compat
 ARMS = {
     "adamw": "AdamW to the end",
     "carried": "Muon, moments carried over",
-    "afresh": "Muon, moments afresh",
+    "afresh": "Muon, moments reset",
 }
 LOOKS = {
     "adamw": {"color": COLORS["adamw"], "ls": ":"},
@@ -104,8 +104,8 @@ def table(machine: str) -> str:
     middle = record["steps"] // 2
     columns = [
         f"from step {middle} on, 3 seeds: mean (range)",
-        f"highest loss within {JUST_AFTER} steps, over that at the switch",
-        "steps until below AdamW's for good",
+        f"highest loss within {JUST_AFTER} steps, minus the loss at the switch",
+        "steps until it stays below AdamW's",
         f"loss after {record['steps']} steps",
     ]
     return written(record, columns, rows)
@@ -116,7 +116,7 @@ def draw(machine: str) -> None:
     record = load(machine, "switch")
     seeds, every, middle = record["seeds"], record["eval_every"], record["steps"] // 2
     below = [passed(seed, "carried", every) for seed in seeds]
-    title = "Muon takes over from AdamW and is below it for good {} to {} steps later"
+    title = "Muon takes over from AdamW and stays below it after {} to {} steps"
     figure, axes = begin(title.format(min(below), max(below)), height=4.2)
     for name, label in ARMS.items():
         start = middle - JUST_AFTER * (name == "adamw")  # the others have nothing before

@@ -30,7 +30,7 @@ def gpt_table(machine: str) -> str:
     rows = [
         row("learning rate, best of 5", lambda its: f"{its[0].learning_rate:g}"),
         row(f"loss after {steps} steps", lambda its: mean([c.loss[-1] for c in its], 3)),
-        row("Muon is there at step", crossing),
+        row("Muon reaches that loss at step", crossing),
         row(
             "loss after AdamW's training time",
             lambda its: mean([c.loss_within(a.seconds[-1]) for a, c in zip(adamw, its)], 3),
@@ -46,18 +46,18 @@ def gpt_table(machine: str) -> str:
 def sweep_table(machine: str) -> str:
     """The final loss at every learning rate of the sweep, the best one bold."""
     curves = [Curve(**curve) for curve in load(machine, "gpt")["sweep"]]
-    tables = []
+    rows = []
     for name, label in LABELS.items():
-        of_it = {c.learning_rate: c.loss[-1] for c in curves if c.optimizer == name}
-        best = min(of_it.values())
-        losses = [f"**{x:.3f}**" if x == best else f"{x:.3f}" for x in of_it.values()]
-        header = ["learning rate", *(f"{rate:g}" for rate in of_it)]
-        tables.append(markdown(header, [[label, *losses]]))
-    return "\n\n".join(tables)
+        losses = {c.learning_rate: c.loss[-1] for c in curves if c.optimizer == name}
+        cells = {rate: f"{rate:g}: {loss:.3f}" for rate, loss in losses.items()}
+        best = min(losses, key=lambda rate: losses[rate])
+        rows.append([label, *(cells | {best: f"**{cells[best]}**"}).values()])
+    header = ["learning rate: loss", *[""] * (len(rows[0]) - 1)]
+    return markdown(header, rows)
 
 
 def step_table(machine: str) -> str:
-    """What an optimizer step costs to compile, to hold and to run."""
+    """Compile time, temporary memory and run time of an optimizer step."""
     record = load(machine, "step")
     rows = []
     for tree, found in record["trees"].items():
@@ -74,7 +74,8 @@ def step_table(machine: str) -> str:
             head = [tree if name == "muon" else "", f"`{name}`"]
             rows.append([*head, *static, median(cost["ms"]), *against])
     header = ["parameters", "optimizer", "HLO lines", "trace + compile, s"]
-    header += ["temporary memory", "step, ms", *(f"`{name}` / it" for name in (OPTAX, TORCH))]
+    header += ["temporary memory", "step, ms"]
+    header += [f"`{name}` / this row" for name in (OPTAX, TORCH)]
     return written(record, header, rows)
 
 
@@ -86,8 +87,9 @@ def step_shapes_table(machine: str) -> str:
         ms = {name: found[name]["ms"] for name in ALONE}
         against = [median(ratios(ms[OPTAX], ms[name])) for name in ALONE if name != OPTAX]
         rows.append([shape, median(ms["muon"]), *against, f"{found['error']:.0e}"])
-    header = ["matrices", "`muon`, ms", f"`{OPTAX}` / it", f"`{OPTAX}` / fast"]
-    return written(record, [*header, "off the direct form in float64"], rows)
+    header = ["matrices", "`muon`, ms"]
+    header += [f"`{OPTAX}` / `{name}`" for name in ALONE if name != OPTAX]
+    return written(record, [*header, "largest difference from float64"], rows)
 
 
 def train_step_table(machine: str) -> str:
@@ -102,7 +104,7 @@ def train_step_table(machine: str) -> str:
                 share = [100 * (1 - q) for q in ratios(backward, ms)]
                 cells = [median(ms), median(share), median(ratios(ms, ours))]
                 rows.append(["", f"`{name}`", *cells])
-    header = ["GPT", "", "step, ms", "optimizer's share, %", "time / `muon`'s"]
+    header = ["GPT", "", "step, ms", "optimizer's share, %", "step / step with `muon`"]
     return written(record, header, rows)
 
 

@@ -116,12 +116,12 @@ def draw(picture: Path, curves: list[Curve]) -> None:
 
 
 def baseline(curves: list[Curve]) -> str | None:
-    """The AdamW that Muon is compared with: the one with one rate if it was trained."""
+    """The AdamW that Muon is compared with: the one with two rates, if it was trained."""
     trained = {curve.optimizer for curve in curves}
-    return next((name for name in ("adamw", "adamw_two") if name in trained), None)
+    return next((name for name in ("adamw_two", "adamw") if name in trained), None)
 
 
-def crossings(curves: list[Curve], baseline: str | None = "adamw") -> dict[int, int | None]:
+def crossings(curves: list[Curve], baseline: str | None) -> dict[int, int | None]:
     """Seed → the first step at which Muon is at the baseline's final loss, if it is."""
     ends = {c.seed: c.loss[-1] for c in curves if c.optimizer == baseline}
     muons = [c for c in curves if c.optimizer == "muon" and c.seed in ends]

@@ -15,7 +15,8 @@ _EPS = ("adam_eps", "method=NewtonSchulz(eps=1e-8)")
 _BETAS = ("adam_b1=0.9, adam_b2=0.999",)
 
 # Keywords of AdamW and of the Muon of Optax, PyTorch, Keller Jordan, Moonlight, Dion and Keras,
-# with the argument to write instead, or its name. docs/migrating.md has the full tables.
+# with the argument to write instead, or its name. The full tables are in docs/migrating.md and
+# docs/migrating_pytorch.md.
 HINTS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "wd": ("weight_decay",),

@@ -15,12 +15,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "gallery.md"
 
 
 def outcome_table():
-    """Ours beside the rule by rank, by layout, for known models and those set aside."""
+    """This library and the rule by rank, by layout, for known models and those set aside."""
     ours = ("right", "marked", "false alarm", "refused", "wrong")
     theirs = ("right", "taken in", "left out", "seen wrongly")
     lines = [
-        "| models | leaves | right | wrong, marked | right, marked | refused | wrong | "
-        "by rank: right | not a matrix, taken | a matrix, left out | seen wrongly |",
+        "| models | leaves | right | wrong, `(?)` | right, `(?)` | refused | wrong | "
+        "by rank: right | non-matrix, taken | matrix, missed | matrix, wrong sides |",
         "| --- |" + " ---: |" * 10,
     ]
     for name, models in _groups().items():
@@ -43,17 +43,28 @@ def _groups():
 
 
 def block(name):
-    """What stands under `<!-- made: NAME -->`."""
+    """What stands under `<!-- made: NAME -->`.
+
+    After `NAME without biases and gains` those lines of the plan are left out.
+    """
     if name == "outcomes":
         return outcome_table()
+    model, _, shortened = name.partition(" without ")
     made = plan(
-        layouts.params(name), layouts.rules(name), learning_rate=0.02, adam_learning_rate=0.01
+        layouts.params(model),
+        layouts.rules(model),
+        learning_rate=0.02,
+        adam_learning_rate=0.01,
     )
-    return f"```text\n{made}\n```\n\n<sub>{layouts.DATA[name]['source']}</sub>"
+    lines = str(made).splitlines()
+    if shortened:
+        lines = [line for line in lines if not re.search("  (bias|gain) .* fallback ", line)]
+    text = "\n".join(lines)
+    return f"```text\n{text}\n```\n\n<sub>{layouts.DATA[model]['source']}</sub>"
 
 
 def filled(text):
-    """the page with its blocks made again."""
+    """The page with its blocks made again."""
     return re.sub(
         r"(<!-- made: ([\w ]+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{block(found[2])}\n{found[3]}",

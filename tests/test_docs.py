@@ -41,6 +41,11 @@ def test_every_snippet_shows_its_output():
     assert not silent, f"print something, then run `make outputs`: {silent}"
 
 
+def test_a_page_has_at_most_250_lines():
+    lengths = {snippets.name_of(page): len(page.read_text().splitlines()) for page in PAGES}
+    assert not {name: length for name, length in lengths.items() if length > 250}
+
+
 def test_the_reference_has_every_public_name():
     modules = [importlib.import_module(f"muon_optax.{name}") for name in PUBLIC_MODULES]
     public = {f"{m.__name__}.{n}" for m in (muon_optax, *modules) for n in public_names(m)}

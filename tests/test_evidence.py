@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 from trees import leaves
 
-from muon_optax import EQUINOX, LAYOUTS, plan
+from muon_optax import EQUINOX, LAYOUTS, Rule, plan
 from muon_optax.dims import assign
 
 LETTERS = str.maketrans("01", "xy")
@@ -113,10 +113,22 @@ def test_the_norm_after_it_tells_a_transposed_convolution():
     assert [found[f"{m}.3.weight"].sides[0][2] for m in "gd"] == [256, 512]
 
 
-def test_an_excluded_layer_still_takes_the_outputs_of_the_one_before():
-    """Else the advice of `init`, to exclude the last layer, makes the one before the last."""
+@pytest.mark.parametrize(
+    "out", [{"exclude": "2"}, {"dims": (Rule("mine", "^2/", None), *EQUINOX)}]
+)
+def test_a_layer_left_to_the_fallback_still_takes_the_outputs_of_the_one_before(out):
+    """Else the advice of `init`, to leave out the last layer, makes the one before the last."""
     shapes = ((32, 8), (32, 32), (8, 32))
-    params = {"layers": [{"weight": jnp.ones(shape)} for shape in shapes]}
-    table = plan(params, EQUINOX, exclude="layers/2")
+    params = {str(i): {"weight": jnp.ones(shape)} for i, shape in enumerate(shapes)}
+    table = plan(params, **({"dims": EQUINOX} | out))
     assert [leaf.optimizer for leaf in table.leaves] == ["Muon", "Muon", "fallback"]
     assert not table.doubts
+
+
+def test_an_excluded_embedding_still_tells_the_output_layer():
+    params = leaves("embed/embedding:100,16 Dense_0/kernel:16,16 Dense_1/kernel:16,100")
+    assert [leaf.optimizer for leaf in plan(params, exclude="embed").leaves] == [
+        "Muon",
+        "fallback",
+        "fallback",
+    ]

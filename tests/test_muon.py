@@ -104,7 +104,7 @@ def test_a_rate_may_follow_muon_at_rate_one():
 
 @pytest.mark.parametrize("group", ["muon", "fallback"])
 def test_the_first_entry_of_a_group_is_its_moments_and_no_schedule(group):
-    """What docs/settings.md takes from a new state to reset a group."""
+    """What docs/chains.md takes from a new state to reset a group."""
     tx = muon(lambda step: 0.1, weight_decay=lambda step: 0.1)
     new = tx.init(PARAMS)
     _, old = tx.update(GRADS, new, PARAMS)

@@ -1,4 +1,4 @@
-"""The inequalities in the proofs of docs/theory.md, of what hypothesis draws.
+"""The inequalities in docs/proofs*.md, on inputs that hypothesis draws.
 
 Each holds up to rounding, and most somewhere with equality: no constant in them can be smaller.
 Those of one variable are in `test_proofs_grid.py`.

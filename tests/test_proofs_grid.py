@@ -1,4 +1,4 @@
-"""The inequalities of one variable in the proofs of docs/theory.md, on grids dense at the ends.
+"""The inequalities of one variable in docs/proofs*.md, on grids dense at the ends.
 
 Each is tight: an equality somewhere, or false with a smaller constant, as the test shows.
 """

@@ -284,7 +284,7 @@ MISTAKES = {
     "entry 'sdg' does not exist; use one of": {"tasks": ["gpt"], "entries": ["muon", "sdg"]},
     "task 'gtp' does not exist; use one of gpt, ": {"tasks": ["gpt", "gtp"]},
     "has no results of muon yet; run": {"tasks": ["gpt"], "entries": ["muon"], "again": True},
-    "--grid is Muon on gpt; use it without --task": {"tasks": ["images"], "grid": True},
+    "--grid runs Muon on gpt; use it without --task": {"tasks": ["images"], "grid": True},
 }
 
 

@@ -10,11 +10,13 @@ from mkdocs.structure.pages import Page
 
 from website import links, reference
 
+STYLE = Path(__file__).with_name("site.css")
 LANGUAGES = {".py": "python", ".toml": "toml", ".sh": "sh", ".json": "json", ".yml": "yaml"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the top level, of the reference, and the files that pages link to."""
+    """Add the style, the pages of the top level and the reference, and what pages link to."""
+    files.append(File.generated(config, STYLE.name, abs_src_path=str(STYLE)))
     for uri, path in links.TOP.items():
         files.append(File.generated(config, uri, content=path.read_text()))
     for uri, text in reference.pages().items():
@@ -45,6 +47,13 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     if "$`" in output or "$<code>" in output:
         raise PluginError(f"{page.file.src_uri} has a formula that was not read")
     return output
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site without its style, which MkDocs does not notice."""
+    for name in config.extra_css:
+        if not (Path(config.site_dir) / str(name)).exists():
+            raise PluginError(f"{name} of `extra_css` is not in the site")
 
 
 def _source_page(path: Path) -> str:

@@ -17,8 +17,8 @@ class Group(NamedTuple):
 GROUPS = {
     "optimizers": Group(
         "Optimizers and transformations",
-        "`muon` is the optimizer for a whole model. The others are its parts, for a chain of "
-        "your own: see [A Muon of your own](../settings.md#a-muon-of-your-own).",
+        "`muon` is the optimizer for a whole model. The others are its parts: "
+        "see [Build your own chain](../chains.md).",
         "muon_optax",
         (
             *("muon", "scale_by_muon", "partition_matrices", "scale_by_shape"),
@@ -75,8 +75,10 @@ GROUPS = {
     ),
     "compat": Group(
         "muon_optax.compat",
-        "Other implementations of Muon, their checkpoints, and AdamW's. "
-        "[From another Muon, or from AdamW](../migrating.md) is the guide.",
+        "Other implementations of Muon, their checkpoints, and AdamW's. The guides are "
+        "[Coming from optax.contrib.muon](../migrating.md), "
+        "[Coming from PyTorch](../migrating_pytorch.md) and "
+        "[Moving a running job](../running_job.md).",
         "muon_optax.compat",
         (
             *("muon", "scale_by_muon", "scale_by_shape", "MODES", "RoundedNewtonSchulz"),

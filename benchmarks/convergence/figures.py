@@ -233,7 +233,7 @@ def loss_by_distance(found: dict) -> Figure:
     """The loss of every choice of methods by the cosine, and by s/a."""
     rows = found["rows"]
     title = (
-        "Below a cosine of 0.9 with the exact polar factor the loss rises; s/a does not tell"
+        "Below a cosine of 0.9 with the exact factor the loss rises; s/a does not predict it"
     )
     figure, panels = begin(title, 1, 2, height=4.2, sharey=True)
     for name, row in rows.items():

@@ -31,11 +31,11 @@ SHOWN = (
     *("svd", "qdwh", "optax.contrib", "svd × 0.6"),
 )
 NOT_RUN, NOT_FINITE = "not run", "not finite"
-LARGE = 256  # from this side on times are fitted by a power of it
+LARGE = 256  # the smallest side to which a power of n is fitted
 
 
 def sizes_table(machine: str, dtype: str) -> str:
-    """Time of Newton-Schulz by size, and how many times as long the others take."""
+    """Time of Newton-Schulz by size, and the other times relative to it."""
     record = load(machine, "polar")
     found = by_contender(r for r in record["sizes"] if r["dtype"] == dtype)
     others = [name for name in BY_SIZE if name in found and name != OURS]
@@ -46,10 +46,10 @@ def sizes_table(machine: str, dtype: str) -> str:
         cells = ["{}×{}".format(*shape), median(ours["ms"]), percent(ours["share_of_peak"])]
         return cells + against
 
-    header = [dtype, f"{LABELS[OURS]}, ms", "of peak"]
-    header += [f"{LABELS[name]} / it" for name in others]
+    header = [dtype, f"{LABELS[OURS]} (NS), ms", "share of peak"]
+    header += [f"{LABELS[name]} / NS" for name in others]
     growth = [f"n^{exponent(found[name]):.2f}" for name in (OURS, *others) if name in found]
-    last = [f"time, from n = {LARGE} on", *growth[:1], "", *growth[1:]]
+    last = [f"growth, n ≥ {LARGE}", *growth[:1], "", *growth[1:]]
     shapes = [shape for shape in SIZES if shape in found.get(OURS, {})]
     return written(record, header, [*map(row, shapes), last])
 
@@ -68,13 +68,13 @@ def models_table(machine: str) -> str:
             continue
         cells += ["{1:.3g} ({0:.3g} to {2:.3g})".format(*ours)]
         rows.append(cells + [f"{o[1] / ours[1]:.3g}" if o else NOT_RUN for o in others])
-    header = ["model", "matrices", "TFLOP", "Newton-Schulz, s"]
-    header += [f"{LABELS[name]} / it" for name in BY_MODEL if name != OURS]
+    header = ["model", "matrices", "TFLOP", "Newton-Schulz (NS), s"]
+    header += [f"{LABELS[name]} / NS" for name in BY_MODEL if name != OURS]
     return written(record, header, rows)
 
 
 def accuracy_table(machine: str) -> str:
-    """What each method makes of momenta of a training run, at which price."""
+    """Time and accuracy of every method on momenta of a training run."""
     record = load(machine, "polar")
     wanted = {"m": 128, "n": 512, "dtype": "float32", "spectrum": "momenta"}
     rows = [r for r in record["accuracy"] if wanted.items() <= r.items()]
@@ -92,7 +92,7 @@ def spectra_table(machine: str, dtype: str) -> str:
 
 
 def costs_table(machine: str) -> str:
-    """What a program costs to compile and to hold, and its operations counted twice."""
+    """Compile time, memory and operations of every method's program."""
     record = load(machine, "polar")
     wanted = {"m": 768, "n": 3072, "dtype": "float32"}
     rows = []
@@ -104,20 +104,7 @@ def costs_table(machine: str) -> str:
             xla = f"{(r['xla_flops'] or 0) / 1e9:.1f}"
             rows.append([*cells, f"{r['temp_over_input']:.2f}", flops, xla])
     header = ["768×3072, float32", "trace + compile, s", "HLO lines", "temporary memory"]
-    return written(record, [*header, "GFLOP by formula", "as XLA counts"], rows)
-
-
-def again_table(machine: str) -> str:
-    """The same rows at the beginning and at the end of the run."""
-    record = load(machine, "polar")
-    first = by_contender(r for r in record["sizes"] if r["dtype"] == "float32")
-    rows = []
-    for r in record["again"]:
-        before = first[r["contender"]][r["m"], r["n"]]
-        shift = spread(r["ms"])[1] / spread(before["ms"])[1]
-        cells = [median(before["ms"]), median(r["ms"]), f"{shift:.2f}"]
-        rows.append([LABELS[r["contender"]], *cells])
-    return written(record, ["512×512, float32: ms", "first", "at the end", "medians"], rows)
+    return written(record, [*header, "GFLOP by formula", "GFLOP by XLA"], rows)
 
 
 def case_table(rows: list[dict], record: dict | None = None) -> str:
@@ -130,7 +117,7 @@ def case_table(rows: list[dict], record: dict | None = None) -> str:
         verdict = [_number(r.get(name)) for name in ("error", "alignment", "orthogonality")]
         table.append([*cells, verdict[0], band, *verdict[1:]])
     shape = "{count}×{m}×{n} {dtype}, {spectrum}".format(**rows[0]) if rows else ""
-    header = [shape, "ms a matrix", "/ Newton-Schulz", "error", "singular values"]
+    header = [shape, "ms per matrix", "time / NS", "error", "singular values"]
     header += ["alignment", "orthogonality"]
     return written(record, header, table) if record else markdown(header, table)
 
@@ -195,5 +182,4 @@ TABLES: dict[str, Callable[[str], str]] = {
     "polar_spectra": lambda machine: spectra_table(machine, "float32"),
     "polar_spectra_bfloat16": lambda machine: spectra_table(machine, "bfloat16"),
     "polar_costs": costs_table,
-    "polar_again": again_table,
 }

@@ -1,10 +1,9 @@
-"""Whole updates compiled for a TPU or a GPU that is not there, and what the programs are.
+"""Whole updates compiled for a TPU or a GPU: facts of the programs and estimated times.
 
-XLA's compilers need no device. What they print of a program is a fact: its kernels, their
-bytes, its copies, its memory. What it would take is an estimate. On a TPU that is the sum of
-XLA's own `estimated_cycles`, in which a move between memories ahead of time costs nothing. On a
-GPU it is a roofline: for each kernel the larger of operations over the peak and bytes over the
-bandwidth, and its launch. Nothing is measured.
+XLA's compilers need no device. The kernels of a program, their bytes, its copies and its memory
+are facts. Times are estimates. On a TPU a time is the sum of XLA's own `estimated_cycles`,
+which omit prefetches between memories. On a GPU it is a roofline: each kernel takes its launch
+time plus the larger of operations over peak and bytes over bandwidth. Nothing is measured.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,9 +20,9 @@ from muon_optax.estimates._targets import NEEDED, TARGETS, MissingCompiler, Targ
 SMOKE_MODEL = "256x2"
 _ALL = tuple(name for name in MODELS if name != SMOKE_MODEL)
 _SOME = ("768x2", "2048x2")
-# Whose results are kept, for which models; the polar step alone, for the first two.
+# Target → models whose results are saved.
 KEPT = {"v5e": _ALL, "h100": _ALL, "v5p": _SOME, "v6e": _SOME, "h200": _SOME}
-ALONE = ("v5e", "h100")
+ALONE = ("v5e", "h100")  # targets for the polar step alone
 FOLDER = RESULTS / "programs"
 
 
@@ -31,9 +30,9 @@ def main(
     smoke: bool = False,
     targets: Sequence[str] = (),
     models: Sequence[str] = (),
-    dearest: int = 0,
+    top: int = 0,
 ) -> None:
-    """Compile and print; the results are kept where neither targets nor models are named."""
+    """Compile and print; save the results if neither targets nor models are named."""
     check_known("target", targets, TARGETS)
     check_known("model", models, MODELS)
     try:
@@ -47,7 +46,7 @@ def main(
         of_it = kept["updates"].setdefault(name, {})
         for model in models or ((SMOKE_MODEL,) if smoke else KEPT.get(name, _ALL)):
             programs = (OURS, ADAMW) if smoke else tuple(UPDATES)
-            of_it[model] = _updates(TARGETS[name], model, programs, dearest)
+            of_it[model] = _updates(TARGETS[name], model, programs, top)
             print(f"\n{tables.updates({name: {model: of_it[model]}})}", flush=True)
             if keep:
                 save("programs", made_by, kept, FOLDER)
@@ -64,18 +63,16 @@ def check_known(what: str, names: Sequence[str], known: Collection[str]) -> None
         raise SystemExit(f"--{what} {' '.join(unknown)}: use some of {', '.join(known)}")
 
 
-def _updates(
-    target: Target, name: str, programs: Sequence[str], dearest: int
-) -> dict[str, Any]:
+def _updates(target: Target, name: str, programs: Sequence[str], top: int) -> dict[str, Any]:
     """The floor, and each program's row."""
     model = MODELS[name]()
     found: dict[str, Any] = {"floor": floor(model, target), "programs": {}}
     for program in programs:
         row, kernels = measure.update(program, model, target)
         found["programs"][program] = row
-        if dearest:
-            print(f"\n{program}, {name}, {target.name}: the dearest by estimate")
-            print("\n".join(_lines(kernels, dearest)), flush=True)
+        if top:
+            print(f"\n{program}, {name}, {target.name}: the slowest kernels by estimate")
+            print("\n".join(_lines(kernels, top)), flush=True)
     return found
 
 

@@ -14,7 +14,7 @@ from muon_optax.estimates._targets import TARGETS
 METHODS = {OURS: "Muon", OPTAX: "optax.contrib"}
 MODELS = {"768x2": "2 layers, width 768", "2048x2": "2 layers, width 2048"}
 MODELS |= {"llama7b-layer": "1 layer of Llama 7B"}
-LABELS = ("products", "pass in: gradients, state", "pass out: parameters", "all else")
+LABELS = ("products", "input pass: gradients, state", "output pass: parameters", "other")
 SHADES = ((1.0, ""), (0.7, "//"), (0.45, ".."), (0.2, "xx"))  # of the kinds: opacity, hatch
 
 
@@ -37,8 +37,8 @@ def draw(folder: Path, record: dict[str, Any]) -> None:
     totals = [(name, sum(p)) for of_it in found.values() for (name, _), p in of_it.items()]
     ends = [f(x for n, x in totals if n == name) for name in METHODS for f in (min, max)]
     title = (
-        "Estimated, not measured: an update takes {:.1f} to {:.1f} times the floor,\n"
-        "that of optax.contrib.muon {:.1f} to {:.1f} times"
+        "Estimated, not measured: muon takes {:.1f} to {:.1f} times the floor,\n"
+        "optax.contrib.muon {:.1f} to {:.1f} times"
     ).format(*ends)
     shape = {"height": 4.8, "sharey": True, "squeeze": False}
     figure, panels = begin(title, 1, len(targets), **shape)
@@ -55,5 +55,5 @@ def draw(folder: Path, record: dict[str, Any]) -> None:
     for label, (alpha, hatch) in zip(LABELS, SHADES):
         style = {"color": "black", "alpha": alpha, "hatch": hatch, "ec": "white"}
         axes.barh(f"{name},\n{MODELS[model]}", 0, label=label, **style)
-    add_legend(figure, 4, title="the floor: operations at the peak, one pass over memory")
+    add_legend(figure, 4, title="floor: operations at peak speed, one pass over memory")
     keep(figure, folder, "programs")

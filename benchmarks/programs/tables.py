@@ -9,7 +9,8 @@ from benchmarks.record import load
 from benchmarks.text import made_by, markdown, short, written
 from muon_optax.estimates._targets import TARGETS
 
-SHOWN_MODELS = {  # in the README
+HEADERS = ("products", "input pass", "output pass", "other")  # of `KINDS`
+SHOWN_MODELS = {  # in the short table
     "768x2": "2 layers of width 768",
     "2048x2": "2 of 2048",
     "llama7b-layer": "1 of Llama 7B",
@@ -31,9 +32,9 @@ def unit(target: str) -> str:
 
 
 def updates(targets: dict[str, Any]) -> str:
-    """Target → model → found, a row for each: estimate, kernels, bytes, memory, copies."""
-    header = ["target, estimate in", "parameters", "update", "estimate", "of it products"]
-    header += [*KINDS[1:], "kernels", "products, MB moved", "all else, MB moved"]
+    """A row per update: estimate, kernels, bytes, memory, copies."""
+    header = ["target, unit", "parameters", "update", "estimate", *HEADERS, "kernels"]
+    header += ["MB moved by products", "MB moved by the rest"]
     header += ["temporary memory / parameters", "copies + transposes + pads", "compile, s"]
     rows = []
     for target, models in targets.items():
@@ -74,12 +75,12 @@ def updates_table(machine: str) -> str:
 
 
 def shown_targets(record: dict[str, Any]) -> list[str]:
-    """Those with results of all models that the README shows."""
+    """Targets with results of all models of the short table."""
     return [name for name, of_it in record["updates"].items() if {*SHOWN_MODELS} <= {*of_it}]
 
 
 def short_table(machine: str) -> str:
-    """Ours, Optax's and the floor."""
+    """The short table: ours, Optax's and the floor."""
     record = load(machine, "programs")
     rows = []
     for target in shown_targets(record):

@@ -28,7 +28,7 @@ def table(machine: str) -> str:
     header = ["model, mesh", "scheme", "collectives", "GB received", "by HLO", "fillers"]
     header.append("TFLOP of the busiest device")
     for name in MACHINES:
-        header += [f"{name}: computing + moving, ms", "hidden"]
+        header += [f"{name}: computing + moving, ms", "overlapped, ms"]
     rows = [
         ["" if number else case, f"`{x}`" if x in (OURS, OPTAX) else x, *_cells(found)]
         for case, schemes in record["cases"].items()
@@ -39,8 +39,8 @@ def table(machine: str) -> str:
 
 def compiled(targets: dict[str, Any]) -> str:
     """Target → model and mesh → update, a row for each."""
-    header = ["target, model, mesh", "update", "collectives", "of them asynchronous"]
-    header += ["GB received", "by formula", "computing, ms", "wire, ms", "of it hidden"]
+    header = ["target, model, mesh", "update", "collectives", "asynchronous"]
+    header += ["GB received", "by formula", "computing, ms", "moving, ms", "moving hidden"]
     header += ["arguments + temporary memory, GB", "compile, s"]
     rows = []
     for target, cases in targets.items():

@@ -27,7 +27,7 @@ def table(machine: str) -> str:
                 ]
             )
     header = ["layout", "optimizer", "collectives", "MB received", "by formula"]
-    header += ["GFLOP", "over an eighth of one device's", "off one device's"]
+    header += ["GFLOP", "times the ideal eighth", "difference"]
     return written(record, header, rows)
 
 

@@ -1,9 +1,9 @@
-"""Optimizers on fixed tasks, tuned alike, with statistics: `python -m benchmarks track`.
+"""Optimizers on fixed tasks, with statistics: `python -m benchmarks track`.
 
-One entry is a file of `entries/`, one task a module here. Every entry is tuned on the tuning
-data by the same search, then trained with `SEEDS` and judged on the test data: with one seed
-all entries start from the same weights and see the same batches. A run can be stopped at any
-time and continues from what build/benchmarks remembers.
+An entry is a file of `entries/`, a task is a module here. The same search tunes every entry on
+the tuning data. Then every entry trains with `SEEDS` and is judged on the test data. With the
+same seed, all entries start from the same weights and see the same batches. You can stop a run
+at any time. It continues from what build/benchmarks remembers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ def main(
     if smoke:
         return run_shortest()
     if grid and (tasks or entries or again):
-        raise ValueError("--grid is Muon on gpt; use it without --task, --entry and --again")
+        raise ValueError("--grid runs Muon on gpt; use it without --task, --entry and --again")
     if grid:
         made_by, measured = provenance(), rates.measure()
         made_by |= {"commits": measured.pop("commits")}

@@ -1,4 +1,4 @@
-"""What to write for every setting of Muon, and what the alternatives cost on the track."""
+"""What to choose for each setting of Muon, and what the alternatives cost on the track."""
 
 import statistics
 
@@ -6,7 +6,7 @@ from benchmarks.text import markdown
 from benchmarks.track.tables import REFERENCE, Compared, Record, compare_all, finals, load
 
 TASKS = {"gpt": "GPT", "images": "images"}
-# Setting, what to write, and every alternative by its entry. The first is the default.
+# Setting, what is recommended, and every alternative by its entry.
 ADVICE: list[tuple[str, str, dict[str, str]]] = [
     (
         "optimizer of the matrices",
@@ -15,7 +15,7 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
     ),
     (
         "`method`",
-        '`"jordan"`; `"fast"` where the optimizer takes much of a step',
+        '`"jordan"`, or `"fast"` if the optimizer takes much of the step time',
         {
             "`SVD()`": "svd",
             '`"fast"`': "fast",
@@ -26,7 +26,7 @@ ADVICE: list[tuple[str, str, dict[str, str]]] = [
     ("`nesterov`", "`True`", {"`False`": "without_nesterov"}),
     (
         "`shape_scaling`",
-        '`"jordan"`, or `"adam_rms"` for a rate of AdamW\'s size',
+        '`"jordan"`, or `"adam_rms"` to keep AdamW\'s learning rate',
         {'`"adam_rms"`': "adam_rms", '`"rms_to_rms"`': "rms_to_rms"},
     ),
     (
@@ -66,7 +66,7 @@ def table(machine: str) -> str:
             head = [setting, write] if name == next(iter(alternatives.values())) else ["", ""]
             cells = [cost(r, c.get(name)) for r, c in zip(columns, compared)]
             rows.append([*head, text, *cells])
-    return markdown(["setting", "write", "instead", *TASKS.values()], rows, left=3)
+    return markdown(["setting", "recommended", "alternative", *TASKS.values()], rows, left=3)
 
 
 def cost(records: dict[str, Record], found: Compared | None) -> str:

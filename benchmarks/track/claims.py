@@ -16,7 +16,6 @@ from benchmarks.track.tables import (
     interval,
     load,
     probability,
-    settings_table,
     table,
 )
 
@@ -26,6 +25,7 @@ BY_STEPS = ("jordan_1", "jordan_2", "jordan_3", "jordan_4", "muon")
 BY_DEGREE = ("taylor_1", "taylor_2", "taylor_3", "taylor_4")
 REPEATED = (REFERENCE, "svd")  # with other seeds
 SHOWN = ("gpt", "images", "finetuning", "lora")
+DRAWN = ("gpt", "images")
 WIDTHS = {16: "gpt_16", 32: "gpt_32", 64: "gpt"}
 
 
@@ -40,7 +40,7 @@ def equivalence_table(machine: str) -> str:
         gap = inference.compare(losses[name], exact).of
         verdict = "matches" if p < LEVEL else "not shown"
         rows.append([find(name).title, interval(gap, signed=True), probability(p), verdict])
-    header = ["", "loss less the SVD's", f"p of a gap of {margin:.3f} or more", ""]
+    header = ["", "loss minus the SVD's", f"p (gap ≥ {margin:.3f})", "verdict"]
     return markdown(header, rows)
 
 
@@ -56,7 +56,7 @@ def trend_table(machine: str) -> str:
         cells = ", ".join(f"{statistics.mean(gap):.3f}" for gap in gaps)
         rows.append([label, cells, probability(inference.trend(gaps))])
     return markdown(
-        ["", "mean distance to the SVD's loss, in this order", "p of no trend"], rows
+        ["", "mean distance to the SVD's loss, in this order", "p (no trend)"], rows
     )
 
 
@@ -70,26 +70,24 @@ def rank_table(machine: str) -> str:
         ratios.append([x / y for x, y in zip(sgd, muon)])
         cells = [interval(found.of, signed=True), interval(inference.estimate(ratios[-1]))]
         rows.append([f"{width}", *cells, probability(found.p)])
-    table = markdown(["width", "SGD's loss less Muon's", "SGD's / Muon's", "p"], rows)
+    header = ["width", "SGD's loss minus Muon's", "SGD's loss / Muon's", "p (no difference)"]
     rising = probability(inference.trend(ratios[::-1]))
-    return (
-        f"{table}\n\nThat the ratio does not rise with the width has p {rising} by Page's test."
-    )
+    return f"{markdown(header, rows)}\n\nPage's test of no rise with the width: p {rising}."
 
 
 def control_table(machine: str) -> str:
-    """Comparisons whose outcome is known: none, none but luck of the search, and 2 %."""
+    """Comparisons with a known outcome: no difference, 2 %, and the luck of a search."""
     records = load(machine, "gpt", ("muon_again", *REPEATED))
     repeated = load(machine, "gpt", REPEATED, again=True)
     first, again, exact, exact_again = (
         finals(of[name]) for name in REPEATED for of in (records, repeated)
     )
-    planted = [0.98 * loss for loss in again]
+    unpaired = inference.compare_unpaired
     found = {
-        "Muon, the same settings, other seeds": inference.compare_unpaired(again, first),
-        "Muon, other seeds, a planted gain of 2 %": inference.compare_unpaired(planted, first),
-        "SVD, the same settings, other seeds": inference.compare_unpaired(exact_again, exact),
-        "Muon, another search, the same seeds": inference.compare(
+        "Muon, same settings, other seeds": unpaired(again, first),
+        "Muon, other seeds, losses × 0.98": unpaired([0.98 * x for x in again], first),
+        "SVD, same settings, other seeds": unpaired(exact_again, exact),
+        "Muon, second search, same seeds": inference.compare(
             finals(records["muon_again"]), first
         ),
     }
@@ -101,20 +99,20 @@ def control_table(machine: str) -> str:
 
 
 def repeat_table(machine: str) -> str:
-    """What was found of an optimizer, and again with other seeds and no other search."""
+    """The difference of every optimizer, and the one with other seeds."""
     records = load(machine, "gpt", again=True)
     first, again = compare_all(load(machine, "gpt")), compare_all(records)
     rows = []
     for name, found in sorted(again.items(), key=lambda item: item[1].gap.mean):
         cells = [interval(gap, signed=True) for gap in (first[name].gap, found.gap)]
         rows.append([find(name).title, *cells, probability(found.differs), found.verdict])
-    return markdown(["", "less Muon's", "again", "p", ""], rows)
+    header = ["", "minus Muon's, first seeds", "minus Muon's, other seeds"]
+    return markdown([*header, "p (no difference)", "verdict"], rows)
 
 
 TABLES: dict[str, Callable[[str], str]] = {
     **{f"track_{task}": partial(table, task=task) for task in SHOWN},
     "track_again": repeat_table,
-    "track_settings": partial(settings_table, task="gpt"),
     "track_equivalence": equivalence_table,
     "track_trend": trend_table,
     "track_rank": rank_table,

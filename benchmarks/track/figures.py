@@ -23,7 +23,7 @@ def draw(folder: Path) -> None:
     records = load(folder.parents[1].name, folder.name)
     mean, compared = statistics.mean(finals(records[REFERENCE])), compare_all(records)
     compared = {name: c for name, c in compared.items() if c.verdict in COLORS}
-    title = f"{records[REFERENCE]['task']}: the loss of every optimizer, less Muon's"
+    title = f"{records[REFERENCE]['task']}: the loss of every optimizer, minus Muon's"
     figure, axes = begin(title, height=1.4 + 0.24 * len(compared))
     axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#eeeeee", lw=0)
     axes.axvline(0, color="black", lw=0.8)
@@ -33,7 +33,7 @@ def draw(folder: Path) -> None:
         color = COLORS[compared[name].verdict]
         axes.errorbar(x, y, xerr=half, fmt="o", ms=4, capsize=2, color=color)
     axes.set_yticks(range(len(order)), [find(name).title for name in order])
-    axes.set_xlabel("test loss less Muon's, % of it: mean of 16 paired seeds, 95 % interval")
+    axes.set_xlabel("test loss minus Muon's, in %: mean of 16 paired seeds, 95 % interval")
     for verdict, color in COLORS.items():
         if any(found.verdict == verdict for found in compared.values()):
             text = f"equal within {100 * MARGIN:.0f} %" if verdict == "equal" else verdict

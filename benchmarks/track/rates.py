@@ -1,7 +1,6 @@
-"""How Muon's loss on the GPT depends on its two rates, its momentum and the budget.
+"""Muon's loss on the GPT over a grid of its two learning rates, for two momenta and budgets.
 
-What a reader without a search of their own should write: the lowest point of a grid, and how
-much its neighbors cost.
+It is for readers who do not search: the best point, and what its neighbors cost.
 """
 
 import itertools
@@ -50,7 +49,7 @@ def measure() -> dict:
 
 
 def table(machine: str) -> str:
-    """The loss of every pair of rates over the lowest at the same momentum and budget."""
+    """The loss at every point; the lowest of each momentum and budget is bold."""
     record = load(machine, "track_rates", "track --grid")
     groups: dict[tuple[int, float], dict[tuple[float, float], float]] = {}
     for row in record["rows"]:
@@ -64,5 +63,5 @@ def table(machine: str) -> str:
             shown = ["" if x is None else f"{x:.3f}" for x in cells]
             shown = [f"**{text}**" if x == best else text for x, text in zip(cells, shown)]
             rows.append([f"{steps}", f"{momentum:g}", f"{rest:g}", *shown])
-    header = ["steps", "`beta`", "rate of the rest", *(f"`muon({rate:g})`" for rate in RATES)]
+    header = ["steps", "`beta`", "Adam's rate", *(f"`muon({rate:g})`" for rate in RATES)]
     return written(record, header, rows, left=3)

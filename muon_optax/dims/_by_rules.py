@@ -40,12 +40,35 @@ def assign_by_rules(
             assignments.append(Assignment(name, view, rule, evidence))
     if needs:
         raise _error(problems[0], rules, needs, leaves, neighbours)
-    tree = Tree(assignments, neighbours)
+    published = [rule for rule in rules if is_from_layout(rule)]
+    in_model = [
+        _read_by(published, found, path, leaf, neighbours)
+        for found, (path, leaf) in zip(assignments, leaves.items())
+    ]
+    tree = Tree(assignments, in_model, neighbours)
     tree.update([judge(found, tree) for found in assignments])
     return [
         lint_leaf(found, tree)._replace(path=path)
         for path, found in zip(leaves, tree.assignments.values())
     ]
+
+
+def _read_by(
+    published: Sequence[Rule],
+    found: Assignment,
+    path: str,
+    leaf: Any,
+    neighbours: Neighbours,
+) -> Assignment:
+    """A leaf's role in the model, if a rule of the user sends it to the fallback."""
+    if found.view is not None or found.rule in published:
+        return found
+    rule, _ = find_rule(published, path, leaf, neighbours)
+    return (
+        found
+        if rule is None
+        else found._replace(view=view_of(rule.spec, path, leaf), rule=rule)
+    )
 
 
 def _rule_by_neighbours(

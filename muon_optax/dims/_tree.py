@@ -13,13 +13,21 @@ _LAYERS = 3  # a leaf that occurs at least so often is one of repeated layers
 
 
 class Tree:
-    """The leaves by path, their shapes, and the widths that connect them."""
+    """The leaves by path, their shapes, and the widths that connect them.
 
-    def __init__(self, assignments: Sequence[Assignment], neighbours: Neighbours):
+    `in_model` has each leaf's role in the model, even if the user sends it to the fallback.
+    """
+
+    def __init__(
+        self,
+        assignments: Sequence[Assignment],
+        in_model: Sequence[Assignment],
+        neighbours: Neighbours,
+    ):
         self.update(assignments)
         self.neighbours = neighbours
         self.shapes = neighbours.shapes
-        self.widths = Widths(assignments, neighbours.shapes)
+        self.widths = Widths(in_model, neighbours.shapes)
         self._alike = Counter(_kind(found.path, found.view) for found in assignments)
         self._layers: dict[str, list[str]] = defaultdict(list)
         for path in sorted(self.shapes, key=numbers_of):

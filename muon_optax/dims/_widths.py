@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from muon_optax.dims._assignment import Assignment
-from muon_optax.dims._rules import EXCLUDED
 from muon_optax.dims._view import Axes, MatrixView
 
 # A layer may take a part of another's outputs, such as one of eight gates or nine modulations,
@@ -47,9 +46,6 @@ class Widths:
                 if "pos" not in path:
                     self.tables[shape[-2]] = path
                 self._add(self._given, path, shape[-1:])
-            elif len(shape) == 2 and rule is not None and rule.role == EXCLUDED:
-                # It is still a layer, and one of its axes is its input.
-                self._add(self._taken, path, shape)
             elif shape and re.search(r"(scale|gamma)$|norm(?!al)", path, re.IGNORECASE):
                 lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis
                 self._add(self._taken, path, lengths)

@@ -1,7 +1,7 @@
 """The mathematics of Muon with Newton-Schulz, as functions of float64 numbers, without JAX.
 
 Names and letters are those of Kim & Oh, arXiv 2601.19156. docs/theory.md has the claims, and
-docs/proofs.md the proofs that are not in the paper.
+docs/proofs.md and docs/proofs_training.md the proofs that are not in the paper.
 
 The argument `schedule` is a tuple of stages in order of application; or a name in `METHODS`,
 optionally with a number of steps (`"jordan"`, `"polar_express:8"`, `"fast"`); or a

@@ -43,7 +43,7 @@ class Certificate(NamedTuple):
         """The factor `s/a ≥ 1`, by which the bound is larger than for the exact polar factor.
 
         Both bounds are at their best step sizes, and s/a is an upper limit; see docs/theory.md,
-        section 4, and docs/proofs.md, 4.8. It is infinite if a is not positive.
+        section 4, and docs/proofs_training.md, 4.8. It is infinite if a is not positive.
         """
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
@@ -79,8 +79,7 @@ def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None =
 
     `Σ P(x)/√(r·Σ P(x)²)` over the r singular values above 1e-6 of the largest. Unlike in the
     alignment, small singular values count as much as large ones. In the training runs of
-    docs/theory_measured.md the loss rises if the cosine is below 0.9; `s/a` does not show
-    that.
+    docs/theory_measured.md the loss rises below a cosine of 0.9; `s/a` does not predict it.
 
     Args:
       schedule: See `muon_optax.theory`; `()` for the normalization alone.

@@ -87,8 +87,8 @@ def muon_bound(
       >>> round(muon_bound(problem, eta, beta, *jordan), 2)
       0.79
 
-    Source: docs/theory.md, section 4; proof in docs/proofs.md, 4.1 to 4.4, with Kim & Oh,
-    arXiv 2601.19156, Appendix B.
+    Source: docs/theory.md, section 4; proof in docs/proofs_training.md, 4.1 to 4.4, with
+    Kim & Oh, arXiv 2601.19156, Appendix B.
     """
     run = Run(_positive("eta", eta), Momentum(beta))
     return bound(_with_variance(problem), run, Certificate(alignment, operator_norm)).total
@@ -117,8 +117,8 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
       >>> sgdm_bound(Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100, L_F=0.5), 2.0, 0.0)
       0.2
 
-    Source: docs/theory.md, section 5; proof in docs/proofs.md, 5.1. It replaces Theorem 3 of
-    Kim & Oh, arXiv 2601.19156.
+    Source: docs/theory.md, section 5; proof in docs/proofs_training.md, 5.1. It replaces
+    Theorem 3 of Kim & Oh, arXiv 2601.19156.
     """
     check_update(beta)
     p, smoothness = _with_variance(problem), problem.frobenius_smoothness
@@ -151,8 +151,8 @@ def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1
       >>> spectral_bound(initial=1.0, weight_decay=0.25)
       4.0
 
-    Source: docs/theory.md, section 6; proof in docs/proofs.md, 6.1; Chen, Li & Liu, arXiv
-    2506.15054.
+    Source: docs/theory.md, section 6; proof in docs/proofs_training.md, 6.1; Chen, Li & Liu,
+    arXiv 2506.15054.
     """
     if not (initial >= 0 and operator_norm >= 0):
         raise ValueError(f"initial={initial}, operator_norm={operator_norm}; use norms ≥ 0")

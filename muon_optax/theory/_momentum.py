@@ -45,7 +45,7 @@ class Momentum:
       >>> [round(float(m.lags([1.0])[0]), 2) for m in (plain, nesterov)]  # steps behind
       [19.0, 18.05]
 
-    Source: docs/theory.md, section 4; proof in docs/proofs.md, 4.2 to 4.4.
+    Source: docs/theory.md, section 4; proof in docs/proofs_training.md, 4.2 to 4.4.
     """
 
     beta: Values

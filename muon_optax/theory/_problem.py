@@ -59,7 +59,7 @@ class Problem:
 
     def noise(self, moment: ArrayLike) -> NDArray:
         """A bound on `E‖Σ_k c_k·ξ_k‖_*` for weights with `Σ_k c_k^p = moment`."""
-        sums = 1.0 if self.p == 2 else 2.0  # the factor for sums; see docs/proofs.md, 4.3
+        sums = 1.0 if self.p == 2 else 2.0  # see docs/proofs_training.md, 4.3
         batch = sums * np.asarray(moment, np.float64) * self.B ** (1 - self.p)
         return math.sqrt(self.r) * self.sigma * batch ** (1 / self.p)
 

@@ -119,7 +119,7 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
       >>> round(bound(problem, run, certificate(JORDAN.schedule(5), rank=16)).total, 2)
       2.5
 
-    Source: docs/theory.md, section 4; proof in docs/proofs.md, 4.1 to 4.3.
+    Source: docs/theory.md, section 4; proof in docs/proofs_training.md, 4.1 to 4.3.
     """
     a, s = certificate
     check_update(0.0, a, s)

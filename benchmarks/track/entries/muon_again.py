@@ -1,8 +1,8 @@
-"""Muon once more, searched from another start: how far luck of the search goes."""
+"""Muon with a search from another start: how much depends on the luck of a search."""
 
 from benchmarks.track.entry import Settings, muon
 
-TITLE = "Muon again, other search"
+TITLE = "Muon, second search"
 START = Settings(rate=0.035, rest_rate=0.025, decay=0.1, momentum=0.88)
 
 
