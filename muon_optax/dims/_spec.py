@@ -26,7 +26,7 @@ class SpecError(ValueError):
             "  in                        the layer sums over this axis\n"
             "  out                       an axis of the layer's result\n"
             "  heads                     any other name: a batch axis\n"
-            "  (heads=12 out)            one axis that is a product of two\n"
+            "  (heads=12 out)            one axis with several factors\n"
             "  out[q k v]                several matrices of equal size\n"
             "  out[q=64 k=16 v=16]       several matrices of these sizes\n"
             "  ...                       at the start: any number of batch axes"
