@@ -116,7 +116,7 @@ def muon(
 
     Raises:
       ValueError: If an argument is out of its range. At `init`, if no rule fits a leaf, no
-        leaf is a matrix, or no path contains a name in `exclude`; the error names the leaf.
+        leaf is a matrix, or a name in `exclude` matches no path. The error names the leaf.
 
     Example:
       >>> import jax.numpy as jnp

@@ -24,11 +24,11 @@ def values_at(name: str, values: Values, steps: int) -> NDArray:
 
 @dataclass(frozen=True, eq=False)  # it may hold arrays
 class Momentum:
-    """`N_t = β_t·N_{t-1} + (1-β_t)·G_t` from `N_0 = 0`, as weights `N_t = Σ_k c_{t,k}·G_k`.
+    """The momentum `N_t = β_t·N_{t-1} + (1-β_t)·G_t = Σ_k c_{t,k}·G_k`, from `N_0 = 0`.
 
     Nesterov's momentum is `β_t·N_t + (1-β_t)·G_t`. The methods return the three parts of the
-    error `N_t - ∇f(W_{t-1})`. If β is a number, their sums go to infinity, which bounds the
-    sums of any run; pass `[beta] * T` for the exact sums of a short run. Without
+    error `N_t - ∇f(W_{t-1})`. If β is a number, they are sums over infinitely many steps, which
+    bound those of any run; pass `[beta] * T` for the exact sums of a short run. Without
     Nesterov's momentum, bias correction does not change the update.
 
     Attributes:
@@ -75,7 +75,7 @@ class Momentum:
         return found * beta if self.nesterov else found
 
     def lags(self, lengths: Sequence[float] | NDArray) -> NDArray:
-        """The distance that weights moved since the gradients, if step j moves `lengths[j]`."""
+        """How far the weights moved since the gradients, if step j moves by `lengths[j]`."""
         beta = self.betas(len(lengths))
         behind = beta[0] / (1 - beta[0]) * lengths[0] if self.is_constant else 0.0
         found = [behind]

@@ -81,9 +81,9 @@ def steps_for(
 ) -> int | None:
     """The fewest steps for which `certificate(...).factor`, s/a, is at most `factor`.
 
-    The bound on convergence is then at most `factor` times that of the exact polar factor. With
-    `delta0` and the Taylor family, s/a is the paper's χ_q. Pass exactly one of `rank`, `delta0`
-    and `spectrum`.
+    `muon_bound` at its best step size is then at most `factor` times that of the exact polar
+    factor. With `delta0` and the Taylor family, s/a is the paper's χ_q. Pass exactly one of
+    `rank`, `delta0` and `spectrum`.
 
     Args:
       factor: The largest allowed s/a, above 1: 1.1 for a bound within 10 %.

@@ -76,7 +76,7 @@ def scale_by_muon(
         a function from a tree of parameters or gradients (or a part of it) to one of these.
         A tree may be a prefix of the parameters' tree.
       on_nonfinite: What to do about a matrix whose gradient or momentum has a NaN or an
-        infinity. `"propagate"`: its update and momentum stay broken; other matrices do not.
+        infinity. `"propagate"`: its update and momentum stay broken, those of others do not.
         `"skip"`: its update is zero, its momentum keeps its value, and `MuonState.skipped`
         counts it. Each matrix of a leaf is checked separately.
 
