@@ -47,6 +47,11 @@ class Tree:
         """Whether layer after layer has such a leaf, which then is no output of the model."""
         return self._alike[_kind(path, view)] >= _LAYERS
 
+    def table_of_shape(self, rows: int, columns: int) -> str | None:
+        """The path of a table with these rows and columns."""
+        table = self.widths.tables.get(rows)
+        return table if table and (self.shapes[table] or ())[-1:] == (columns,) else None
+
     def equal_layers(self, path: str) -> list[str]:
         """The leaves, with this one, whose paths differ only in numbers, in their order."""
         return self._layers[without_numbers(path)]
