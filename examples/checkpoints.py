@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, which continues on whatever mesh it then has."""
+"""Checkpoints of a training run, which can continue on any mesh."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +9,7 @@ from curves import LABELS, Curve
 
 from muon_optax import compat
 
-# What has to be the same for a run to go on as if it had never stopped.
+# The settings that must not change when a run continues.
 TRAINING = (
     *("steps", "eval_every", "batch", "context"),
     *("width", "layers", "heads", "method", "rest_lr"),
@@ -17,7 +17,7 @@ TRAINING = (
 
 
 def keep(root: Path | None, runs: list) -> list["Checkpoints"]:
-    """Where each run is kept from now on, if asked for; those kept there before go on."""
+    """Keep checkpoints of each run in `root`, if given, and restore those that are there."""
     kept = [Checkpoints(root, run) for run in runs] if root else []
     for checkpoints in kept:
         checkpoints.restore()
@@ -25,7 +25,7 @@ def keep(root: Path | None, runs: list) -> list["Checkpoints"]:
 
 
 class Checkpoints:
-    """The last two states of a run, in a folder of its own; all processes call this alike."""
+    """The last two states of a run, in a separate folder; all processes must use it."""
 
     def __init__(self, root: Path, run):
         self.run = run
@@ -36,7 +36,7 @@ class Checkpoints:
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self) -> None:
-        """Where the run is: its arrays, its curve so far, and the windows yet to come."""
+        """Save the arrays, the curve so far, and the state of the random windows."""
         run = self.run
         record = {
             "config": {name: getattr(run.config, name) for name in TRAINING},
@@ -48,7 +48,7 @@ class Checkpoints:
         self.manager.save(run.curve.step[-1], args=both)
 
     def restore(self) -> None:
-        """Go on from the latest, if there is one; the arrays go where the run has its own."""
+        """Continue from the latest checkpoint, if there is one, on the mesh of this run."""
         step = self.manager.latest_step()
         if step is None:
             return
@@ -62,10 +62,10 @@ class Checkpoints:
         run.curve = Curve(**record["curve"])
         run.rng.bit_generator.state = record["windows"]
         if jax.process_index() == 0:
-            print(f"{LABELS[run.curve.optimizer]} goes on from step {step} of {self.folder}")
+            print(f"{LABELS[run.curve.optimizer]} continues from step {step} of {self.folder}")
 
     def close(self) -> None:
-        """Wait until the last is written."""
+        """Wait until the last checkpoint is written."""
         self.manager.close()
 
     def _restored(self, step: int, **what):
@@ -77,6 +77,6 @@ class Checkpoints:
         if differ:
             now = {name: getattr(mine, name) for name in differ}
             raise ValueError(
-                f"{self.folder} was trained with {differ}, this run has {now}; pass the same, "
-                "or another folder to checkpoint"
+                f"{self.folder} was trained with {differ}, but this run has {now}; use the "
+                "same settings, or another folder for --checkpoint"
             )

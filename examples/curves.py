@@ -83,7 +83,7 @@ def save_picture(path: Path, title: str, ylabel: str, curves: list[Curve]) -> No
 
 
 def report(config, curves: list[Curve]) -> None:
-    """Print the table, draw the picture, keep the numbers; `config` is train_gpt.py's."""
+    """Print the table, save the plot and the numbers; `config` is train_gpt.py's."""
     rows = [
         [
             f"{LABELS[c.optimizer]} (seed {c.seed})",
@@ -104,7 +104,7 @@ def report(config, curves: list[Curve]) -> None:
     draw(picture, curves)
     numbers = config.out / "curves.json"
     numbers.write_text(json.dumps([curve.as_json() for curve in curves]) + "\n")
-    print(f"The picture: {picture}\nThe numbers: {numbers}")
+    print(f"Plot: {picture}\nNumbers: {numbers}")
 
 
 def draw(picture: Path, curves: list[Curve]) -> None:

@@ -1,8 +1,8 @@
-"""Run pip, and say how far it is; show all that it said if it fails.
+"""Run pip with a progress line; show pip's whole output if it fails.
 
     python examples/install.py --editable '.[demo]'
 
-Needs only the standard library: it runs before anything is installed.
+It needs only the standard library, because nothing is installed yet.
 """
 
 import re
@@ -19,7 +19,7 @@ OPTIONS = ("--disable-pip-version-check", "--no-input", "--progress-bar=off")
 
 
 def stage(line: str) -> str | None:
-    """What a line of pip's output means, in words; None if it says nothing new."""
+    """A description of a line of pip's output; None if it says nothing new."""
     if found := re.search(r"Downloading (?:\S*/)?([\w.]+)-\S+ \((.+)\)", line):
         return f"downloading, now {found[1]} ({found[2]})"
     if found := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
@@ -28,7 +28,7 @@ def stage(line: str) -> str | None:
 
 
 def total(line: str) -> int:
-    """How many packages pip is about to install, once it says so."""
+    """How many packages pip is about to install; 0 for any other line."""
     found = re.match(r"Installing collected packages: (.+)", line)
     return found[1].count(",") + 1 if found else 0
 

@@ -1,9 +1,9 @@
-"""Start processes of a script on this machine, as a cluster's launcher does on many.
+"""Start several processes of a script on this machine, as a cluster's launcher does on many.
 
     python examples/launch.py 2 --devices 4 examples/train_gpt.py --mesh data=4,fsdp=2
 
-Each has fake devices on the CPU, and knows by `join` who it is. The first one's output is
-shown; if any fails, the others are ended.
+Each process has fake devices on the CPU and calls `join`. The first one's output is shown. If
+one fails, the others are stopped.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import time
 
 import jax
 
-LAUNCHED = "LAUNCHED_AS"  # the coordinator's address, how many processes, which this is
+LAUNCHED = "LAUNCHED_AS"  # the coordinator's address, number of processes, index of this one
 
 
 def join(asked: bool) -> None:
-    """Join the other processes: as started here, or if asked as the cluster's launcher says."""
+    """Join the other processes of this script or, if `asked`, of a cluster's launcher."""
     if not asked and LAUNCHED not in os.environ:
         return
     sys.excepthook = _fail
@@ -35,13 +35,13 @@ def join(asked: bool) -> None:
 
 
 def _fail(*error) -> None:
-    """End at once: an ordinary exit waits for the others, who may wait for this one."""
+    """Exit immediately: a normal exit waits for others, which may wait for this process."""
     sys.__excepthook__(*error)
     os._exit(1)
 
 
 def launch(count: int, devices: int, command: list[str]) -> None:
-    """Run until all have ended well, or one has not."""
+    """Run all processes until they end or one fails."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -68,15 +68,15 @@ def launch(count: int, devices: int, command: list[str]) -> None:
             process.wait()
     for index, code in enumerate(codes):
         if code:
-            sys.exit(f"process {index} of {count} failed with {code}; the others were ended")
+            sys.exit(f"process {index} of {count} failed with {code}; the others were stopped")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("count", type=int, help="of processes")
-    parser.add_argument("--devices", type=int, default=1, help="of each process")
+    parser.add_argument("count", type=int, help="number of processes")
+    parser.add_argument("--devices", type=int, default=1, help="devices of each process")
     parser.add_argument("script")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no process is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all processes are stopped
     launch(given.count, given.devices, [given.script, *given.arguments])

@@ -1,7 +1,7 @@
 """The shardings of a training run on a mesh: of parameters and of a batch.
 
-Parameters are cut along `fsdp`, and attention heads and hidden units along `tensor`; along
-`data` all devices have the same. A batch is cut along data and fsdp. One device is a mesh, too.
+Parameters are sharded along `fsdp`, attention heads and hidden units along `tensor`, and both
+are replicated along `data`. A batch is sharded along `data` and `fsdp`.
 """
 
 import math
@@ -12,13 +12,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
-ROWS = ("data", "fsdp")  # the axes that cut a batch
-# Of kernels: the axis of heads or hidden units, so that a block sums over `tensor` only twice.
+ROWS = ("data", "fsdp")  # the axes along which a batch is sharded
+# Kernel → its axis of heads or hidden units, so that a block sums over `tensor` only twice.
 TENSOR = {"query": 1, "key": 1, "value": 1, "out": 0, "up": 1, "down": 0}
 
 
 def make_mesh(given: str) -> Mesh:
-    """All devices, as `"data=4,fsdp=2"` says; the first alone if nothing is given."""
+    """A mesh of all devices, such as `"data=4,fsdp=2"`; of the first device for `""`."""
     alone = not given and jax.process_count() == 1
     devices = jax.devices()[:1] if alone else jax.devices()
     parts = [part.partition("=") for part in given.split(",") if given]
@@ -33,7 +33,7 @@ def make_mesh(given: str) -> Mesh:
 
 
 def parameter_shardings(mesh: Mesh, params: Any) -> Any:
-    """Of every parameter: by its role along tensor, the largest axis left along fsdp."""
+    """The sharding of every parameter: along tensor by role, along fsdp by its largest axis."""
 
     def of_one(path, x):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -54,22 +54,19 @@ def parameter_shardings(mesh: Mesh, params: Any) -> Any:
 
 
 def batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-    """Of windows `[..., batch, length]`."""
+    """The sharding of windows `[..., batch, length]`."""
     parts = math.prod(mesh.shape[name] for name in ROWS)
     _check("data times fsdp", parts, shape[-2], "the batch")
     return NamedSharding(mesh, PartitionSpec(*[None] * (len(shape) - 2), ROWS, None))
 
 
 def compiler_options(platform: str) -> dict[str, bool] | None:
-    """For `jax.jit` of a step: what lets a TPU compute while matrices travel.
-
-    A GPU does so without an option.
-    """
+    """Options for `jax.jit`, with which a TPU computes while matrices travel, as a GPU does."""
     return {"xla_tpu_enable_async_all_to_all": True} if platform == "tpu" else None
 
 
 def distribute(x: Any, sharding: NamedSharding) -> jax.Array:
-    """An array that every process has, each device with its part."""
+    """Shard an array that every process has."""
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
@@ -77,6 +74,6 @@ def distribute(x: Any, sharding: NamedSharding) -> jax.Array:
 def _check(axes: str, parts: int, size: int, what: str) -> None:
     if size % parts:
         raise ValueError(
-            f"the mesh has {axes}={parts}, which does not divide {what}, of {size}; "
+            f"the mesh has {axes}={parts}, which does not divide {what} of size {size}; "
             f"use a divisor of {size}"
         )

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a plain line now and then anywhere else."""
+"""The progress of a long job: a bar on a terminal, occasional plain lines elsewhere."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ WIDTH = 24  # of the bar, in characters
 
 
 class Progress:
-    """Says what is being done, how much of it is done, and for how long it has run.
+    """Show the current stage, the finished fraction, and the elapsed time.
 
-    A terminal shows one line that is written again. A file or a pipe gets a new line for every
-    new stage, and one every `quiet` seconds within a stage, without control characters.
+    A terminal shows one line, which is rewritten. A file or a pipe gets a new line for every
+    stage, and every `quiet` seconds within a stage.
 
         with Progress() as progress:
             progress.show("compiling")
@@ -28,7 +28,7 @@ class Progress:
         self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.begin = self.last = time.monotonic()
         self.said, self.fraction = "", None
-        self.span = 0.0, 1.0  # what the next fractions are of: a part of the whole job
+        self.span = 0.0, 1.0  # the part of the whole job that the next fractions are of
         self.lock, self.ended = threading.RLock(), threading.Event()
         self.clock = threading.Thread(target=self._tick, daemon=True)
 
@@ -44,7 +44,7 @@ class Progress:
             self.stream.flush()
 
     def show(self, said: str, fraction: float | None = None) -> None:
-        """Say what is being done; `fraction` of all of it is done, if that is known."""
+        """Show the current stage, and the finished fraction if it is known."""
         with self.lock:
             stage = said.partition(",")[0] != self.said.partition(",")[0]
             first, last = self.span
@@ -54,7 +54,7 @@ class Progress:
                 self._write()
 
     def _tick(self) -> None:
-        """A silent job is shown, too: its seconds go on."""
+        """Update the elapsed time while the job says nothing."""
         while not self.ended.wait(0.5):
             with self.lock:
                 silent = time.monotonic() - self.last

@@ -16,7 +16,7 @@ class MLP(nnx.Module):
         return self.head(nnx.relu(self.hidden(x)))
 
 
-# Kernels go to Muon; biases and the head, by their names, to AdamW at its own rate.
+# Muon trains kernels. AdamW trains biases and the head, found by name, at its own rate.
 model = MLP(nnx.Rngs(0))
 tx = muon(learning_rate=0.02, adam_learning_rate=0.01, weight_decay=0.01)
 optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)

@@ -2,8 +2,8 @@
 
     python examples/train_digits.py
 
-Convolution kernels are matrices `[height·width·in, out]` to Muon; the head, by its name, and
-the biases go to AdamW. The problem is small and easy: the two end alike.
+Muon reads convolution kernels as matrices `[height·width·in, out]`. AdamW trains the biases and
+the head, which is found by name. The problem is small and easy: both end at similar losses.
 """
 
 import time
@@ -26,7 +26,7 @@ from muon_optax import muon
 
 @dataclass(frozen=True)
 class Config:
-    """Every option; the defaults take two CPU cores about a minute."""
+    """All options; the defaults take about a minute on two CPU cores."""
 
     epochs: int = 12
     batch: int = 64
@@ -34,7 +34,7 @@ class Config:
     muon_lr: float = 1e-2
     seeds: tuple[int, ...] = (0, 1, 2)
     out: Path = Path("build/digits")
-    """Where curves.png goes."""
+    """The folder for curves.png."""
 
 
 class ConvNet(nn.Module):
@@ -59,7 +59,7 @@ def make_optimizer(name: str, config: Config, steps: int) -> optax.GradientTrans
 
 
 def loss_and_accuracy(params, images, labels):
-    """Mean cross-entropy, and the share of right answers."""
+    """Mean cross-entropy, and the fraction of right answers."""
     logits = ConvNet().apply({"params": params}, images)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     return loss, (logits.argmax(-1) == labels).mean()
@@ -117,10 +117,10 @@ def main(config: Config) -> None:
     curves = [curve for curve, _ in results]
     picture = config.out / "curves.png"
     save_picture(picture, "A convolutional net on digits", "held-out loss", curves)
-    print(f"picture: {picture}")
+    print(f"Plot: {picture}")
 
 
 if __name__ == "__main__":
-    import tyro  # the command line alone needs it
+    import tyro  # needed only for the command line
 
     main(tyro.cli(Config, description=__doc__))

@@ -1,4 +1,4 @@
-"""Train a byte-level GPT on the Python standard library's sources, with Muon and with AdamW.
+"""Train a byte-level GPT on the sources of Python's standard library, by Muon and by AdamW.
 
     python examples/train_gpt.py                        # both, at their best learning rates
     python examples/train_gpt.py --optimizers adamw adamw_two muon --seeds 0 1 2
@@ -6,7 +6,7 @@
     python examples/train_gpt.py --width 768 --layers 12 --method polar_express
     python examples/train_gpt.py --mesh data=4,fsdp=2 --checkpoint build/checkpoints
 
-The two runs take turns, a few steps each, so that a busy machine slows both alike.
+The runs take turns, a few steps each, so that a busy machine slows all of them equally.
 """
 
 import time
@@ -43,18 +43,18 @@ SWEEP = {
 
 @dataclass(frozen=True)
 class Config:
-    """Every option; the defaults take two CPU cores about two minutes."""
+    """All options; the defaults take about two minutes on two CPU cores."""
 
     optimizers: tuple[str, ...] = ("adamw_two", "muon")
-    """Which to train: muon, adamw, and adamw_two, AdamW with two rates as under Muon."""
+    """muon, adamw, or adamw_two: AdamW with a second rate for leaves that are not matrices."""
     adamw_lr: float = 3e-3
     """The peak learning rate of adamw, the best of the sweep."""
     adamw_two_lr: float = 2e-3
-    """The matrices' peak learning rate under adamw_two, the best of the sweep."""
+    """The peak learning rate of adamw_two for matrices, the best of the sweep."""
     muon_lr: float = 4e-2
-    """Muon's, the best of the sweep."""
+    """The peak learning rate of muon for matrices, the best of the sweep."""
     rest_lr: float = 8e-3
-    """AdamW's rate for leaves that are not matrices, under muon and adamw_two."""
+    """The peak learning rate for leaves that are not matrices, in muon and adamw_two."""
     method: str = "jordan"
     """A polar method of `muon_optax.METHODS`."""
     steps: int = 400
@@ -68,11 +68,11 @@ class Config:
     sweep: bool = False
     """Train at every learning rate of the sweep, not only at the best one."""
     out: Path = Path("build/gpt")
-    """Where curves.json and curves.png go."""
+    """The folder for curves.json and curves.png."""
     mesh: str = ""
-    """All devices along data, fsdp and tensor, as data=4,fsdp=2; empty for one device."""
+    """All devices along data, fsdp and tensor, such as data=4,fsdp=2; empty for one device."""
     checkpoint: Path | None = None
-    """Where to save at every evaluation, and to go on from."""
+    """The folder to save to at every evaluation, and to continue from."""
     distributed: bool = False
     """Join the other processes that the cluster's launcher started."""
 
@@ -120,7 +120,7 @@ class GPT(nnx.Module):
 
 
 def data(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """The text to train on, and 128 windows of the other to evaluate on."""
+    """The training text, and 128 windows of the held-out text."""
     text, held_out = corpus()
     rng = np.random.default_rng(0)
     return text, windows(held_out, rng, 128, config.context + 1)
@@ -128,13 +128,13 @@ def data(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def layout(config: Config) -> tuple[nnx.GraphDef, nnx.State]:
-    """The model without its parameters, and how they lie on the mesh."""
+    """The model without its parameters, and their shardings."""
     graph, shapes = nnx.split(nnx.eval_shape(lambda: GPT(config, nnx.Rngs(0))))
     return graph, parameter_shardings(make_mesh(config.mesh), shapes)
 
 
 def schedule(config: Config, peak: float, begin: int = 0) -> optax.Schedule:
-    """Warm-up and cosine decay to 5 %, the same for all; from step `begin` of it on."""
+    """Warm-up and cosine decay to 5 % for all optimizers, from step `begin` on."""
     warm_up = min(20, config.steps // 4)
     whole = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, config.steps, 0.05 * peak)
     return lambda step: whole(step + begin)
@@ -143,7 +143,7 @@ def schedule(config: Config, peak: float, begin: int = 0) -> optax.Schedule:
 def make_optimizer(
     config: Config, name: str, rate: float, begin: int = 0
 ) -> optax.GradientTransformation:
-    """One of the three, clipped; its schedules from step `begin` on."""
+    """One of the three optimizers with gradient clipping, from step `begin` on."""
     peak = schedule(config, rate, begin)
     matrices = optax.adamw(peak, b2=0.95, weight_decay=0.05)
     rest = optax.adam(schedule(config, config.rest_lr, begin), b2=0.95)
@@ -159,7 +159,7 @@ def make_optimizer(
 
 
 def is_matrix(params):
-    """A tree of booleans: what Muon would train."""
+    """A tree of booleans: the leaves that Muon would train."""
     views = dims.resolve(FLAX, params)
     return jax.tree.structure(params).unflatten([view is not None for view in views])
 
@@ -188,7 +188,7 @@ class Run:
         def init():
             return nnx.state(GPT(config, nnx.Rngs(curve.seed)))
 
-        # Under jit no device has more than its part at any time.
+        # Under jit each device makes only its part of the parameters.
         self.params = jax.jit(init, out_shardings=shardings)()
         self.state = optimizer.init(self.params)
         self.loss = jax.jit(partial(cross_entropy, graph))
@@ -211,7 +211,7 @@ class Run:
         self.train = train.lower(carry, tokens).compile(compiler_options(jax.default_backend()))
 
     def advance(self, held_out: np.ndarray) -> None:
-        """Train `eval_every` steps, timed; then evaluate, not timed."""
+        """Train and time `eval_every` steps, then evaluate."""
         config, curve = self.config, self.curve
         shape = (config.eval_every, config.batch, config.context + 1)
         batches = self.on_mesh(windows(self.text, self.rng, *shape))
@@ -224,12 +224,12 @@ class Run:
         curve.loss.append(float(self.loss(self.params, self.on_mesh(held_out))))
 
     def on_mesh(self, tokens: np.ndarray) -> jax.Array:
-        """Windows, the same in every process, each device with its part."""
+        """The same windows in every process, sharded over the devices."""
         return distribute(tokens, batch_sharding(self.mesh, tokens.shape))
 
 
 def train_all(config: Config) -> list[Curve]:
-    """Every optimizer, learning rate and seed asked for; optimizers take turns."""
+    """Train with every optimizer, learning rate and seed; optimizers take turns."""
     text, held_out = data(config)
     rates = SWEEP if config.sweep else {n: (getattr(config, f"{n}_lr"),) for n in SWEEP}
     rounds = [
@@ -269,7 +269,7 @@ def train_in_turns(config: Config, runs: list[Run], held_out, progress: Progress
 
 
 if __name__ == "__main__":
-    import tyro  # the command line alone needs it
+    import tyro  # needed only for the command line
 
     config = tyro.cli(Config, description=__doc__)
     join(config.distributed)

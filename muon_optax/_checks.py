@@ -1,4 +1,4 @@
-"""Checks of arguments: each error says what was passed and what is allowed."""
+"""Checks of arguments. Each error says what was passed and what is allowed."""
 
 import difflib
 import math
@@ -26,7 +26,7 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], b
 
 
 def check_integer(name: str, value: Any, least: int = 1, allowed: str = "") -> None:
-    """Refuse anything but an integer of at least `least`; a float such as 3.0 is refused."""
+    """Refuse anything but an integer ≥ `least`, even a float such as 3.0."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         allowed = allowed or f"a whole number ≥ {least}"
         raise ValueError(f"{name}={describe(value)}; use {allowed}")
@@ -40,7 +40,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def describe(value: Any) -> str:
-    """A value for a message, in one line: arrays by shape and dtype, and not by their numbers.
+    """A value in one line, for a message: arrays by shape and dtype, without their numbers.
 
     >>> describe(0.5), describe(np.ones((2, 3))), describe({"up": {"kernel": np.ones((2, 3))}})
     ('0.5', '<float64 array of shape (2, 3)>', "<dict with 1 array, first 'up/kernel'>")
@@ -57,19 +57,19 @@ def describe(value: Any) -> str:
 
 
 def find_arrays(tree: Any) -> list[KeyPath]:
-    """The paths of the arrays in a tree that have axes."""
+    """The paths of a tree's arrays, without scalars."""
     leaves = jax.tree.leaves_with_path(tree)
     return [path for path, leaf in leaves if getattr(leaf, "ndim", 0)]
 
 
 def nearest(value: Any, choices: Collection[str]) -> str:
-    """The end of an error about a misspelt name: the choice that resembles it, if any does."""
+    """`; did you mean …?` with the most similar choice; empty if none is similar."""
     found = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Choices(dict[str, Value]):
-    """A dict of public names, whose `KeyError` says what there is.
+    """A dict of public names. Its `KeyError` lists them.
 
     >>> Choices(fast=1, slow=2)["fsat"]
     Traceback (most recent call last):
@@ -81,9 +81,9 @@ class Choices(dict[str, Value]):
 
 
 def suggest_static(name: str, value: Any, kinds: Any = jax.Array) -> str:
-    """The end of an error about what `optax.inject_hyperparams` may have made of an argument.
+    """Advice for an argument that `optax.inject_hyperparams` may have changed, or nothing.
 
-    It makes an array of an integer, and calls a function with the step.
+    It turns an integer into an array, and calls a function with the step.
     """
     suggested = f'; under optax.inject_hyperparams, pass static_args="{name}"'
     return suggested if isinstance(value, kinds) and not getattr(value, "ndim", 0) else ""
@@ -92,7 +92,7 @@ def suggest_static(name: str, value: Any, kinds: Any = jax.Array) -> str:
 def check_traceable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
-    """`check_number`, but a traced scalar passes: its number comes later."""
+    """`check_number`, but a traced scalar passes, because its value is unknown."""
     if not isinstance(value, jax.Array) or value.ndim:
         check_number(name, python_number(value), allowed, holds)
 
@@ -100,7 +100,7 @@ def check_traceable(
 def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> Any:
-    """`check_traceable`, but a schedule passes; the number, or a schedule that checks its own.
+    """`check_traceable`, but a schedule passes. Returns the number, or a schedule with checks.
 
     >>> check_schedulable("beta", lambda step: None, "a number", lambda _: True)(0)
     Traceback (most recent call last):
@@ -117,7 +117,7 @@ def check_schedulable(
 
 @dataclass(frozen=True)
 class CheckedSchedule:
-    """A schedule whose numbers are checked as far as they are known."""
+    """A schedule that checks each number it returns, unless it is traced."""
 
     name: str
     schedule: Callable[[Any], Any]
@@ -135,7 +135,7 @@ class CheckedSchedule:
 
 
 def check_start(value: Any) -> None:
-    """Refuse a schedule whose first number is out of its range, unless it is traced."""
+    """Refuse a schedule if its first number is out of its range. A traced number passes."""
     if isinstance(value, CheckedSchedule):
         number = value(jnp.zeros([], jnp.int32))
         if isinstance(number, jax.Array) and not isinstance(number, Tracer):
@@ -149,9 +149,9 @@ def python_number(value: Any) -> Any:
 
 
 def is_function(value: Any) -> bool:
-    """Whether to call a value, and not to read it as a tree that happens to be callable.
+    """Whether a value is a function to call, and not a tree that is callable.
 
-    An Equinox model is both, and so is every tree of its structure: labels, masks, specs.
+    An Equinox model is callable, and so is every tree of its structure: labels, masks, specs.
     """
     is_tree = not jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
     return callable(value) and (isinstance(value, jax.tree_util.Partial) or not is_tree)

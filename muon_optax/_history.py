@@ -1,4 +1,4 @@
-"""The records of a run, one after another on the host, and their picture."""
+"""`History`: all records of a run, on the host, and their plot."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -14,7 +14,7 @@ from muon_optax._readers import latest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What an axis shows, in words; all are numbers without a unit.
+# Axis labels; none of the measures has a unit.
 _LABELS = {
     "alignment": "fraction of descent kept",
     "polar_error": "distance to polar factor",
@@ -29,12 +29,12 @@ _BLUE, _GREEN = "#0072B2", "#009E73"  # of Okabe and Ito, safe for the colour-bl
 
 @dataclass
 class History:
-    """What `record_updates` measured in a run, record by record.
+    """All records that `record_updates` made in a run.
 
     Attributes:
-      steps: The steps recorded, ascending.
-      values: Leaf's path → measure → one entry for every step: a float for a leaf with one
-        matrix, a list of floats `[batch]` for any other.
+      steps: The recorded steps, ascending.
+      values: Path → measure → one entry per step: a float for a leaf with one matrix, else a
+        list of floats `[batch]`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -53,24 +53,24 @@ class History:
     values: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
     def add(self, state: Any) -> bool:
-        """Append the last record, if its step is beyond those known.
+        """Append the last record, if it is new.
 
         Args:
           state: As in `latest`.
 
         Returns:
-          Whether there was something to append.
+          Whether a record was appended.
 
         Raises:
-          ValueError: As `latest` does, or if the record is of other leaves.
+          ValueError: As in `latest`, or if the record has other leaves than this history.
         """
         step, measured = latest(state)
         if step <= max(self.steps, default=-1):
             return False
         if self.steps and {*measured} != {*self.values}:
             raise ValueError(
-                f"a history of {[*self.values]} and a record of {[*measured]}; use a new "
-                "History() for another optimizer"
+                f"this history has the leaves {[*self.values]}, but the record has "
+                f"{[*measured]}; use a new History() for another optimizer"
             )
         self.steps.append(step)
         for path, of_leaf in measured.items():
@@ -80,7 +80,7 @@ class History:
         return True
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy that can be saved as JSON, and read back by `History(**saved)`."""
+        """A copy for JSON. `History(**saved)` reads it back."""
         return asdict(self)
 
     def plot(
@@ -88,20 +88,18 @@ class History:
         measures: Sequence[str] | None = None,
         healthy: Mapping[str, tuple[float, float]] | None = None,
     ) -> Figure:
-        """Draw one panel for every measure: the median over all matrices, and their range.
-
-        Matrices that are not finite at a step are left out there.
+        """Plot each measure in a panel: median and range over all finite matrices, by step.
 
         Args:
-          measures: Names of measures, or one name; None for all that were recorded.
-          healthy: Measure → lowest and highest healthy value, which is shaded.
+          measures: Names of measures, or one name; None means all that were recorded.
+          healthy: Measure → lowest and highest healthy value, which are shaded.
 
         Returns:
           A Matplotlib figure; save it with `.savefig("run.png")`.
 
         Raises:
-          ValueError: If nothing was recorded, or a measure was not.
-          ImportError: Without Matplotlib.
+          ValueError: If there are no records, or a measure was not recorded.
+          ImportError: If Matplotlib is missing.
         """
         try:
             from matplotlib.figure import Figure
@@ -131,7 +129,7 @@ class History:
     def _draw(
         self, axes: Any, name: str, healthy: tuple[float, float] | None
     ) -> dict[str, Any]:
-        """One measure; returns what a legend shows."""
+        """Draw one measure, and return the entries of a legend."""
         of_leaves = [np.reshape(of[name], (len(self.steps), -1)) for of in self.values.values()]
         values = np.ma.masked_invalid(np.concatenate(of_leaves, axis=1))
         low, median, high = values.min(1), np.ma.median(values, axis=1), values.max(1)

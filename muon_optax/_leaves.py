@@ -29,14 +29,14 @@ def leaves_by_path(
 
 
 def path_name(path: KeyPath, separator: str = "/") -> str:
-    """`["layers"][0]["kernel"].value` as `layers/0/kernel`; `.value` is a Flax variable's."""
+    """`["layers"][0]["kernel"]` as `layers/0/kernel`, without `.value` of a Flax variable."""
     if path and path[-1] == GetAttrKey("value"):
         path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator=separator)
 
 
 def path_prefixes(name: str) -> list[str]:
-    """Of the path `a/b/c`: itself, `a/b`, `a` and the empty path."""
+    """`a/b/c`, `a/b`, `a` and `""` for the path `a/b/c`."""
     parts = name.split("/") if name else []
     return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
@@ -46,7 +46,7 @@ class LeafError(ValueError):
 
     Attributes:
       path: The leaf's path, such as `"layers/0/kernel"`; empty for a bare array.
-      paths: Those of all leaves that have the problem.
+      paths: The paths of all leaves that have the problem.
     """
 
     def __init__(self, path: str, leaf: Any, problem: str, paths: Sequence[str] = ()):
@@ -65,13 +65,13 @@ def check_float_array(name: str, leaf: Any) -> None:
         raise LeafError(
             name,
             leaf,
-            "not an array; pass only the arrays, of an Equinox model for example "
+            "not an array; pass only arrays, for an Equinox model "
             "eqx.filter(model, eqx.is_inexact_array)",
         )
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         raise LeafError(
             name,
             leaf,
-            "only real or complex floats can be trained; filter this leaf out, or freeze "
-            "it with optax.partition and optax.set_to_zero",
+            "only real or complex floats can be trained; remove this leaf, or freeze it with "
+            "optax.partition and optax.set_to_zero",
         )

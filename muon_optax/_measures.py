@@ -1,8 +1,8 @@
-"""Measures of a matrix, and of an update next to its momentum: one number for each matrix.
+"""Measures of a matrix, or of an update and its momentum: one number per matrix.
 
-All are functions of batches of matrices `[..., m, n]`, real or complex, of any float dtype.
-They are computed in float32 or wider and can be jitted; singular values take an
-SVD. A matrix that is not finite gives NaN or infinity, and does not affect the others.
+All take batches of matrices `[..., m, n]`, real or complex, of any float dtype, and compute in
+float32 or wider. They can be jitted. A matrix that is not finite gives NaN or infinity and does
+not affect the others.
 """
 
 from collections.abc import Callable
@@ -17,20 +17,18 @@ from muon_optax.polar._svd import SVD
 
 
 def alignment(momentum: Array, update: Array) -> Array:
-    """`a = ⟨M, O⟩/‖M‖_*`: the fraction of the momentum's nuclear norm that an update keeps.
+    """The alignment `a = ⟨M, O⟩/‖M‖_*`: the fraction of the nuclear norm that an update keeps.
 
     Args:
       momentum: M, `[..., m, n]`, the input of the polar step.
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
-      `[...]`, float32 or wider: 1 for the exact polar factor, and for a zero momentum; above 1
-      only where singular values of the update are;
-      `theory.alignment_bound` or more for `NewtonSchulz` with its default normalization.
+      `[...]`, float32 or wider. 1 for the exact polar factor, and for a zero momentum. At least
+      `theory.alignment_bound` for `NewtonSchulz` with its default normalization.
 
     Raises:
-      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
-        differ.
+      ValueError: If an argument is not an array `[..., m, n]` of floats, or the shapes differ.
 
     Example:
       >>> x = jnp.diag(jnp.array([4.0, 3.0]))
@@ -47,19 +45,18 @@ def alignment(momentum: Array, update: Array) -> Array:
 
 
 def polar_error(momentum: Array, update: Array) -> Array:
-    """`ε = ‖O - Polar(M)‖_op`: the paper's distance to the exact polar factor.
+    """The distance `ε = ‖O - Polar(M)‖_op` to the exact polar factor.
 
     Args:
       momentum: M, `[..., m, n]`, the input of the polar step.
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
-      `[...]`, float32 or wider. A single small singular value of M brings it near 1, whatever
-      the others are. Muon's convergence depends on `alignment` instead.
+      `[...]`, float32 or wider. A single small singular value of M brings ε near 1; Muon's
+      convergence depends on `alignment` instead.
 
     Raises:
-      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
-        differ.
+      ValueError: If an argument is not an array `[..., m, n]` of floats, or the shapes differ.
 
     Example:
       >>> x = jnp.diag(jnp.array([4.0, 3.0]))
@@ -73,16 +70,16 @@ def polar_error(momentum: Array, update: Array) -> Array:
 
 
 def orthogonality_error(x: Array) -> Array:
-    """`‖I - x·xᴴ‖_F/√r` over the shorter side r: the root mean square of `1 - σ²`.
+    """The root mean square of `1 - σ²`: `‖I - x·xᴴ‖_F/√r` over the shorter side r.
 
     Args:
       x: `[..., m, n]`.
 
     Returns:
-      `[...]`, float32 or wider; 0 where all singular values are 1.
+      `[...]`, float32 or wider; 0 if all singular values are 1.
 
     Raises:
-      ValueError: If `x` has fewer than two axes or is not of floats.
+      ValueError: If `x` is not an array `[..., m, n]` of floats.
 
     Example:
       >>> round(float(orthogonality_error(jnp.diag(jnp.array([1.0, 0.0])))), 4)
@@ -106,7 +103,7 @@ def operator_norm(x: Array) -> Array:
       `[...]`, float32 or wider.
 
     Raises:
-      ValueError: If `x` has fewer than two axes or is not of floats.
+      ValueError: If `x` is not an array `[..., m, n]` of floats.
 
     Example:
       >>> float(operator_norm(jnp.diag(jnp.array([4.0, -3.0]))))
@@ -117,7 +114,7 @@ def operator_norm(x: Array) -> Array:
 
 
 def stable_rank(x: Array) -> Array:
-    """`‖x‖_F²/‖x‖_op²`: the number of directions that matter, between 1 and min(m, n).
+    """The stable rank `‖x‖_F²/‖x‖_op²`, between 1 and min(m, n).
 
     Args:
       x: `[..., m, n]`.
@@ -126,7 +123,7 @@ def stable_rank(x: Array) -> Array:
       `[...]`, float32 or wider; 0 for a zero matrix.
 
     Raises:
-      ValueError: If `x` has fewer than two axes or is not of floats.
+      ValueError: If `x` is not an array `[..., m, n]` of floats.
 
     Example:
       >>> float(stable_rank(jnp.diag(jnp.array([2.0, 1.0]))))
@@ -138,7 +135,7 @@ def stable_rank(x: Array) -> Array:
 
 
 def root_mean_square(x: Array) -> Array:
-    """The root mean square of a matrix's entries: how far one step moves a weight.
+    """The root mean square of a matrix's entries.
 
     Args:
       x: `[..., m, n]`.
@@ -147,7 +144,7 @@ def root_mean_square(x: Array) -> Array:
       `[...]`, float32 or wider; `√(r/(m·n))` for a polar factor of rank r.
 
     Raises:
-      ValueError: If `x` has fewer than two axes or is not of floats.
+      ValueError: If `x` is not an array `[..., m, n]` of floats.
 
     Example:
       >>> round(float(root_mean_square(jnp.array([[3.0, 4.0]]))), 4)
@@ -158,18 +155,17 @@ def root_mean_square(x: Array) -> Array:
 
 
 def cosine(x: Array, y: Array) -> Array:
-    """The cosine of the angle between two matrices, as of a momentum and a gradient.
+    """The cosine of the angle between two matrices, such as a momentum and a gradient.
 
     Args:
       x: `[..., m, n]`.
       y: The same shape.
 
     Returns:
-      `[...]`, float32 or wider, in [-1, 1]; 0 where one of them is zero.
+      `[...]`, float32 or wider, in [-1, 1]; 0 if a matrix is zero.
 
     Raises:
-      ValueError: If an argument has fewer than two axes or is not of floats, or their shapes
-        differ.
+      ValueError: If an argument is not an array `[..., m, n]` of floats, or the shapes differ.
 
     Example:
       >>> round(float(cosine(jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0]]))), 4)
@@ -186,17 +182,16 @@ LEVELS = tuple(i / 16 for i in range(17))  # from the smallest singular value to
 def quantiles(x: Array) -> Array:
     """Quantiles of the singular values at `LEVELS`, `[..., 17]`, in float32 or wider.
 
-    Each is a singular value, so that a jump between two of them stays one.
+    Each quantile is one of the singular values, not an average of two.
     """
     y, scale = _wide(x)
-    # The Gram matrix would be cheaper, but loses what is below √eps of the largest.
+    # The Gram matrix would be cheaper, but loses values below √eps of the largest.
     sigma = _singular_values(y)
     found = jnp.quantile(sigma, jnp.array(LEVELS), axis=-1, method="lower")
     return jnp.moveaxis(found, 0, -1) / scale[..., None]
 
 
-# Name → measure of a gradient g, of the polar step's input m (with Nesterov's step, the blend),
-# and of its output o, before shape factor and learning rate.
+# Name → measure of a gradient g, and of the input m and the output o of the polar step.
 MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "alignment": lambda g, m, o: alignment(m, o),
     "polar_error": lambda g, m, o: polar_error(m, o),
@@ -209,7 +204,7 @@ MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
 
 
 def _wide(x: Array) -> tuple[Array, Array]:
-    """`x·s` in float32 or wider, and the power of two s, `[...]`, that keeps it in range."""
+    """`x·s` in float32 or wider, and s, `[...]`, a power of two that prevents overflow."""
     check_matrix(x)
     if x.size == 0:
         return x.astype(wide_dtype(x.dtype)), jnp.ones(x.shape[:-2])
@@ -218,10 +213,10 @@ def _wide(x: Array) -> tuple[Array, Array]:
 
 
 def _pair(x: Array, y: Array) -> tuple[Array, Array]:
-    """The first scaled into range and the second as it is, in one dtype."""
+    """Both in one dtype, the first scaled to prevent overflow."""
     check_matrix(y)
     if x.shape != y.shape:
-        raise LeafError("", y, f"its shape differs from that of the other argument, {x.shape}")
+        raise LeafError("", y, f"the other argument has shape {x.shape}; pass equal shapes")
     dtype = wide_dtype(x.dtype, y.dtype)
     return _wide(x)[0].astype(dtype), y.astype(dtype)
 

@@ -1,4 +1,4 @@
-"""`muon`: the chain that everyone uses for the matrices, and a fallback for the rest."""
+"""`muon`: the standard Muon chain for the matrices, and a fallback for all other leaves."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -61,64 +61,62 @@ def muon(
     adam_weight_decay: optax.ScalarOrSchedule | None = 0.0,
     adam_weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Muon for a whole model: matrices to Muon, everything else to a fallback.
+    """Train a whole model: the matrices by Muon, all other leaves by a fallback.
 
-    A matrix W gets `W ← W - η·(s·polar(μ) + λ·W)` with the momentum μ, the factor s of
-    `scale_by_shape`, the learning rate η and the decay λ, decoupled from the gradient as in
-    `optax.adamw`. For another chain, use `partition_matrices`.
+    A matrix W gets `W ← W - η·(s·polar(μ) + λ·W)`, with learning rate η, momentum μ, shape
+    factor s (see `scale_by_shape`) and decoupled weight decay λ. To change this chain, use
+    `partition_matrices`.
 
     Args:
-      learning_rate: η, a number or a schedule. With `shape_scaling="jordan"` in units of
-        the update's operator norm: 0.02 is usual.
-      method: How to orthogonalize: a method, or a name, such as `"fast"` of `METHODS` or
-        `"polar_express:8"` with a number of steps; or rules by path, as for `scale_by_muon`:
+      learning_rate: η, a number or a schedule. With `shape_scaling="jordan"` its unit is the
+        update's operator norm, and 0.02 is usual.
+      method: How to orthogonalize: a polar method, a name such as `"fast"` (see `METHODS`) or
+        `"polar_express:8"` (8 steps), or a dict from paths to methods, as in `scale_by_muon`:
         `{"attn": "polar_express:8", ".*": "jordan"}`.
-      beta: Momentum decay in [0, 1), or a schedule of it.
-      weight_decay: λ of the matrices, a number or a schedule; None for 0.
+      beta: Momentum decay in [0, 1), a number or a schedule.
+      weight_decay: λ of the matrices, a number or a schedule; None means 0.
       weight_decay_mask: Which matrices decay: a tree of booleans or a function from
-        parameters to one; None for all.
-      dims: Which leaf is a matrix and along which axes, by default rules that know Flax by
-        role. For other libraries pass `EQUINOX` or another of `LAYOUTS`; for your own names see
-        `muon_optax.dims`. Other leaves go to the fallback. `init` warns once of leaves whose
-        label may be wrong.
-      exclude: Leaves that also go to the fallback, by name: `("Dense_3", "proj_out")`. A name,
-        or a regular expression, stands for whole parts of a path such as
+        parameters to one; None means all.
+      dims: Which leaves are matrices, and along which axes. The default knows Flax's names.
+        For other libraries pass `EQUINOX` or another of `LAYOUTS`; for your own names see
+        `muon_optax.dims`. `init` warns of leaves whose label may be wrong.
+      exclude: More leaves for the fallback, by name: `("Dense_3", "proj_out")`. A name or
+        regular expression has to match whole parts of a path such as
         `"layers_0/Dense_3/kernel"`.
-      fallback: Any transformation with its own learning rate, in place of AdamW. It gets
-        gradients in their parameters' dtype, float16 as float32.
-      adam_learning_rate: AdamW's learning rate; None for `learning_rate`, which is too high
-        for AdamW where it is right for Muon: pass one, 0.01 for example.
+      fallback: An optimizer with its own learning rate, in place of AdamW. It gets gradients
+        in the parameters' dtype, but float32 for float16 parameters.
+      adam_learning_rate: AdamW's learning rate. None means `learning_rate`, but a good rate
+        for Muon is too high for AdamW: pass 0.01, for example.
 
     Other Args:
-      nesterov: Whether the momentum looks one step ahead.
-      bias_correction: Whether the momentum is divided by its bias; see `scale_by_muon`.
-      heavy_ball: Whether it is the sum `β·μ + g` in place of the average.
+      nesterov: Whether to use Nesterov's momentum.
+      bias_correction: Whether to divide the momentum by its bias; see `scale_by_muon`.
+      heavy_ball: Whether the momentum is the sum `β·μ + g` and not the average.
       shape_scaling: A rule of `scale_by_shape`.
-      mu_dtype: The momentum's dtype; None for the parameter's.
-      record_every: Measure every matrix's update each so many steps, for
-        `diagnostics.latest(state)`; None for never. The updates are the same.
-      shardings: How the parameters are sharded over devices, where that cannot be read from
-        the arrays; see `scale_by_muon`.
-      on_nonfinite: `"propagate"`, or `"skip"` to leave out matrices that are not finite. Then
-        a fallback leaf moves only if all the fallback's gradients are finite. Matrices decay
-        in either case.
+      mu_dtype: The momentum's dtype; None means the parameter's.
+      record_every: Measure all updates every `record_every` steps, for
+        `diagnostics.latest(state)`; None means never. The updates do not change.
+      shardings: How the parameters are sharded. Needed under `jax.jit` on a mesh with
+        automatic axes; see `scale_by_muon`.
+      on_nonfinite: `"propagate"`, or `"skip"` to skip the update of matrices that are not
+        finite. With `"skip"` the fallback also skips a step unless all its gradients are
+        finite. Weight decay goes on.
       adam_b1: AdamW's decay of the first moment.
       adam_b2: AdamW's decay of the second moment.
       adam_eps: AdamW's ε.
       adam_weight_decay: AdamW's weight decay.
-      adam_weight_decay_mask: Which leaves of the fallback decay, like `weight_decay_mask`. With
-        `fallback`, none of the six settings of AdamW may be given.
+      adam_weight_decay_mask: Which leaves of AdamW decay, like `weight_decay_mask`. The
+        arguments that begin with `adam_` are an error together with `fallback`.
 
     Returns:
-      `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. Its state
-      is on the parameters' mesh; see `place_state` for what wraps it. Under
-      `optax.inject_hyperparams`, name in `static_args` every integer, dtype, and function that
-      is not a schedule.
+      `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. The state is placed
+      on the parameters' mesh; if you wrap this optimizer, see `place_state`. Under
+      `optax.inject_hyperparams`, put every integer, every dtype and every function that is
+      not a schedule into `static_args`.
 
     Raises:
-      ValueError: If an argument is out of its range; at `init`, if a leaf has no role,
-        no leaf at all is a matrix, or a name in `exclude` is in no path. The error names the
-        leaf's path.
+      ValueError: If an argument is out of its range. At `init`, if no rule fits a leaf, no
+        leaf is a matrix, or no path contains a name in `exclude`; the error names the leaf.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,7 +166,7 @@ def muon(
         )
 
     dims = exclude_leaves(dims, exclude)
-    matrices(dims)  # so that an argument out of its range raises here and not at init
+    matrices(dims)  # raises here, and not at init, if an argument is out of its range
     if on_nonfinite == "skip":
         fallback = optax.apply_if_finite(fallback, 2**31 - 1)
     return partition_matrices(matrices, cast_like_params(fallback), dims, shardings=shardings)
@@ -183,7 +181,7 @@ def _adamw(
     adam_weight_decay: optax.ScalarOrSchedule | None,
     adam_weight_decay_mask: Any,
 ) -> optax.GradientTransformation:
-    """`optax.adamw`, which asks for parameters only where something decays."""
+    """`optax.adamw`, but `update` needs parameters only if there is weight decay."""
     if adam_learning_rate is not None:
         rate = _check_rate("adam_learning_rate", adam_learning_rate)
     for name, beta in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
@@ -197,7 +195,7 @@ def _adamw(
 
 
 def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
-    """Require a transformation, and no settings of AdamW, which would have no effect."""
+    """Require a transformation, and refuse AdamW's settings, which would have no effect."""
     if not isinstance(fallback, optax.GradientTransformation):
         use = "use a transformation, such as optax.sgd(0.1)"
         raise ValueError(f"fallback={describe(fallback)}; {use}")
@@ -205,13 +203,13 @@ def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
     given = [name for name, x in adam.items() if _differs(x, defaults[name].default)]
     if given:
         raise ValueError(
-            f"{', '.join(given)} given with fallback, which takes AdamW's place; drop "
-            "fallback for AdamW, or set the fallback itself: optax.adamw(1e-3, b1=0.9)"
+            f"{', '.join(given)} given together with fallback, which replaces AdamW. Drop "
+            "fallback, or set the fallback itself: fallback=optax.adamw(1e-3, b1=0.9)"
         )
 
 
 def _differs(value: Any, default: Any) -> bool:
-    """Whether a setting is other than its default; of an injected number, that is unknown."""
+    """Whether a setting differs from its default; False for an injected array."""
     if isinstance(value, jax.Array) or value is default:
         return False
     return not isinstance(value, int | float | np.number) or value != default
@@ -229,13 +227,13 @@ def _decay(
 
 def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
     if not callable(rate) and find_arrays(rate):
-        use = "use tx = muon(0.02) and tx.init(params)"
-        raise ValueError(f"{name}={describe(rate)}, like parameters; {use}")
+        use = "pass the parameters to init: tx = muon(0.02), then tx.init(params)"
+        raise ValueError(f"{name}={describe(rate)}, which looks like parameters; {use}")
     return check_schedulable(name, rate, "a number ≥ 0", lambda r: r >= 0)
 
 
 def _scale_by_rate(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """`optax.scale_by_learning_rate`, whose `init` checks where a schedule starts."""
+    """`optax.scale_by_learning_rate`; `init` checks the first number of a schedule."""
     tx = optax.scale_by_learning_rate(rate)
 
     def init(params: optax.Params) -> optax.OptState:

@@ -1,6 +1,6 @@
-"""The one place that decides by platform, when a program is lowered and not while it is traced.
+"""The choice by platform, made when a program is lowered and not while it is traced.
 
-A program compiled for a TPU on a CPU host is then the TPU's program.
+A program that a CPU host compiles for a TPU is then the TPU's program.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,7 @@ Platform = Literal["cpu", "gpu", "tpu"]
 def by_platform(function: Callable[..., Any], *arrays: Any) -> Any:
     """`function(platform, *arrays)`, traced for every platform and compiled for one.
 
-    All results must have the same shapes and dtypes. A platform that JAX does not have yet is
-    taken for a GPU.
+    All results must have the same shapes and dtypes. An unknown platform counts as a GPU.
     """
     return lax.platform_dependent(
         *arrays,

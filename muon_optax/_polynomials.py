@@ -1,7 +1,7 @@
-"""Odd polynomials of one variable: their values, and those nearest to 1.
+"""Odd polynomials of one variable: their values, and the best approximations of 1.
 
-All are written as `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor polynomial at z = 1 has
-`a_s = C(2s, s)/4^s`; the best polynomial on an interval around z = 1 (Remez) differs little.
+Both approximations have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor polynomial at
+z = 1 has `a_s = C(2s, s)/4^s`. The best one on an interval around z = 1 (Remez) is close to it.
 """
 
 import math
@@ -14,7 +14,7 @@ Stage = tuple[float, ...]  # (c0, c1, ...): x ↦ c0·x + c1·x³ + ...
 
 
 def evaluate(stage: Stage, x):
-    """`c0·x + c1·x³ + …` for a float or a NumPy array `x`, by Horner's rule."""
+    """`c0·x + c1·x³ + …` of a float or a NumPy array, by Horner's rule."""
     square = x * x
     value = 0.0 * x
     for c in reversed(stage):
@@ -23,7 +23,7 @@ def evaluate(stage: Stage, x):
 
 
 def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
-    """The smallest and the largest value on [low, high], at the ends or at critical points."""
+    """The smallest and the largest value on [low, high]."""
     derivative = np.zeros(2 * len(stage) - 1)
     derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
     roots = np.roots(derivative[::-1])
@@ -34,7 +34,7 @@ def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
 
 
 def first_zero(stage: Stage) -> float:
-    """The end of the interval (0, end) where it is positive: 0 for none, infinity for all."""
+    """The largest z such that the polynomial is positive on (0, z); 0 if it starts negative."""
     if stage[0] <= 0:
         return 0.0
     squares = np.roots(stage[::-1])
@@ -43,12 +43,12 @@ def first_zero(stage: Stage) -> float:
 
 
 def block_width(degree: int) -> int:
-    """The number of powers that Paterson-Stockmeyer makes for Horner's rule: ⌈√degree⌉."""
+    """The number of powers that Paterson-Stockmeyer's scheme computes: ⌈√degree⌉."""
     return math.isqrt(max(degree, 1) - 1) + 1
 
 
 def power_products(degree: int) -> int:
-    """The number of products in a polynomial of a matrix, its powers included."""
+    """The number of matrix products in a matrix polynomial, including those for powers."""
     width = block_width(degree)
     return max(0, width - 1 + math.ceil(degree / width) - 1)
 
@@ -63,11 +63,11 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
 
     Its error alternates between E and -E at κ+2 points: the ends and the κ critical points
     between them. Each round of the exchange finds the polynomial whose error alternates at the
-    current points, then moves them to the critical points of that polynomial.
+    current points, then moves the points to the critical points of that polynomial.
 
-    With `z = x/m`, `m` the midpoint, the unknown is the difference `z·D(v)` from the Taylor
-    polynomial. The right-hand side then has a closed form without cancellation, which loses no
-    digits even if `low` is close to `high`; at `low = high` the difference is 0.
+    With `z = x/m` and the midpoint m, the unknown is the difference `z·D(v)` from the Taylor
+    polynomial. The right-hand side then has a closed form that loses no digits, even if `low`
+    is close to `high`.
 
     `low` is positive. Raises an `ArithmeticError` if the exchange does not converge.
     """
@@ -78,11 +78,11 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
     t = (2 * c - radius * c * c) / (2 + radius)  # where z = 1 - radius·c
     ends = t[[0, -1]]
     for _ in range(100):
-        # At the ends z is known, without the rounding of sqrt(1 - v).
+        # At the ends z is known exactly; sqrt(1 - v) would be rounded.
         z = np.array([low / middle, *np.sqrt(1 - width * t[1:-1]), high / middle])
         d = _alternating_difference(z, t, width, series)
         previous, t = t, np.array([ends[0], *_critical(d, width, series), ends[1]])
-        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary there: its error is squared
+        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary there, so exact to 1e-18
             break
     else:
         raise ArithmeticError(
@@ -97,7 +97,7 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
 def _alternating_difference(
     z: np.ndarray, t: np.ndarray, width: float, series: np.ndarray
 ) -> np.ndarray:
-    """Solve `z·D ± E = 1 - z·p` at the points z, all of it divided by width^(κ+1)."""
+    """Solve `z·D ± E = 1 - z·p` at the points z, with both sides divided by width^(κ+1)."""
     kappa = len(series) - 1
     v = width * t
     matrix = z[:, None] * t[:, None] ** np.arange(kappa + 1)
@@ -108,7 +108,7 @@ def _alternating_difference(
     product = z * np.polynomial.polynomial.polyval(v, series)
     positive = product > 0
     residual = t ** (kappa + 1) * gap / np.where(positive, 1 + product, 1.0)
-    # Elsewhere nothing cancels, and where z·p = -1 the closed form is 0/0.
+    # Where z·p ≤ 0 nothing cancels. The closed form would be 0/0 at z·p = -1.
     residual[~positive] = (1 - product[~positive]) / width ** (kappa + 1)
     return np.linalg.solve(matrix, residual)[:-1]
 

@@ -1,4 +1,4 @@
-"""Paths that differ only in their numbers, as one: `layers_{0..11}/kernel`.
+"""Paths that differ only in their numbers, written as one: `layers_{0..11}/kernel`.
 
 >>> range_of_paths(["layers_0/kernel", "layers_1/kernel", "layers_2/kernel"])
 'layers_{0..2}/kernel'
@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 
 
 def without_numbers(path: str) -> str:
-    """The path with every number replaced, so that those of equal layers are equal."""
+    """The path with `#` for every number, which makes the paths of equal layers equal."""
     return re.sub(r"\d+", "#", path)
 
 
 def numbers_of(path: str) -> list[int]:
-    """The numbers in a path, in their order."""
+    """The numbers in a path, in order."""
     return [int(number) for number in re.findall(r"\d+", path)]
 
 
@@ -29,7 +29,7 @@ def replace_numbers(
     write: Callable[[Sequence[str]], str],
     escape: Callable[[str], str] = str,
 ) -> str:
-    """The first path, with the numbers at each place written by `write`."""
+    """The first path, with `write` applied to all paths' numbers at each position."""
     pieces = re.split(r"(\d+)", paths[0])  # text and numbers alternate
     pieces[::2] = map(escape, pieces[::2])
     pieces[1::2] = map(write, distinct_numbers(paths))
@@ -37,12 +37,12 @@ def replace_numbers(
 
 
 def is_full_range(paths: Collection[str]) -> bool:
-    """Whether there is a path for each combination of the numbers in these paths."""
+    """Whether the paths contain every combination of their numbers."""
     return math.prod(len(numbers) for numbers in distinct_numbers(paths)) == len(paths)
 
 
 def distinct_numbers(paths: Collection[str]) -> list[list[str]]:
-    """The sorted numbers at each place of paths that differ only in their numbers."""
+    """The sorted numbers at each position of paths that differ only in their numbers."""
     numbers = zip(*(re.findall(r"\d+", path) for path in paths))
     return [sorted(set(column), key=int) for column in numbers]
 

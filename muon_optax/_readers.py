@@ -1,4 +1,4 @@
-"""Readers of an optimizer's state, for the host: the last record, and Muon's momentum."""
+"""Functions that read an optimizer's state: the last record, and Muon's momentum."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -15,22 +15,21 @@ from muon_optax.transforms._record import RecordState
 
 
 def latest(state: Any) -> tuple[int, dict[str, dict[str, float | np.ndarray]]]:
-    """The last record in the state of any optimizer that contains `record_updates`.
+    """The last record in the state of an optimizer that contains `record_updates`.
 
-    Call it outside `jax.jit`; it copies to the host. Each record replaces the one before, so
-    call it at least every k steps, or return `step` and `measured` of the `RecordState` from a
-    scan.
+    Call it outside `jax.jit`, because it copies to the host. Each record replaces the one
+    before: call this at least every k steps, or return the `RecordState` from a scan.
 
     Args:
       state: The state of `record_updates`, of `muon(..., record_every=k)`, or of a chain or
-        partition that contains one; with `flax.nnx`, `optimizer.opt_state`.
+        partition that contains one. With `flax.nnx`, pass `optimizer.opt_state`.
 
     Returns:
-      The step, and leaf's path → measure → a float for a leaf with one matrix, float32
-      `[batch]` for any other; -1 and nothing before the first record.
+      The step, and path → measure → a float for a leaf with one matrix, else float32
+      `[batch]`. Before the first record, -1 and an empty dict.
 
     Raises:
-      ValueError: If `state` has no `RecordState` or several.
+      ValueError: If `state` does not contain exactly one `RecordState`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,7 +41,7 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, float | np.ndarray]]]:
       >>> step, round(measured["w"]["alignment"], 3)
       (0, 1.0)
 
-    Source: a reader of `record_updates`.
+    Source: the state of `record_updates`.
     """
     record = _only(state, RecordState, "records", _ONE_RECORD)
     step = int(record.step)
@@ -61,11 +60,11 @@ def flat(state: Any) -> dict[str, float]:
       state: As in `latest`.
 
     Returns:
-      `"measure/path"` → float. A leaf with several matrices has `"measure/path/min"`, `/mean`
-      and `/max`. Empty before the first record.
+      `"measure/path"` → float; `"measure/path/min"`, `/mean` and `/max` for a leaf with several
+      matrices. Empty before the first record.
 
     Raises:
-      ValueError: As `latest` does.
+      ValueError: As in `latest`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -76,7 +75,7 @@ def flat(state: Any) -> dict[str, float]:
       >>> flat(state)["gradient_cosine/up/kernel"]
       1.0
 
-    Source: a reader of `record_updates`.
+    Source: the state of `record_updates`.
     """
     found = {}
     for path, of_leaf in latest(state)[1].items():
@@ -90,20 +89,19 @@ def flat(state: Any) -> dict[str, float]:
 
 
 def momentum(state: Any) -> dict[str, Array]:
-    """The momentum in the state of any optimizer that contains Muon.
+    """The momentum in the state of an optimizer that contains Muon.
 
     Args:
-      state: The state of `muon`, `scale_by_muon`, `compat.muon` or `optax.contrib.muon`, or of
-        what wraps one: a chain, partition, `optax.inject_hyperparams`, `optax.MultiSteps`,
-        `place_state`; or of `record_updates` with Muon's momentum, `optax.ema` or
-        `optax.trace`; with `flax.nnx`, `optimizer.opt_state`.
+      state: The state of `muon`, `scale_by_muon`, `compat.muon`, `optax.contrib.muon` or
+        `record_updates`, or of a chain, partition or wrapper of one. With `flax.nnx`, pass
+        `optimizer.opt_state`.
 
     Returns:
-      Leaf's path → array of the parameter's shape, in the momentum's dtype. These are arrays of
+      Path → array of the parameter's shape, in the momentum's dtype. These are the arrays of
       the state, not copies: a step that donates the state deletes them.
 
     Raises:
-      ValueError: If `state` has no momentum of Muon or several.
+      ValueError: If `state` does not contain exactly one momentum of Muon.
 
     Example:
       >>> import jax.numpy as jnp
@@ -112,7 +110,7 @@ def momentum(state: Any) -> dict[str, Array]:
       >>> {path: mu.shape for path, mu in momentum(muon(0.02).init(params)).items()}
       {'up/kernel': (3, 4)}
 
-    Source: a reader of `scale_by_muon`.
+    Source: the state of `scale_by_muon`.
     """
     fields = {MuonState: "mu", optax.contrib.MuonState: "mu"}
     node = _only(state, (*fields, RecordState), "momenta of Muon", _ONE_MUON)
@@ -123,7 +121,7 @@ def momentum(state: Any) -> dict[str, Array]:
 
 
 def recorded_quantiles(state: Any) -> dict[str, np.ndarray] | None:
-    """Leaf's path → quantiles `[batch, 17]` of the last record; None if none is made."""
+    """Path → quantiles `[batch, 17]` of the last record; None for a state without records."""
     if not _find(state, RecordState):
         return None
     record = _only(state, RecordState, "records", _ONE_RECORD)
@@ -134,14 +132,14 @@ def recorded_quantiles(state: Any) -> dict[str, np.ndarray] | None:
 
 _ONE_RECORD = "the state of record_updates(...), or of muon(..., record_every=k)"
 _ONE_MUON = (
-    "the state of one muon(...), scale_by_muon(...) or optax.contrib.muon(...); of several in "
-    "one optimizer, the part that belongs to one, such as state.inner_states['muon']"
+    "the state of one muon(...), scale_by_muon(...) or optax.contrib.muon(...). If there are "
+    "several, pass the part of one, such as state.inner_states['muon']"
 )
 _SUMMARIES = ("min", "mean", "max")
 
 
 def _plain(numbers: np.ndarray) -> float | np.ndarray:
-    """A float for one matrix."""
+    """A float if there is one number."""
     return numbers.item() if numbers.size == 1 else numbers
 
 

@@ -1,4 +1,4 @@
-"""All that names a schedule: a name, a family, a method, or plain numbers."""
+"""The forms of a schedule: a name, a family, a method, or plain numbers."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -24,7 +24,7 @@ ScheduleLike = str | Coefficients | HasSchedule | Numbers
 
 
 class Preset(NamedTuple):
-    """What a name in `METHODS` stands for: the first arguments of a `NewtonSchulz`."""
+    """The first arguments of the `NewtonSchulz` that a name in `METHODS` stands for."""
 
     coefficients: Coefficients
     steps: int | None = None
@@ -42,7 +42,7 @@ PRESETS = {name: Preset(family) for name, family in FAMILIES.items()} | {
 
 
 def find_family(family: Coefficients | str | Numbers) -> Coefficients:
-    """The family of a name or of plain numbers, of which the last row repeats.
+    """The family of a name, or of plain numbers, whose last row repeats.
 
     >>> find_family("jordan").stages == find_family([3.4445, -4.775, 2.0315]).stages
     True
@@ -53,9 +53,9 @@ def find_family(family: Coefficients | str | Numbers) -> Coefficients:
         return FAMILIES[family]
     if not isinstance(family, tuple | list | np.ndarray):
         raise ValueError(
-            f"unknown family {describe(family)}; use one of {sorted(FAMILIES)}, or "
-            "taylor(kappa), minimax(steps, lower), Coefficients(...) of "
-            "muon_optax.coefficients, or numbers, such as "
+            f"unknown family {describe(family)}; use one of {sorted(FAMILIES)}; or "
+            "taylor(kappa), minimax(steps, lower) or Coefficients(...) from "
+            "muon_optax.coefficients; or numbers, such as "
             f"(3.4445, -4.775, 2.0315){nearest(family, FAMILIES)}"
         )
     rows: Any = family
@@ -65,7 +65,7 @@ def find_family(family: Coefficients | str | Numbers) -> Coefficients:
 
 
 def find_preset(schedule: ScheduleLike, others: tuple[str, ...] = ()) -> Preset:
-    """The family, the steps and the normalization; an unknown name's error lists `others`, too.
+    """The family, steps and normalization. `others` are more names for the error to list.
 
     >>> find_preset("polar_express:8").steps
     8
@@ -76,8 +76,8 @@ def find_preset(schedule: ScheduleLike, others: tuple[str, ...] = ()) -> Preset:
             return PRESETS[name]._replace(steps=int(steps)) if steps else PRESETS[name]
         names = sorted([*PRESETS, *others])
         raise ValueError(
-            f"unknown name {schedule!r}; use one of {names}, perhaps with steps, as in "
-            f"'polar_express:8'{nearest(name, names)}"
+            f"unknown name {schedule!r}; use one of {names}, optionally with a number of "
+            f"steps, as in 'polar_express:8'{nearest(name, names)}"
         )
     if isinstance(schedule, Coefficients) or not isinstance(schedule, HasSchedule):
         return Preset(find_family(schedule))
@@ -86,6 +86,6 @@ def find_preset(schedule: ScheduleLike, others: tuple[str, ...] = ()) -> Preset:
 
 
 def find_stages(schedule: ScheduleLike) -> Schedule:
-    """The stages as floats, first applied first; `()` has none."""
+    """The stages as floats, in order of application; none for `()`."""
     is_empty = isinstance(schedule, tuple | list) and not schedule
     return () if is_empty else find_preset(schedule).schedule

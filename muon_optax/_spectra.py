@@ -1,4 +1,4 @@
-"""The singular values of what Muon orthogonalizes, read from an optimizer's state."""
+"""The singular values of the matrices that Muon orthogonalizes, read from a state."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -15,26 +15,25 @@ from muon_optax.polar._linalg import svd
 
 
 def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.ndarray, ...]]:
-    """The singular values of what Muon orthogonalizes, matrix by matrix.
+    """The singular values of each matrix that Muon orthogonalizes.
 
-    For `plan(params, spectra=...)`, `theory.tabulate` and `theory.steps_for`. Call it outside
-    `jax.jit`, every few hundred steps. Where the optimizer records, as `muon(record_every=k)`
-    does, they are those of the last record, interpolated from 17 quantiles. Elsewhere they are
-    those of the momentum, without Nesterov's blend, by an SVD of every matrix. What is below
-    1e-6 of the largest is a rounding error.
+    Pass them to `plan(params, spectra=...)`, `theory.tabulate` or `theory.steps_for`. Call this
+    outside `jax.jit`, every few hundred steps. With `muon(record_every=k)` they come from the
+    last record and are interpolated from 17 quantiles. Without records they are the momentum's,
+    by one SVD per matrix. Values below 1e-6 of the largest are rounding errors.
 
     Args:
       params: The parameters.
       state: As in `momentum`.
-      dims: As for `muon`.
+      dims: The `dims` of the optimizer.
 
     Returns:
-      Leaf's path → a float32 or wider array `[min(fan_in, fan_out)]` for each of its matrices,
-      from the largest singular value to the smallest. Empty before the first record.
+      Path → one array `[min(fan_in, fan_out)]` per matrix, float32 or wider, from the largest
+      singular value to the smallest. Empty before the first record.
 
     Raises:
-      ValueError: If `state` has no momentum of Muon or several, or `dims` are not those of the
-        optimizer.
+      ValueError: If `state` does not contain exactly one momentum of Muon, or `dims` does not
+        fit it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -45,7 +44,7 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
       >>> {path: [x.tolist() for x in of] for path, of in spectra(params, state).items()}
       {'up/kernel': [[2.0, 0.5]]}
 
-    Source: a reader of `scale_by_muon`.
+    Source: the state of `scale_by_muon`.
     """
     found = resolve_once(dims, params).assignments
     views = {path: of_leaf.view for path, of_leaf in found.items() if of_leaf.view}
@@ -53,8 +52,8 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
     leaves = momentum(state) if recorded is None else recorded
     if unknown := [path for path in leaves if path not in views]:
         raise ValueError(
-            f"state has a momentum of {unknown[0]!r}, which is not a matrix under dims; pass "
-            "the dims of the optimizer, None if it takes every leaf as [fan_in, fan_out]"
+            f"state has a momentum of leaf {unknown[0]!r}, which is not a matrix under dims; "
+            "pass the dims of the optimizer, or dims=None if every leaf is [fan_in, fan_out]"
         )
     if recorded is None:
         return {path: _decompose(views[path], x) for path, x in leaves.items()}
@@ -62,18 +61,18 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
 
 
 def _interpolate(path: str, view: MatrixView, quantiles: np.ndarray) -> tuple[np.ndarray, ...]:
-    """As many singular values as a matrix has, from quantiles `[batch, 17]` of a leaf's."""
+    """All singular values of a leaf's matrices, from their quantiles `[batch, 17]`."""
     sizes = [min(m, n) for count, m, n in view.sides for _ in range(count)]
     if len(sizes) != len(quantiles):
         raise ValueError(
-            f"leaf {path!r} has {len(sizes)} matrices under dims, and a record of "
-            f"{len(quantiles)}; pass the dims of the optimizer"
+            f"leaf {path!r} has {len(sizes)} matrices under dims, but {len(quantiles)} in the "
+            "record; pass the dims of the optimizer"
         )
     return tuple(_interpolate_one(size, x) for size, x in zip(sizes, quantiles))
 
 
 def _interpolate_one(size: int, quantiles: np.ndarray) -> np.ndarray:
-    """So many values of one matrix, by their logarithms, because they fall by decades."""
+    """`size` singular values of one matrix, interpolated between logarithms."""
     counts = quantiles > 1e-6 * quantiles.max()
     logarithms = np.log(quantiles, where=counts, out=np.full(quantiles.shape, -1e4))
     return np.exp(np.interp(np.linspace(1, 0, size), LEVELS, logarithms))  # 0 beside zeros

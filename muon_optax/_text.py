@@ -1,10 +1,10 @@
-"""Lines of cells as a table of plain text."""
+"""Tables as plain text."""
 
 from collections.abc import Sequence
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cells, and a rule below the first line.
+    """Lines of cells as a table with aligned columns and a rule below the first line.
 
     >>> print(align([["name", "x"], ["a", "10"]]))
     name  x

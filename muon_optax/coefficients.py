@@ -18,21 +18,21 @@ Schedule = tuple[Stage, ...]
 
 @dataclass(frozen=True)
 class Coefficients:
-    """A named family of odd polynomials, and the rule that makes a schedule of it.
+    """A named family of odd polynomials, from which `schedule` makes a list of stages.
 
     It is frozen and compared by value, so it can be a static argument of `jax.jit`.
 
     Attributes:
       name: The family's name, as in `FAMILIES`; `""` for plain numbers.
-      stages: The published or computed stages, first applied first, as Python floats.
-      tail: `"repeat"` if the last stage may be repeated, `"fixed"` if no stage follows it.
+      stages: The stages in order of application, as Python floats.
+      tail: `"repeat"` if the last stage may be repeated, else `"fixed"`.
       source: Where the numbers come from.
-      safety: `s ≥ 1`; every stage but the last of a schedule becomes `p(x/s)`, so that
-        rounding above the stage's interval is not amplified.
-      lower: The stages are made for singular values in `[lower, 1]`; 0 if the source states
-        no interval.
-      default_steps: The usual number of steps. None stands for the number of stages, or for 5
-        if a single stage repeats.
+      safety: `s ≥ 1`. Every stage of a schedule except the last becomes `p(x/s)`, so that
+        rounding errors above the stage's interval are not amplified.
+      lower: The stages are made for singular values in `[lower, 1]`; 0 if the source names no
+        interval.
+      default_steps: The usual number of steps. None means the number of stages, or 5 if a
+        single stage repeats.
 
     Raises:
       ValueError: If there is no stage, a coefficient is not finite, `tail` is unknown,
@@ -84,14 +84,14 @@ class Coefficients:
         """The first `steps` stages, with the tail rule and the safety factor applied.
 
         Args:
-          steps: Number of stages, at least 1; None for `default_steps`.
+          steps: Number of stages, at least 1; None means `default_steps`.
 
         Returns:
           A tuple of `steps` stages of Python floats.
 
         Raises:
-          ValueError: If `steps` is not a positive integer, or exceeds the stages of a
-            family whose tail is `"fixed"`.
+          ValueError: If `steps` is not a positive integer, or exceeds the number of stages and
+            the tail is `"fixed"`.
 
         Example:
           >>> len(POLAR_EXPRESS.schedule()), len(POLAR_EXPRESS.schedule(11))
@@ -102,8 +102,8 @@ class Coefficients:
         if self.tail == "fixed" and steps > len(self.stages):
             raise ValueError(
                 f"steps={steps} exceeds the {len(self.stages)} stages of {self.name!r}, "
-                f"whose tail is 'fixed'; use steps≤{len(self.stages)} or a family that "
-                "repeats, such as POLAR_EXPRESS"
+                f"whose tail is 'fixed'; use steps≤{len(self.stages)}, or a family whose "
+                "last stage repeats, such as POLAR_EXPRESS"
             )
         stages = self.stages[:steps]
         stages += (self.stages[-1],) * (steps - len(stages))
@@ -113,15 +113,15 @@ class Coefficients:
 def taylor(kappa: int) -> Coefficients:
     """The paper's family: the Taylor polynomial of `λ^(-1/2)` at 1, of degree `kappa`.
 
-    `p(λ) = Σ_{s≤κ} C(2s, s)/4^s · (1-λ)^s`, so that `x ↦ x·p(x²)` has degree `2κ+1`,
-    maps [0, 1] into [0, 1] monotonically and converges to 1 with order `κ+1`.
+    `p(λ) = Σ_{s≤κ} C(2s, s)/4^s · (1-λ)^s`. The stage `x ↦ x·p(x²)` has degree `2κ+1`, maps
+    [0, 1] into [0, 1] monotonically and converges to 1 with order `κ+1`.
 
     Args:
-      kappa: The degree in `λ = x²`, at least 1. The coefficients alternate in sign and
-        grow like `2^kappa`, and so do the rounding errors of a step.
+      kappa: The degree in `λ = x²`, at least 1. The coefficients and the rounding errors of a
+        step grow like `2^kappa`.
 
     Returns:
-      The family: one stage, repeated.
+      The family: one stage, which repeats.
 
     Raises:
       ValueError: If `kappa` is not a positive integer.
@@ -149,20 +149,18 @@ def minimax(
     cushion: float = 0.0,
     safety: float = 1.0,
 ) -> Coefficients:
-    """The composition of `steps` odd polynomials that brings `[lower, 1]` nearest to 1.
+    """The `steps` odd polynomials whose composition maps `[lower, 1]` closest to 1.
 
-    The greedy choice is optimal: stage t is the best uniform approximation of 1 on `[l, u]` by
-    an odd polynomial of degree `2κ+1`. It maps that interval to `[l', 2-l']`, the next one. The
-    first q stages do not depend on `steps`.
+    Each stage is the best uniform approximation of 1 on an interval `[l, u]` by an odd
+    polynomial of degree `2κ+1`. Its image `[l', 2-l']` is the interval of the next stage.
 
     Args:
       steps: Number of stages, at least 1; the last one repeats.
       lower: The smallest singular value that the stages are made for, in [1e-10, 1).
-      kappa: Sets the degree of a stage, `2·kappa + 1`. From 1 to 12: float64 does not resolve
-        a higher one.
+      kappa: Sets the degree of a stage, `2·kappa + 1`. From 1 to 12.
       cushion: Fit on `[max(l, cushion·u), u]` instead, rescaled so that the image of
         `[l, u]` stays centred at 1. It keeps `p(x)/x` from collapsing in low precision.
-      safety: See `Coefficients.safety`; `stages` are not shrunk.
+      safety: See `Coefficients.safety`. It applies in `schedule`, not in `stages`.
 
     Returns:
       The family, with its `lower` and `safety`.
@@ -231,7 +229,7 @@ YOU = Coefficients(
 )
 
 # The published eight rows; `minimax(8, 1e-3, cushion=0.02407327424182761)` recomputes them.
-# The source shrinks all but the last of the eight; here, all but the last of a schedule.
+# The source shrinks all but the last of the eight; `schedule` shrinks all but its own last.
 POLAR_EXPRESS = Coefficients(
     name="polar_express",
     stages=(
@@ -273,8 +271,8 @@ CANS = Coefficients(
 )
 
 # The family of METHODS["fast"]: four steps, for a matrix divided by its Schatten-4 norm. The
-# cushion and the safety make it stable in bfloat16. It is not in FAMILIES, because it is of no
-# use with another norm or a fifth step.
+# cushion and the safety make it stable in bfloat16. It needs this norm and four steps, so it is
+# not in FAMILIES.
 FAST = replace(minimax(4, lower=3e-3, cushion=0.02, safety=1.03), name="fast")
 
 FAMILIES: dict[str, Coefficients] = Choices(

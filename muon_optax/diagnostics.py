@@ -1,4 +1,4 @@
-"""Measures of an update: one number per matrix, taken by hand or inside a training run."""
+"""Measures of updates, one number per matrix, called directly or recorded during training."""
 
 from muon_optax._history import History as History
 from muon_optax._measures import MEASURES as MEASURES

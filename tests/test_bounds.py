@@ -195,7 +195,10 @@ def test_weight_decay_keeps_the_weight_under_the_spectral_bound(name, x64):
         (lambda p: theory.Problem(L=1.0, D=1.0, sigma=0.0, r=1, T=1, L_F=2.0), "L_F=2.0"),
         (lambda p: theory.muon_bound(p, 0.0, 0.5), "eta=0.0"),
         (lambda p: theory.muon_bound(p, 0.1, 1.0), "beta=1.0"),
-        (lambda p: theory.muon_bound(p, 0.1, 0.5, 1.5, 1.0), "use 0 < a ≤ s"),
+        (
+            lambda p: theory.muon_bound(p, 0.1, 0.5, 1.5, 1.0),
+            "use 0 < alignment ≤ operator_norm",
+        ),
         (lambda p: theory.muon_bound(p, 0.1, 0.5, 0.0, 1.0), "alignment=0.0"),
         (lambda p: theory.paper_bound(p, 0.1, 0.5, 1.0), "polar_error=1.0"),
         (lambda p: theory.sgdm_bound(p, 1.1, 0.0), r"η ≤ \(1-β\)²/L_F = 1"),

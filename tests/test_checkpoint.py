@@ -41,11 +41,11 @@ def test_a_template_of_shapes_serves_orbax(tmp_path):
     [
         (
             lambda: compat.from_checkpoint({"a": 1}, TX.init(PARAMS)),
-            r"found \['a'\] in place of 'leaves' and 'version'.*Use transfer\(saved, like=",
+            r"saved has \['a'\] and not 'leaves' and 'version'.*Use transfer\(saved, like=",
         ),
         (
             lambda: compat.from_checkpoint({**SAVED, "version": 4}, TX.init(PARAMS)),
-            r"saved as version 4, but version 3 is read. Use transfer\(saved, like=",
+            r"saved has version 4; only 3 can be read. Use transfer\(saved, like=",
         ),
         (
             lambda: compat.from_checkpoint(
@@ -71,7 +71,7 @@ def test_a_template_of_shapes_serves_orbax(tmp_path):
             lambda: compat.from_checkpoint(
                 SAVED, TX.init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}})
             ),
-            r"embedding' .*it was saved with shape \(12, 6\)",
+            r"embedding' .*saved with shape \(12, 6\)",
         ),
     ],
 )

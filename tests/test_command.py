@@ -95,7 +95,7 @@ def test_plan_reads_the_floats_of_a_checkpoint(name, write, here, capsys):
 
 def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
     main(["check", "test_command:make_tree"])
-    assert capsys.readouterr().out == "No label of 3 leaves is doubtful.\n"
+    assert capsys.readouterr().out == "None of 3 leaves is doubtful.\n"
     with pytest.raises(SystemExit) as status:
         main(["check", "test_command:make_doubtful"])
     assert status.value.code == 1
@@ -105,24 +105,24 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("bench 768", "shape '768'; write ROWSxCOLUMNS or COUNTxROWSxCOLUMNS: 768x3072"),
+        ("bench 768", "shape '768'; use ROWSxCOLUMNS or COUNTxROWSxCOLUMNS, such as 768x3072"),
         ("bench 0x5", "shape 0x5; use two sides ≥ 1"),
         ("bench 8x8 --methods jordn", "did you mean 'jordan'"),
         ("bench 8x8 --methods jordan:0", "steps=0; use a whole number ≥ 1"),
         ("bench 8x8 --dtype int8", "dtype='int8'; use one of ['bfloat16', 'float16',"),
         ("bench 8x8 --target cpu", "target='cpu'; use one of ['h100', 'h200', 'v5e'"),
-        ("bench", "name shapes such as 768x3072, or --tree, but not both"),
+        ("bench", "pass shapes such as 768x3072, or --tree TREE, but not both"),
         ("bench 8x8 --out no/such", "--out no/such: there is no folder no"),
         ("bench --tree test_command:make_vectors", "muon has no matrix to train"),
         ("bench --tree test_command:nothing", "has no attribute 'nothing'"),
-        ("bench --tree missing.npz", "'missing.npz' is not a file; name a checkpoint, or"),
+        ("bench --tree missing.npz", "'missing.npz' is not a file; pass a checkpoint, or"),
         ("plan broken.npz", "broken.npz cannot be read: "),
         ("plan test_command:make_tree --layout flux", "--layout flux; use one of flax, "),
         (
             "plan test_command:make_equinox",
             "knows every leaf: --layout equinox or",
         ),
-        ("plan steps", "name one of the items in it, default: steps/default"),
+        ("plan steps", "pass one of its items, default: steps/default"),
         ("bench 8x8 --steps 5", "unrecognized arguments: --steps 5"),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_leaf_of_zeros_is_timed_by_others_and_not_judged(model):
 
 @pytest.mark.parametrize(
     ("alter", "said"),
-    [(np.transpose, "another shape, \\(24, 8\\)"), (lambda x: x / 0, "is not finite; compare")],
+    [(np.transpose, "has shape \\(24, 8\\)"), (lambda x: x / 0, "is not finite; pass")],
     ids=["transposed", "infinite"],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
@@ -218,7 +218,7 @@ def test_a_method_that_fails_leaves_the_others_their_rows():
 
 def test_only_names_reach_the_process_of_a_targets_compiler():
     with pytest.raises(
-        ValueError, match="with a target methods are names, such as 'jordan,svd'"
+        ValueError, match="a target needs methods by name, such as 'jordan,svd'"
     ):
         compare("8x8", {"svd": METHODS["jordan"]}, target="v5e")
 

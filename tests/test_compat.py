@@ -171,7 +171,7 @@ def test_a_checkpoint_of_another_optimizer_is_carried_over_by_transfer():
     old, new = muon(lambda t: 0.1), muon(0.1)
     state = step(old, PARAMS, old.init(PARAMS))
     saved = compat.to_checkpoint(state)
-    with pytest.raises(ValueError, match=r"carry over .* transfer\(saved, like="):
+    with pytest.raises(ValueError, match=r"convert what .* transfer\(saved, like="):
         compat.from_checkpoint(saved, new.init(PARAMS))
     expected = compat.transfer(state, new.init(PARAMS))
     moved = compat.transfer(saved, new.init(PARAMS))
@@ -220,7 +220,7 @@ def test_without_param_groups_the_keys_are_positions():
         (
             {"state": NAMED},
             ["a/kernel", "b"],
-            r"key 'layers.0.bias', and no param_groups .*whole optimizer.state_dict\(\)",
+            r"key 'layers.0.bias', but no param_groups .*whole optimizer.state_dict\(\)",
         ),
         (
             {"state": NAMED, "param_groups": [{"params": ["layers.0.weight"]}]},
@@ -228,7 +228,7 @@ def test_without_param_groups_the_keys_are_positions():
             "parameter 'layers.0.bias' of the state_dict has no name",
         ),
         ({"state": {}}, ["b", "a/kernel", "b"], r"names has \['b'\] more than once"),
-        ({"state": {-1: {}}}, ["b"], "the key -1, and no param_groups"),
+        ({"state": {-1: {}}}, ["b"], "the key -1, but no param_groups"),
     ],
 )
 def test_a_state_dict_of_unknown_order_is_refused(state_dict, names, message):

@@ -188,6 +188,11 @@ def test_signatures_are_optaxs(name):
     assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
         (p.name, p.kind, p.default) for p in theirs.parameters.values()
     ]
+    shown = [
+        [f"{p.name}={p.default!r}" for p in signature.parameters.values()]
+        for signature in (ours, theirs)
+    ]
+    assert shown[0] == shown[1]  # as help() shows them
 
 
 def optax_tests():

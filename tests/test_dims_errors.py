@@ -66,7 +66,7 @@ ONE_OF_EACH = "'a/w'.*at least one reduction axis and one output axis"
         ({"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use a string"),
         ({"a": {"w": 2.0}}, "dims has 2.0 at 'a/w'; use a string such as 'in out'"),
         ({"a": {"w": "matrix"}}, "leaf 'a/w' is wrong(?s:.*)\\^ no axis is named 'in'"),
-        (MuonDimensionNumbers(0, 2), r"'a/w' \(shape \(2, 3\).*axes that it does not have"),
+        (MuonDimensionNumbers(0, 2), r"'a/w' \(shape \(2, 3\).*axes that do not exist"),
         (MuonDimensionNumbers(0, 0), "'a/w'.*none twice"),
         (MuonDimensionNumbers(-2, 0), "'a/w'.*none twice"),
         (MuonDimensionNumbers((), (0, 1)), ONE_OF_EACH),
@@ -86,7 +86,7 @@ def test_a_spec_that_does_not_fit_is_an_error_that_names_the_leaf(dims, message)
 
 def test_advice_names_the_leaf_and_every_rule_that_is_missing():
     own = (Rule("mine", "z", None), *FLAX)
-    two = r"In all, 2 leaves have no rule. Put rules(?s:.*)n/kernel(?s:.*)\*EQUINOX,\n"
+    two = r"In all, 2 leaves have no rule. Pass these rules(?s:.*)n/kernel(?s:.*)\*EQUINOX,\n"
     layout = r"\*FLAX,(?s:.*)a layout that knows every leaf: dims=LAYOUTS\['maxtext'\]"
     for params, dims, message in (
         ("u:2,3,4", FLAX, r"'u' \(shape \(2, 3, 4\), float32\)(?s:.*)r'\^u\$', None\)"),
@@ -126,7 +126,7 @@ def test_a_wrong_rule_is_told_when_it_is_made():
     for spec, pattern, message in (
         (("in", "out"), "w", r"rule 'mine' has spec=\('in', 'out'\); use a string such as"),
         (3, "w", "rule 'mine' has spec=3"),
-        (None, "w(", r"rule 'mine' has pattern='w\(': missing \)"),
+        (None, "w(", r"rule 'mine' has pattern='w\(', .*expression: missing \)"),
     ):
         with pytest.raises(ValueError, match=message):
             Rule("mine", pattern, spec)

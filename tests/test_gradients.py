@@ -151,7 +151,7 @@ def test_a_complex_gradient_of_a_real_parameter_is_refused():
     """Else its imaginary part would be lost."""
     bias = 1j * PARAMS["bias"]
     with pytest.raises(
-        LeafError, match=r"leaf 'bias'.*for a real parameter; pass its real part"
+        LeafError, match=r"leaf 'bias'.*complex, but the parameter is real; pass the real"
     ):
         TX.update({**PARAMS, "bias": bias}, TX.init(PARAMS), PARAMS)
 

@@ -217,7 +217,7 @@ def test_a_method_is_final_or_complete():
         plan = BatchedCubic.plan
 
     for method, missing in ((Stacked(), "plan and prepare"), (Planned(), "prepare")):
-        with pytest.raises(ValueError, match=f"it needs {missing}, too"):
+        with pytest.raises(ValueError, match=f"it also needs {missing}, see BatchedMethod"):
             scale_by_muon(method)
 
 

@@ -114,13 +114,16 @@ def test_rules_are_kept_under_injected_hyperparameters(grads):
 @pytest.mark.parametrize(
     "rules, error",
     [
-        ({"attn": "svd"}, r"'mlp/down' .*no rule of method fits; add one .* '\.\*': 'jordan'"),
+        (
+            {"attn": "svd"},
+            r"'mlp/down' .*no rule of `method` fits; add one .* '\.\*': 'jordan'",
+        ),
         (
             {"atn": "svd", ".*": "jordan"},
-            "method has 'atn', which is in no path; did you .*'attn",
+            "method has 'atn', which matches no path; did you .*'attn",
         ),
         ({"attn": "jordn", ".*": "svd"}, "unknown name 'jordn'.*did you mean 'jordan'"),
-        ({"(": "svd", ".*": "jordan"}, r"has '\(', which is in no path"),
+        ({"(": "svd", ".*": "jordan"}, r"has '\(', which matches no path"),
         ({}, "use rules from paths to methods"),
         ({0: "svd"}, "use rules from paths to methods"),
     ],

@@ -143,7 +143,7 @@ def test_parameters_are_not_needed_where_nothing_decays():
     tx = muon(0.1)
     updates, _ = tx.update(GRADS, tx.init(PARAMS))
     assert jax.tree.structure(updates) == jax.tree.structure(GRADS)
-    with pytest.raises(ValueError, match=r"params=None.*use update\(grads, state, params\)"):
+    with pytest.raises(ValueError, match=r"params=None.*use tx.update\(grads, state, params\)"):
         decayed = muon(0.1, weight_decay=0.1)
         decayed.update(GRADS, decayed.init(PARAMS))
 
@@ -213,7 +213,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False; .*static_args"),
         (
             lambda: muon(0.1, fallback=optax.sgd(0.1), adam_learning_rate=0.1),
-            "adam_learning_rate given with fallback",
+            "adam_learning_rate given together with fallback",
         ),
         (lambda: muon(0.1, fallback="sgd"), "fallback='sgd'; use a transformation"),
         (
@@ -225,7 +225,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),
         (
             lambda: muon(0.1, exclude="w").init({"w": jnp.ones((3, 4)), "b": jnp.ones(3)}),
-            r"put rules .* as Rule\('mine', r'\^w\$', 'in out'\) does",
+            r"add rules .* dims=\(Rule\('mine', r'\^w\$', 'in out'\), \*FLAX\)",
         ),
         (lambda: muon(0.1).init({"codes": jnp.ones((3, 4, 5))}), "leaf 'codes'.*no rule in"),
         (

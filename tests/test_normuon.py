@@ -159,7 +159,7 @@ def test_it_chains_into_a_whole_model():
                 optax.sgd(0.1),
                 MuonDimensionNumbers(0, 2),
             ).init(jnp.ones((2, 3))),
-            "axes that it does not have",
+            "axes that do not exist",
         ),
         (
             lambda: partition_matrices(lambda dims: optax.identity(), optax.sgd(0.1)).init(

@@ -176,7 +176,7 @@ def test_a_rule_that_decides_nothing_is_named_and_strictly_refused(rule, why):
     made = plan(PARAMS, rules, exclude="head")  # whose rule is not the user's
     (said,) = made.unused
     assert re.search(f"unused: rule 1, '{rule.role}': {why}", said) and said in str(made)
-    with pytest.raises(ValueError, match=r"unused: rule 1(?s:.*)Correct .* or leave it out\.$"):
+    with pytest.raises(ValueError, match=r"unused: rule 1(?s:.*)Correct .* or remove it\.$"):
         plan(PARAMS, rules, strict=True)
     assert plan(PARAMS, RULES, strict=True).unused == ()
 
@@ -286,6 +286,13 @@ def test_the_rules_are_shown_to_who_asks():
     assert "Why, rule by rule:\nbias: rule 2, " in more
 
 
+def test_the_rules_are_shown_with_the_reasons_of_doubts():
+    shapes = {f"codes_{i}": {"kernel": shape((4096, 64))} for i in range(2)}
+    made = plan(shapes | {"up": {"kernel": shape((64, 64))}}, why=True)
+    doubt = made.doubts[0].doubt
+    assert str(made).endswith(f"\ncodes_{{0..1}}/kernel (?): {doubt}")
+
+
 def test_operations_are_in_a_unit_that_suits_the_total():
     for side, cell in ((2, "240 FLOP"), (64, "7.86 MFLOP"), (4096, "2.06 TFLOP")):
         head, _, line, _, total = str(plan({"kernel": shape((side, side))})).splitlines()
@@ -306,8 +313,8 @@ def test_operations_are_in_a_unit_that_suits_the_total():
     ],
 )
 def test_shapes_of_equinox_are_an_error_that_says_what_to_write(params, found):
-    write = r"are eqx\.filter_eval_shape\(lambda key: eqx\.filter\(Model"
-    with pytest.raises(ValueError, match=f"params has {found}: pass .* {write}"):
+    write = r"use eqx\.filter_eval_shape\(lambda key: eqx\.filter\(Model"
+    with pytest.raises(ValueError, match=f"params has {found}; pass .* {write}"):
         plan(params)
 
 

@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_elsewhere(alone, killed, tmp_path):
     subprocess.run(["cp", "-r", killed, checkpoints], check=True)
     job = (*JOB, "--mesh", "tensor=2", "--checkpoint", checkpoints, "--out", tmp_path)
     said = output(start(2, 1, *job))
-    assert f"Muon goes on from step {step} of" in said
+    assert f"Muon continues from step {step} of" in said
     agree(losses(tmp_path), alone)
     assert last(checkpoints)[0] == STEPS
 
@@ -136,7 +136,7 @@ def test_a_run_of_another_training_is_refused(killed):
         config=Config(**SIZES | {"width": 64}), curve=Curve("muon", 0.04, 0)
     )
     with pytest.raises(
-        ValueError, match=r"trained with {'width': 32}, this run has {'width': 64"
+        ValueError, match=r"trained with {'width': 32}, but this run has {'width': 64"
     ):
         keep(killed, [other])
 
@@ -180,8 +180,10 @@ def test_parameters_are_cut_by_their_role_then_along_their_largest_axis():
 
 def test_what_a_mesh_does_not_divide_is_named():
     mesh = AbstractMesh((2, 2, 2), AXES)
-    with pytest.raises(ValueError, match=r"data times fsdp=4.* the batch, of 6; use a divisor"):
+    with pytest.raises(
+        ValueError, match=r"data times fsdp=4.* the batch of size 6; use a divisor"
+    ):
         batch_sharding(mesh, (6, 17))
     odd = {"block": {"query": {"kernel": jnp.zeros((32, 3, 8))}}}
-    with pytest.raises(ValueError, match=r"tensor=2.* axis 1 of block.query.kernel, of 3"):
+    with pytest.raises(ValueError, match=r"tensor=2.* axis 1 of block.query.kernel of size 3"):
         parameter_shardings(mesh, odd)

@@ -188,17 +188,17 @@ FOUR = np.ones(HEADS, np.float32)
             "leaf 'key'.*3 heads .*cannot be shared by 4 query heads; use a divisor",
         ),
         (lambda: qk_clip(ONES, ONES[:, :0], FOUR), "leaf 'key'.*0 heads"),
-        (lambda: qk_clip(ONES, ONES, 5.0), r"shape \(\); use \[\*batch, heads\]"),
+        (lambda: qk_clip(ONES, ONES, 5.0), r"shape \(\); use \[heads\], or"),
         (lambda: qk_clip(ONES, ONES, np.ones((2, HEADS))), r"leaf 'query'.*shape \(2, 4\)"),
         (
             lambda: qk_clip(ONES, ONES[:1], np.ones((WIDTH, HEADS))),
-            r"leaf 'key'.*shape \(16, 4\); use \[\*batch, heads\]",
+            r"leaf 'key'.*shape \(16, 4\); use \[heads\], or",
         ),
         (lambda: qk_clip(ONES, ONES, FOUR, head_axis=3), "head_axis=3; use an axis"),
         (lambda: qk_clip(ONES, ONES, FOUR, head_axis=-4), "head_axis=-4; use an axis"),
         (
             lambda: qk_clip(ONES, ONES, np.ones((WIDTH, HEADS)), head_axis=0),
-            "head_axis=0; .*not among the 1 batch axes",
+            "head_axis=0; .*not one of the 1 batch axes",
         ),
         (
             lambda: qk_clip(ONES.astype(int), ONES, FOUR),

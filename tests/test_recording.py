@@ -199,7 +199,7 @@ def test_only_the_measures_asked_for_are_kept():
         (lambda: momentum(optax.lion(0.1).init(PARAMS)), "0 momenta of Muon in this state"),
         (
             lambda: momentum([scale_by_muon(dims=DIMS).init(MATRICES)] * 2),
-            "2 momenta .* that belongs",
+            "2 momenta .* the part of one",
         ),
     ],
 )

@@ -281,15 +281,13 @@ def test_mistakes_say_what_to_write():
     p = Problem(L=1.0, D=1.0, sigma=1.0, r=4, T=10)
     for message, mistake in {
         "eta has shape": lambda: theory.bound(p, Run([0.1] * 9, 0.9)),
-        "use numbers ≥ 0, not all of them 0": lambda: theory.bound(p, Run(0.0, 0.9)),
+        "use numbers ≥ 0, not all 0": lambda: theory.bound(p, Run(0.0, 0.9)),
         "use at most 1/η": lambda: theory.bound(p, Run(2.0, 0.9, weight_decay=0.6)),
         r"use β in \[0, 1\)": lambda: theory.bound(p, Run(0.1, 1.0)),
         "radius=-1.0; use a number": lambda: Run(0.1, 0.9, radius=-1.0),
         r"p=1.0; use a number in \(1, 2\]": lambda: replace(p, p=1.0),
-        "needs a variance; use theory.bound": lambda: theory.muon_bound(
-            replace(p, p=1.5), 0.1, 0.9
-        ),
-        "as from certificate": lambda: theory.bound(p, Run(0.1, 0.9), Certificate(0.0, 1.0)),
+        "use p=2, or theory.bound": lambda: theory.muon_bound(replace(p, p=1.5), 0.1, 0.9),
+        "as certificate": lambda: theory.bound(p, Run(0.1, 0.9), Certificate(0.0, 1.0)),
     }.items():
         with pytest.raises(ValueError, match=message):
             mistake()

@@ -115,10 +115,10 @@ def demo(run, tmp_path_factory):
 
 def test_the_demo_compares_with_adamw_at_two_rates_and_says_where_the_picture_is(demo):
     said, out = demo
-    assert "AdamW, two rates   0.002 for weight matrices, 0.008 for the others" in said
-    assert "Muon               0.04 for weight matrices, AdamW at 0.008 for the others" in said
+    assert "AdamW, two rates   0.002 for weight matrices, 0.008 for the rest" in said
+    assert "Muon               0.04 for weight matrices, AdamW at 0.008 for the rest" in said
     assert "Final loss of AdamW, two rates (seed 0): Muon " in said
-    assert "One seed" in said and f"The picture: {out}/curves.png\n" in said
+    assert "one seed" in said and f"Plot: {out}/curves.png\n" in said
     assert (out / "curves.png").stat().st_size > 10_000
 
 

@@ -39,12 +39,12 @@ MISTAKES = {
             "a": on(mesh)["a"],
             "b": NamedSharding(mesh_of(shape=(8,), names=("fsdp",)), P()),
         },
-        r"leaf 'b/bias' .*on the mesh .*'fsdp': 8.*others are on .*; use one mesh",
+        r"leaf 'b/bias' .*on .*'fsdp': 8.*other leaves are on .*; use one mesh",
         on,
     ),
     "an axis that the mesh lacks": (
         lambda mesh: (mesh, SPECS | {"a": P("rows")}),
-        r"has P.*'rows'.* at 'a'; use each axis of its mesh \('fsdp', 'tp'\) at most once",
+        r"has P.*'rows'.* at 'a'; use each axis of the mesh \('fsdp', 'tp'\) at most once",
         on,
     ),
     "an axis twice": (
@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "an uneven cut": (
         lambda mesh: (mesh, SPECS | {"b": {"kernel": P(None, "fsdp"), "bias": P()}}),
-        r"leaf 'b/kernel' .*: 6 cannot be cut into 4 equal parts; use None for axis 1",
+        r"leaf 'b/kernel' .*: 6 is not divisible by 4; use None for axis 1",
         on,
     ),
     "no name of an axis": (
@@ -71,13 +71,13 @@ MISTAKES = {
     "the mesh last": (lambda mesh: (SPECS, mesh), r"at '0/a/kernel' without a m", WITH_MESH),
     "a missing leaf": (
         lambda mesh: {"a": on(mesh)["a"]},
-        r"leaf 'b/bias' .*has none for it, but 1 others, such as 'a/kernel'; add an entry",
+        r"leaf 'b/bias' .*no entry for it, but 1 others, such as 'a/kernel'; add one",
         on,
     ),
-    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has none for it; add an entry", on),
+    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has no entry for it; add one", on),
     "a level too many": (
         lambda mesh: {"params": on(mesh)},
-        r"leaf 'a/kernel' .*it under 'params'; pass the tree at \['params'\]",
+        r"leaf 'a/kernel' .*this path under 'params'; pass shardings\['params'\]",
         lambda mesh: {"params": on(mesh)}["params"],
     ),
     "a name": (lambda mesh: "fsdp", r"shardings has 'fsdp'; use Nam", FROM_ARRAYS),
@@ -101,12 +101,12 @@ MISTAKES = {
     ),
     "another order of devices": (
         lambda mesh: on(Mesh(mesh.devices[::-1], mesh.axis_names)),
-        r"leaf 'a/kernel' .*of the same devices in another order; use the arrays' mesh",
+        r"leaf 'a/kernel' .*another order of devices, than .*; use the arrays' mesh",
         on,
     ),
     "axes of two types": (
         lambda mesh: (mesh_of(*KINDS), P()),
-        r"axes of several types, .*; use AxisType.Auto for all or AxisType.Explicit for all",
+        r"axes of several types, .*; use AxisType.Auto for all axes, or AxisType.Expl",
         on,
     ),
     "a function that forgets to return": (
@@ -146,7 +146,7 @@ def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
     mesh, params = mesh_of(), plain_params()
     of_arrays = jax.tree.map(lambda p: p.sharding, params)
     given = of_arrays["a"]["kernel"] if prefix else of_arrays
-    said = rf"SingleDeviceSharding{where}, .*, write params = (.*?) first; .*drop `shardings`"
+    said = rf"SingleDeviceSharding{where}, .* write params = (.*?)\. To shard .*drop `shar"
     with pytest.raises(ValueError, match=said) as error:
         muon(0.1, shardings=given).init(params)
     line = re.search(said, str(error.value))[1]
@@ -161,7 +161,7 @@ def test_a_sharding_without_a_mesh_is_an_error():
         """JAX has others like it, but not the same ones in every version."""
 
     mesh, params = mesh_of(), plain_params()
-    said = r"at 'a/kernel'; only a NamedSharding has a mesh; write params = (.*) first"
+    said = r"at 'a/kernel'; only a NamedSharding has a mesh; first write params = (.*)"
     with pytest.raises(ValueError, match=said) as error:
         muon(0.1, shardings=jax.tree.map(lambda p: Positional(), params)).init(params)
     line = re.search(said, str(error.value))[1].replace("...", "")
@@ -177,7 +177,7 @@ def test_a_function_that_asks_traced_arrays_for_their_shardings_is_an_error(kind
     params = placed(mesh_of(kind))
     tx = muon(0.1, METHOD, shardings=lambda tree: jax.tree.map(lambda p: p.sharding, tree))
     state = tx.init(params)
-    said = r"failed on traced arrays, .*jax.jit; make PartitionSpecs .* shardings=(jax.*)"
+    said = r"failed on traced arrays, .*jax.jit; return .* shardings=(jax.*, params\))"
     with pytest.raises(ValueError, match=said) as error:
         jax.jit(tx.update)(params, state, params)
     shardings = written(re.search(said, str(error.value))[1], params=params)

@@ -137,7 +137,7 @@ def test_a_string_says_how_many_axes_its_rule_is_for():
         ("inn out", 7, "no axis is named 'in'; batch axes are inn"),
         ("layers in", 9, "no axis is named 'out'"),
         ("", 0, "no axis is named 'in'"),
-        ("in out[q=4 k]", 3, "give every part a size, or none"),
+        ("in out[q=4 k]", 3, "give every part a size, or no part"),
         ("in heads[q k] out", 3, "only `in` and `out` axes can have parts"),
         ("in[a b] out[c d]", 8, "only one axis can have parts"),
     ],
@@ -157,12 +157,12 @@ def test_a_wrong_string_is_told_where(spec, position, problem):
     [
         ("in out out", "is for 3 axes; write one word for each"),
         ("... in out out", "is for at least 3 axes"),
-        ("in (heads=5 out)", r"the sizes of 'heads out' make 5, but its axis has 12"),
-        ("in=7 out", "the sizes of 'in' make 7, but its axis has 6"),
-        ("in (a=3 b=4 out=2)", "the sizes of 'a b out' make 24, but its axis has 12"),
+        ("in (heads=5 out)", r"the sizes of 'heads out' make 5, but the axis has length 12"),
+        ("in=7 out", "the sizes of 'in' make 7, but the axis has length 6"),
+        ("in (a=3 b=4 out=2)", "the sizes of 'a b out' make 24, but the axis has length 12"),
         ("in (a b=4 out)", r"give all but one of \(a b out\) a size"),
-        ("in out[q=4 k=4]", "the parts of 'out' make 8, not 12"),
-        ("in out[a b c d e]", "12 cannot be split into 5 equal parts"),
+        ("in out[q=4 k=4]", "the parts of 'out' add up to 8, not 12"),
+        ("in out[a b c d e]", "12 is not divisible by 5"),
     ],
 )
 def test_a_string_that_does_not_fit_names_the_leaf(spec, problem):

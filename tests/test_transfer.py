@@ -13,6 +13,7 @@ from muon_optax import (
     compat,
     muon,
     partition_matrices,
+    scale_by_muon,
 )
 
 RATES = {"learning_rate": 0.02, "weight_decay": 0.5}
@@ -71,6 +72,14 @@ def test_a_job_of_ours_goes_on_with_optax_contrib():
         moments(back, "muon").ns_coeffs, moments(theirs.init(params), "muon").ns_coeffs
     )
     assert_same(steps(theirs, params, back, 10, seed=2)[0], expected, atol=1e-6)
+
+
+def test_a_state_of_optaxs_muon_is_refused_by_the_name_of_its_module():
+    theirs, ours = optax.contrib.scale_by_muon(), scale_by_muon()
+    grads = {"w": jnp.ones((2, 3))}
+    found = r"is optax\.contrib\S*\.MuonState, not muon_optax.MuonState; .*compat.transfer"
+    with pytest.raises(ValueError, match=found):
+        ours.update(grads, theirs.init(grads))
 
 
 def test_adamws_moments_become_ours():
@@ -242,14 +251,14 @@ PARAMS = draw(np.random.default_rng(0))
     [
         (
             lambda: compat.transfer(optax.sgd(0.1).init(PARAMS), TX.init(PARAMS)),
-            r"no moment of the old state has a place in the new.* has moments of \[\] and",
+            r"no moment of the old state fits the new one.* has moments of \[\]",
         ),
         (
             lambda: compat.transfer(
                 optax.adam(0.1).init({**PARAMS, "table": {"embedding": jnp.ones((12, 7))}}),
                 TX.init(PARAMS),
             ),
-            r"'table/embedding' \(shape \(12, 6\).*in the old state it has shape \(12, 7\)",
+            r"'table/embedding' \(shape \(12, 6\).*it has shape \(12, 7\) in the old state",
         ),
         (
             lambda: compat.transfer(TX.init(PARAMS), TX.init(PARAMS), momentum_scale=0.0),
@@ -269,13 +278,13 @@ PARAMS = draw(np.random.default_rng(0))
         ),
         (
             lambda: compat.transfer(TX.init(PARAMS), TX.init(PARAMS | {"bias": jnp.ones(3)})),
-            r"leaf 'bias' .*the old state does not know it, but Adam continues with other",
+            r"leaf 'bias' .*not in the old state, but Adam continues with other",
         ),
         (
             lambda: compat.transfer(
                 TX.init(PARAMS), jax.eval_shape(TX.init, PARAMS | {"w1": jnp.ones((3, 3))})
             ),
-            r"leaf 'w1' .*the old state does not know it; use like=tx.init\(params\)",
+            r"leaf 'w1' .*not in the old state, .*; use tx.init\(params\)",
         ),
     ],
 )

@@ -246,7 +246,7 @@ def test_unknown_keyword_arguments_of_update_are_ignored(make):
             lambda: scale_by_muon(method="jordn"),
             r"unknown name 'jordn'; .*did you mean 'jordan'",
         ),
-        (lambda: scale_by_muon(SVD), r"method=<class .*use a name, such as 'fast', New"),
+        (lambda: scale_by_muon(SVD), r"method=<class .*use a name such as 'fast', New"),
         (lambda: scale_by_muon(mu_dtype="int32"), "mu_dtype='int32'; use a real float dtype"),
         (
             lambda: scale_by_shape("spectral"),
@@ -254,13 +254,13 @@ def test_unknown_keyword_arguments_of_update_are_ignored(make):
         ),
         (
             lambda: scale_by_muon(dims={"b": None}).init({"b": jnp.ones(3)}),
-            "leaf 'b'.*it is not a matrix. Use muon\\(\\), which gives such leaves",
+            "leaf 'b'.*it is not a matrix. Use muon\\(\\), which sends such leaves",
         ),
         (
             lambda: scale_by_muon().update(
                 {"w": jnp.ones((4, 1))}, scale_by_muon().init({"w": jnp.ones((4, 4))})
             ),
-            r"leaf 'w' \(shape \(4, 1\).*momentum of shape \(4, 4\).*tx.init",
+            r"leaf 'w' \(shape \(4, 1\).*momentum has shape \(4, 4\).*tx.init",
         ),
     ],
 )

@@ -1,10 +1,10 @@
-"""One map from polar methods to the matrices of many leaves, on one device or on a mesh.
+"""Polar methods applied to the matrices of many leaves, on one device or on a mesh.
 
     choose_map(methods, tree, shardings).map(leaves, views, momenta, measurement)
 
-Small equal matrices share the products of their method. On a mesh, every device computes the
-polar factors of the matrices that it owns: blocks travel to the owners and polar factors travel
-back, and the method itself moves nothing.
+Small matrices of equal shape share products. On a mesh every matrix has an owner, the device
+that computes its polar factor. Blocks of the matrix travel to the owner, and blocks of the
+polar factor travel back.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ from muon_optax.polar._method import PolarMethod
 
 
 def choose_map(methods: Sequence[PolarMethod], tree: Any, shardings: Shardings) -> MatrixMap:
-    """The map for the leaves of a tree, given the method of each: on their mesh, if known.
+    """The map for the leaves of a tree with these methods, on the leaves' mesh if it is known.
 
-    `shardings` supplies what cannot be read from the arrays; see `infer_shardings`.
+    `shardings` is used if they cannot be read from the arrays; see `infer_shardings`.
     """
     found = infer_shardings(shardings, tree)
     if found is None:

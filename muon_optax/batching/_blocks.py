@@ -1,8 +1,7 @@
-"""How a mesh cuts the matrices of an array: which of its axes cut batch, rows and columns.
+"""How a mesh cuts the matrices of an array into blocks, along batch, rows and columns.
 
-A kernel `[in, heads, out]` of shape [16, 8, 4], cut by PartitionSpec("fsdp", "tp") on a mesh of
-4 × 2, is a 16 × 32 matrix, of which each device has a block of 4 × 16: `rows=("fsdp",)`,
-`columns=("tp",)`.
+A kernel `[in, heads, out]` of shape [16, 8, 4] is a 16 × 32 matrix. PartitionSpec("fsdp", "tp")
+on a mesh of 4 × 2 gives each device a block of 4 × 16: `rows=("fsdp",)`, `columns=("tp",)`.
 """
 
 import dataclasses
@@ -20,12 +19,12 @@ from muon_optax.dims import MatrixView
 
 @dataclass(frozen=True)
 class Placement:
-    """How the matrices of a leaf are cut by a mesh.
+    """How a mesh cuts the matrices of a leaf.
 
     Attributes:
-      sharding: The leaf's own.
-      block_sharding: The same without cuts that would not leave blocks of the matrices.
-      view: Of one device's part of the leaf, in `block_sharding`.
+      sharding: The leaf's sharding.
+      block_sharding: The same without cuts that do not divide the matrices into blocks.
+      view: The view of one device's part of the leaf, in `block_sharding`.
       batch: Mesh axes along which devices have different matrices.
       rows: Mesh axes along which devices have different rows of the same matrices.
       columns: Mesh axes along which devices have different columns.
@@ -44,12 +43,12 @@ class BlockLayout:
     """Sides, dtype and cuts of a matrix; equal for matrices that travel together.
 
     Attributes:
-      sides: `(m, n)` of the whole matrix, or of its transpose if it is tall: m ≤ n.
-      dtype: Its name.
+      sides: `(m, n)` of the whole matrix, or of its transpose if it is tall, so that m ≤ n.
+      dtype: The name of the dtype.
       batch: Factors of mesh axes along which devices have different matrices.
-      short: Those that cut the short side.
-      long: Those that cut the long side.
-      is_tall: Whether the rows are the long side, in memory and as they travel.
+      short: Factors of mesh axes that cut the short side.
+      long: Factors of mesh axes that cut the long side.
+      is_tall: Whether the rows are the long side, in memory and between devices.
     """
 
     sides: tuple[int, int]
@@ -63,7 +62,7 @@ class BlockLayout:
 def layout_of(
     placement: Placement, grid: DeviceGrid, shape: Sequence[int], dtype: DTypeLike
 ) -> tuple[BlockLayout, bool]:
-    """The layout of a stack whose blocks are `[batch, p, q]`, and whether it is tall.
+    """The layout of a stack with blocks `[batch, p, q]`, and whether the stack is tall.
 
     The layout of tall matrices is that of their transposes.
     """
@@ -77,9 +76,9 @@ def layout_of(
 
 
 def orient(found: Sequence[tuple[BlockLayout, bool]]) -> list[tuple[BlockLayout, bool]]:
-    """The layouts of stacks, and whether a stack has to be transposed for its layout.
+    """The layouts of stacks, and whether each stack has to be transposed.
 
-    Tall ones are, to travel with wide ones; without any of these they stay tall.
+    Tall stacks are transposed if wide ones have the same layout, so that both travel together.
     """
     wide = {layout for layout, is_tall in found if not is_tall}
     return [
@@ -91,10 +90,10 @@ def orient(found: Sequence[tuple[BlockLayout, bool]]) -> list[tuple[BlockLayout,
 
 
 def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Placement:
-    """The placement of an array of a view, shape and sharding.
+    """The placement of an array with this view, shape and sharding.
 
-    An axis of the array whose cut does not leave blocks is taken whole: a fused axis, or heads
-    and head dimension in one axis, cut within a head.
+    If the cut of an axis does not give blocks, the axis is not cut: a fused axis, for example,
+    or an axis of heads times depth that is cut within a head.
     """
     mesh = sharding.mesh.shape
     lengths = list(view.shape)
@@ -128,10 +127,10 @@ def mesh_axes(entry: object) -> Names:
 def _cut(
     view: MatrixView, factors: Sequence[int], lengths: list[int], mesh: Mapping[str, int]
 ) -> tuple[dict[str, str], list[int]]:
-    """The side that each mesh axis cuts, and the lengths of the view's axes after that.
+    """The side that each mesh axis cuts, and the lengths of the view's axes after the cuts.
 
-    `factors` are the axes of the view that one axis of the array is the product of. Without
-    blocks no mesh axis cuts anything, and the lengths stay.
+    `factors` are the axes of the view that make up one axis of the array. If the cuts do not
+    give blocks, no mesh axis is returned and the lengths do not change.
     """
     block, sides = list(lengths), {}
     for name, size in mesh.items():
@@ -139,7 +138,7 @@ def _cut(
             if size == 1 or block[factor] == 1:
                 continue
             side = _side(view, factor)
-            # A cut that begins in one side and ends in another does not leave blocks.
+            # A cut that begins in one side and ends in another does not give blocks.
             if factor == view.divided or sides.setdefault(name, side) != side:
                 return {}, lengths
             common = math.gcd(block[factor], size)
@@ -149,7 +148,7 @@ def _cut(
 
 
 def _side(view: MatrixView, axis: int) -> str:
-    """Which side an axis of a view is part of."""
+    """The side that an axis of a view belongs to."""
     if axis in view.batch:
         return "batch"
     return "reduction" if axis in view.reduction else "output"

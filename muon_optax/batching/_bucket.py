@@ -1,8 +1,8 @@
-"""The matrices that a device has, on their way through a polar method.
+"""A polar method applied to all matrices of one device.
 
-stacks of the whole tree, each wide or tall as it is
-→ groups of neighbours: prepared in one pass over memory
-→ buckets: polar_stacks, whose products they share
+stacks of the whole tree, wide or tall
+→ groups of consecutive stacks: prepared in one pass over memory
+→ buckets: one call of polar_stacks each, with shared products
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from muon_optax._platform import Platform
 from muon_optax.polar._joining import group_indices
 from muon_optax.polar._method import BatchedMethod, check_polars
 
-# Numbers in the matrices of a group. With few, a TPU does not read the next gradients while it
-# multiplies, and a GPU has little to share; with many, all operands are in memory together.
+# The most numbers in a group. In small groups, a TPU cannot read the next gradients while it
+# multiplies, and a GPU can share few products. In large groups, operands need much memory.
 _GROUP_SIZE: dict[Platform, int] = {"cpu": 2**23, "gpu": 2**25, "tpu": 2**23}
 
 
@@ -28,13 +28,13 @@ def polar_on_device(
     """The polar factors of stacks `[..., m, n]`, wide or tall, and the momenta.
 
     There is one momentum, or None, for each stack. The pass over memory that reads a group's
-    gradients writes both its momenta and what the method needs of its stacks.
+    gradients also writes its momenta and the method's input.
     """
     polars, written = list(stacks), list(momenta)
     for group in _group_neighbors(stacks, _GROUP_SIZE[platform]):
         prepared = {i: method.prepare(stacks[i], platform) for i in group}
         beside = {i: momenta[i] for i in group}
-        # Without the barrier every product would compute its operand from the gradient again.
+        # Without a barrier, every product would compute its operand from the gradient again.
         prepared, beside = lax.optimization_barrier((prepared, beside))
         keys = [_bucket_key(method, platform, i, stacks[i]) for i in group]
         for positions in group_indices(keys):
@@ -47,7 +47,7 @@ def polar_on_device(
 
 
 def _group_neighbors(stacks: Sequence[Array], most: int) -> list[list[int]]:
-    """The positions of stacks that are not empty, in groups with up to so many numbers."""
+    """The positions of nonempty stacks, in groups of at most `most` numbers."""
     groups, used = [], most
     for index, x in enumerate(stacks):
         if x.size and used + x.size > most:
@@ -60,7 +60,7 @@ def _group_neighbors(stacks: Sequence[Array], most: int) -> list[list[int]]:
 
 
 def _bucket_key(method: BatchedMethod, platform: Platform, index: int, x: Array) -> Any:
-    """Equal for stacks that go through one call."""
+    """A key that is equal for stacks that share a call."""
     m, n = sorted(x.shape[-2:])
     bucket = method.plan(m, n, x.dtype, platform).bucket
     return ("alone", index) if bucket is None else bucket

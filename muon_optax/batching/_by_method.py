@@ -1,4 +1,4 @@
-"""Maps of several methods as one: each has the leaves of its own."""
+"""One map made of several, each with its own method and leaves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from muon_optax.dims import MatrixView
 
 @dataclass(frozen=True)
 class MapByMethod:
-    """Maps, and the positions of the leaves of each."""
+    """Maps, and the positions of each map's leaves."""
 
     maps: Sequence[tuple[MatrixMap, Sequence[int]]]
 

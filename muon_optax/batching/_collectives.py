@@ -1,11 +1,12 @@
-"""How matrices travel: blocks to the owners, polar factors back to the blocks' places.
+"""Collectives that send blocks to the owners of matrices, and polar factors back.
 
-Four devices along "fsdp", eight matrices of which each device has a block of rows:
+Four devices along "fsdp" and eight matrices, of which each device has a block of rows:
 
     blocks_to_owners   [8, m/4, n] → all-to-all → [2, m, n]: two whole matrices
     owners_to_blocks   [2, m, n] → all-to-all → [8, m/4, n]
 
-With two matrices there are two teams of two devices: [2, m/4, n] → all-to-all → [1, m, n/2].
+If there are only two matrices, each is owned by a team of two devices, which divide its
+columns: [2, m/4, n] → all-to-all → [1, m, n/2].
 
 These functions run on every device of a mesh, under `jax.shard_map`.
 """
@@ -24,15 +25,15 @@ from muon_optax.batching._ownership import Ownership
 
 @dataclass(frozen=True)
 class Exchange:
-    """The ways of some matrices to their owners and back.
+    """The exchange of some matrices with their owners.
 
-    The rows of a matrix come from the devices along the cuts of its short side. Its columns
-    come from those along the cuts of its long side, except cuts in the team, whose members keep
-    their own. Members that have equal columns take a piece of them each.
+    The rows of a matrix come from the devices along the cuts of its short side. The columns
+    come from the devices along the cuts of its long side, except for cuts within the team,
+    whose members keep their own columns. Members with equal columns take a piece each.
 
     Attributes:
       layout: How the matrices are cut.
-      ownership: Who gets them.
+      ownership: The owners of the matrices.
       grid: All devices.
     """
 
@@ -42,7 +43,7 @@ class Exchange:
 
     @property
     def team(self) -> Peers:
-        """The devices that have a part of this device's matrices each."""
+        """The devices that share this device's matrices."""
         return Peers(self.grid, self.ownership.team)
 
     @property
@@ -52,28 +53,28 @@ class Exchange:
 
     @property
     def is_owner(self) -> np.ndarray:
-        """`[replica, shard]`: which owners have matrices."""
+        """`[replica, shard]`: whether an owner has matrices."""
         number, chosen = np.arange(self.owners.size), self.ownership.chosen
         found = np.isin(number, number if chosen is None else chosen)
         return found.reshape(self._replicas.size, -1)
 
     @property
     def sources(self) -> Peers:
-        """The devices that have the blocks of an owner's matrix: by rows, then by columns."""
+        """The devices with the blocks of an owner's matrix, by rows, then by columns."""
         shards = self.ownership.shards
         columns = (name for name in self.layout.long if name in shards)
         return Peers(self.grid, (*self.layout.short, *columns))
 
     @property
     def equal(self) -> Peers:
-        """The devices that have equal blocks: of all replicas, and of members of the team."""
+        """The devices with equal blocks: all replicas, and some members of the team."""
         return Peers(self.grid, self.ownership.replicas + self._alike.names)
 
     def blocks_to_owners(self, blocks: Array) -> Array:
         """The matrices of this owner, `[per_owner, m, n]`, from all devices' `[count, p, q]`.
 
-        A member of a team gets `[per_owner, m, n/members]`, always wide. One all-to-all, or
-        none where matrices are not cut.
+        A member of a team gets `[per_owner, m, n/members]`, always wide. This takes one
+        all-to-all, or none if matrices are not cut.
         """
         pieces = ("alike", *self._cut_by_team)
         x, sizes = self._select(blocks), self._sizes
@@ -91,7 +92,7 @@ class Exchange:
     def owners_to_blocks(self, matrices: Array) -> Array:
         """The inverse of `blocks_to_owners`: `[count, p, q]` from the matrices of all owners.
 
-        One all-to-all where matrices are cut, and one all-gather where devices have equal
+        This takes one all-to-all if matrices are cut, and one all-gather if devices have equal
         blocks.
         """
         x, sizes = matrices.mT if self._is_turned else matrices, self._sizes
@@ -111,7 +112,7 @@ class Exchange:
 
     @property
     def _cut_by_team(self) -> Names:
-        """The team's factors that cut the short side: an all-to-all divides the long side."""
+        """The team's factors that cut the short side; an all-to-all turns them to the long."""
         return tuple(name for name in self.layout.short if name in self.ownership.team)
 
     @property
@@ -122,17 +123,17 @@ class Exchange:
 
     @property
     def _block(self) -> Names:
-        """The axes of blocks that one device sends to another."""
+        """The axes of the blocks that one device sends to another."""
         return ("length", *self._matrix(("p",), ("q",)))
 
     @property
     def _assembled(self) -> Names:
-        """The axes of an owner's matrices, or of a member's parts of them."""
+        """The axes of an owner's matrices, or of a member's parts."""
         return ("length", *self._matrix(("rows", "p"), ("columns", "q")))
 
     @property
     def _is_turned(self) -> bool:
-        """Whether a member of a team gets the transposes, because its parts have to be wide."""
+        """Whether tall matrices are transposed, because a team's parts have to be wide."""
         return self.layout.is_tall and self.team.size > 1
 
     @property
@@ -146,14 +147,17 @@ class Exchange:
         return sizes | dict(self.grid.sizes)
 
     def _matrix(self, short: Names, long: Names) -> Names:
-        """The axes of matrices, as they are in memory."""
+        """The axes of matrices in memory order."""
         return (*long, *short) if self.layout.is_tall else (*short, *long)
 
     def _select(self, blocks: Array) -> Array:
-        """`[shard, length, p, q]`: the blocks to send, of the matrices of this replica."""
+        """`[shard, length, p, q]`: the blocks to send, for the matrices of this replica.
+
+        Where there are not enough matrices, fillers (copies or zeros) take their places.
+        """
         owners, length = self.is_owner.shape, self.ownership.per_owner
         if self.ownership.chosen is not None:
-            table = np.zeros(owners, int)  # a filler is the first matrix
+            table = np.zeros(owners, int)  # fillers are copies of the first matrix
             table[self.is_owner] = np.arange(self.ownership.count)
             return blocks[_index(jnp.asarray(table), self._replicas)][:, None]
         if fillers := self.is_owner.size * length - len(blocks):
@@ -161,12 +165,12 @@ class Exchange:
         return _index(blocks.reshape(*owners, length, *blocks.shape[1:]), self._replicas)
 
     def _merge(self, x: Array) -> Array:
-        """`[count, p, q]`: this device's blocks of all matrices, from all equal blocks.
+        """`[count, p, q]`: this device's blocks of all matrices, gathered from equal blocks.
 
-        `x` is `[shard, length, ...]`, what the owners of this replica have computed.
+        `x` is `[shard, length, ...]`, the results of this replica's owners.
         """
         has_matrix, block = self.is_owner, x.shape[2:]
-        if not has_matrix.all():  # as many blocks travel as the replica with the most has
+        if not has_matrix.all():  # all replicas send as many blocks as the one with the most
             most = has_matrix.sum(1).max()
             order = np.argsort(~has_matrix, axis=1, kind="stable")[:, :most]
             x = x[_index(jnp.asarray(order), self._replicas)]
@@ -192,7 +196,7 @@ def _reorder(x: Array, now: Names, then: Names) -> Array:
 
 
 def _index(x: Array, peers: Peers, axis: int = 0) -> Array:
-    """The part of `x`, along an axis as long as there are peers, that is this device's."""
+    """This device's part of `x`, along an axis with one entry per peer."""
     if peers.size == 1:
         return x.squeeze(axis)
     return lax.dynamic_index_in_dim(x, peers.index(), axis % x.ndim, keepdims=False)

@@ -1,4 +1,4 @@
-"""The argument `shardings`, in each of its forms, as one `NamedSharding` for every leaf.
+"""The argument `shardings`, in any of its forms, as one `NamedSharding` for every leaf.
 
 >>> mesh = AbstractMesh((4,), ("fsdp",))
 >>> tree = {"kernel": jax.ShapeDtypeStruct((8, 3), "float32")}
@@ -27,21 +27,22 @@ from jax.tree_util import Partial
 from muon_optax._checks import describe
 from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
 
-# None; a NamedSharding, a tree of them like the parameters, or a prefix of one; a tree of
-# ShapeDtypeStructs that have one; a mesh and PartitionSpecs; a function from a tree to these.
+# None; a NamedSharding; a tree of NamedShardings, or a prefix of one; a tree of
+# ShapeDtypeStructs with shardings; a mesh and PartitionSpecs; a function from a tree to one of
+# these.
 Shardings = Any
 
 _SPECS = (
-    "NamedSharding(mesh, PartitionSpec(...)) for all leaves alike, or (mesh, specs) with a "
-    "tree of PartitionSpecs"
+    "NamedSharding(mesh, PartitionSpec(...)) for all leaves, or (mesh, specs) with a tree of "
+    "PartitionSpecs"
 )
 _FORMS = f"use {_SPECS}, or jax.tree.map(lambda p: p.sharding, params)"
 
 
 def given_shardings(given: Shardings, tree: Any) -> dict[str, NamedSharding]:
-    """The sharding of every leaf of the tree by path; empty if the argument has none.
+    """The sharding of every leaf by path; empty if the argument is None.
 
-    The shardings of a process's only device count as none.
+    Shardings on the process's only device count as None.
     """
     by_path = _read(given, tree)
     if by_path is None:
@@ -51,24 +52,24 @@ def given_shardings(given: Shardings, tree: Any) -> dict[str, NamedSharding]:
 
 
 def is_traced(leaf: Any) -> bool:
-    """Whether only the type of a leaf is known."""
+    """Whether a leaf is traced, so that only its type is known."""
     return isinstance(leaf, Tracer)
 
 
 def axis_types(leaf: Array) -> set[AxisType]:
-    """The types of the axes, of several devices each, of a traced array's mesh."""
+    """The types of those axes of a traced array's mesh that have several devices."""
     mesh = jax.typeof(leaf).sharding.mesh
     return {kind for kind, size in zip(mesh.axis_types, mesh.axis_sizes) if size > 1}
 
 
 def _read(given: Shardings, tree: Any) -> dict[str, NamedSharding] | None:
-    """The argument's own leaves by path, as shardings."""
+    """The leaves of the argument by path, as shardings."""
     if given is None:
         return None
     mesh, shardings = _split_mesh(_called(given, tree))
     by_path = leaves_by_path(shardings, is_leaf=lambda x: x is None)
     for name, x in by_path.items():
-        # Arrays would stay in memory as long as the optimizer.
+        # Shapes, but not arrays, which would stay in memory as long as the optimizer.
         by_path[name] = x.sharding or x if isinstance(x, jax.ShapeDtypeStruct) else x
     if _on_the_only_device(by_path):
         return None
@@ -76,7 +77,7 @@ def _read(given: Shardings, tree: Any) -> dict[str, NamedSharding] | None:
 
 
 def _called(given: Any, tree: Any) -> Any:
-    """The result for a tree if the argument is a function, else the argument itself."""
+    """The argument, or its result for the tree if it is a function."""
     if not _is_function(given):
         return given
     try:
@@ -86,8 +87,8 @@ def _called(given: Any, tree: Any) -> Any:
             raise
         raise ValueError(
             "shardings is a function that failed on traced arrays, which have no `.sharding` "
-            "under jax.jit; make PartitionSpecs from paths and shapes in it and return "
-            "(mesh, specs), or pass shardings=jax.tree.map(lambda p: p.sharding, params)"
+            "under jax.jit; return (mesh, specs) with PartitionSpecs made from paths and "
+            "shapes, or pass shardings=jax.tree.map(lambda p: p.sharding, params)"
         ) from error
     if returned is None:
         raise ValueError(f"shardings is a function that returned None; {_FORMS}")
@@ -95,8 +96,8 @@ def _called(given: Any, tree: Any) -> Any:
 
 
 def _is_function(given: Any) -> bool:
-    """Whether to call it; a mesh is callable, and so may a tree be, such as a model."""
-    if isinstance(given, Partial):  # a tree of its arguments
+    """Whether to call the argument. A mesh, and a tree such as a model, may be callable."""
+    if isinstance(given, Partial):  # also a tree, of its arguments
         return True
     is_leaf = jax.tree_util.all_leaves([given]) and not isinstance(given, Mesh)
     return is_leaf and callable(given)
@@ -112,7 +113,7 @@ def _split_mesh(given: Any) -> tuple[Mesh | AbstractMesh | None, Any]:
 
 
 def _on_the_only_device(by_path: dict[str, Any]) -> bool:
-    """Whether there are shardings of one device, and there is no other device."""
+    """Whether there are shardings on one device, and the process has no other device."""
     single = [name for name, x in by_path.items() if isinstance(x, SingleDeviceSharding)]
     if not single:
         return False
@@ -121,14 +122,14 @@ def _on_the_only_device(by_path: dict[str, Any]) -> bool:
         return True
     raise ValueError(
         f"shardings has a SingleDeviceSharding{_at(single[0])}, so its leaf is on one device. "
-        "If every device should have it, write params = jax.device_put(params, "
-        "NamedSharding(mesh, PartitionSpec())) first; if each should have a part, place params "
-        "by a tree of NamedShardings first; to use one device, drop `shardings`"
+        "To copy parameters to every device, first write params = jax.device_put(params, "
+        "NamedSharding(mesh, PartitionSpec())). To shard them, pass a tree of NamedShardings "
+        "to jax.device_put. To use one device, drop `shardings`"
     )
 
 
 def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSharding:
-    """One leaf of the argument; None stands for an empty PartitionSpec."""
+    """One leaf of the argument as a sharding; None means an empty PartitionSpec."""
     if isinstance(x, NamedSharding):
         return x
     if isinstance(x, PartitionSpec) and mesh is None:
@@ -142,27 +143,27 @@ def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSh
     except Exception:  # JAX raises several types
         axes = ", ".join(map(repr, mesh.axis_names))
         raise ValueError(
-            f"shardings has {x}{_at(name)}; use each axis of its mesh ({axes}) at most once, "
+            f"shardings has {x}{_at(name)}; use each axis of the mesh ({axes}) at most once, "
             "and no other name"
         ) from None
 
 
 def _allowed(x: Any) -> str:
-    """What to write in place of a leaf that is neither a NamedSharding nor a PartitionSpec."""
+    """What to write instead of a leaf that is neither a NamedSharding nor a PartitionSpec."""
     if isinstance(x, Sharding):
         return (
-            "only a NamedSharding has a mesh; write params = jax.device_put(params, "
-            "NamedSharding(mesh, PartitionSpec(...))) first"
+            "only a NamedSharding has a mesh; first write params = jax.device_put(params, "
+            "NamedSharding(mesh, PartitionSpec(...)))"
         )
-    # What shapes have as a sharding is None.
+    # The sharding of a shape may be None.
     return f"use {_SPECS}" if x is None or isinstance(x, jax.ShapeDtypeStruct) else _FORMS
 
 
 def _find(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding:
     """The sharding at a leaf's path or at a prefix of it."""
     if is_traced(leaf) and AxisType.Manual in axis_types(leaf):
-        problem = "a block, because this is inside jax.shard_map; call the optimizer outside, "
-        problem += "or drop `shardings` if every device has whole matrices"
+        problem = "only a block, because this is inside jax.shard_map; call the optimizer "
+        problem += "outside, or drop `shardings` if every device has whole matrices"
         raise LeafError(name, leaf, problem)
     found = [by_path[prefix] for prefix in path_prefixes(name) if prefix in by_path]
     problem = _mismatch(found[0], leaf) if found else _missing(by_path, name)
@@ -176,22 +177,22 @@ def _missing(by_path: dict[str, NamedSharding], name: str) -> str:
     deeper = [path.removesuffix(f"/{name}") for path in by_path if path.endswith(f"/{name}")]
     if deeper:
         keys = "".join(f"[{key!r}]" for key in deeper[0].split("/"))
-        return f"shardings has it under {deeper[0]!r}; pass the tree at {keys}"
-    problem = "shardings has none for it"
+        return f"shardings has this path under {deeper[0]!r}; pass shardings{keys}"
+    problem = "shardings has no entry for it"
     if by_path:
         problem += f", but {len(by_path)} others, such as {next(iter(by_path))!r}"
-    return f"{problem}; add an entry for it"
+    return f"{problem}; add one"
 
 
 def _mismatch(sharding: NamedSharding, leaf: Array) -> str | None:
-    """Why a sharding cannot be a leaf's."""
+    """Why a sharding does not fit a leaf; None if it does."""
     sizes = dict(sharding.mesh.shape)
     own = dict(jax.typeof(leaf).sharding.mesh.shape) if isinstance(leaf, Array) else {}
     if own and own != sizes:
         return f"on the mesh {own}, but shardings is on {sizes}; use the arrays' mesh"
     said = f"shardings has {sharding.spec} on {sizes}, which does not fit its axes"
     if len(sharding.spec) > leaf.ndim:
-        return f"{said}; give at most {leaf.ndim} entries, or a tree with one spec a leaf"
+        return f"{said}; give at most {leaf.ndim} entries, or a tree with one spec per leaf"
     for axis, entry in enumerate(sharding.spec):
         if entry is not None and not isinstance(entry, str | tuple):
             return f"{said}; use names of axes or None in place of {entry!r}"
@@ -199,8 +200,8 @@ def _mismatch(sharding: NamedSharding, leaf: Array) -> str | None:
         parts = math.prod(sizes[name] for name in names)
         if leaf.shape[axis] % parts:
             return (
-                f"{said}: {leaf.shape[axis]} cannot be cut into {parts} equal parts; use None "
-                f"for axis {axis}, or fewer devices"
+                f"{said}: {leaf.shape[axis]} is not divisible by {parts}; use None for axis "
+                f"{axis}, or fewer devices"
             )
     return None
 

@@ -1,7 +1,6 @@
-"""The devices of a mesh, each axis in prime factors, and collectives along some of these.
+"""The devices of a mesh, with axes split into prime factors, and collectives along factors.
 
-Teams and owners are chosen by factors, so that eight devices along one axis may be four teams
-of two.
+Teams and owners are chosen by factors: eight devices along one axis can be four teams of two.
 
 >>> grid = DeviceGrid((("data", 2), ("fsdp", 4)))
 >>> dict(grid.sizes)
@@ -21,22 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-Names = tuple[str, ...]  # of axes, the slowest first
+Names = tuple[str, ...]  # names of axes or factors, the slowest first
 
 
 @dataclass(frozen=True)
 class DeviceGrid:
-    """The devices of a mesh, numbered along its axes, the last axis the fastest.
+    """The devices of a mesh, numbered along its axes with the last axis fastest.
 
     Attributes:
-      axes: Name and size of each axis that has more than one device.
+      axes: Name and size of each axis with more than one device.
     """
 
     axes: tuple[tuple[str, int], ...]
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """The size of each factor, such as `fsdp/0`; the slowest of an axis is the largest."""
+        """The size of each factor, such as `fsdp/0`; the slowest factor is the largest."""
         return {
             f"{axis}/{index}": size
             for axis, length in self.axes
@@ -57,25 +56,25 @@ class DeviceGrid:
         return math.prod(self.sizes[name] for name in names)
 
     def numbers(self, names: Names) -> np.ndarray:
-        """`[i, j]`: the device at position i along `names` and j along all other factors."""
+        """`[i, j]`: the device at position i along `names` and j along the other factors."""
         factors = list(self.sizes)
         order = [*names, *(name for name in factors if name not in names)]
         numbers = np.arange(self.num_devices).reshape([*self.sizes.values()])
         return numbers.transpose([*map(factors.index, order)]).reshape(self.count(names), -1)
 
     def groups(self, names: Names) -> list[list[int]]:
-        """The devices that differ along `names` only, in that order."""
+        """Groups of devices that differ only along `names`, in that order."""
         return self.numbers(names).T.tolist()
 
 
 def grid_of(mesh: Mapping[str, int]) -> DeviceGrid:
-    """The grid of a mesh of these sizes; an axis of one device has nothing to exchange."""
+    """The grid of a mesh of these sizes, without axes of one device."""
     return DeviceGrid(tuple((name, size) for name, size in mesh.items() if size > 1))
 
 
 @dataclass(frozen=True)
 class Peers:
-    """The devices that differ from this one along some factors only, under `jax.shard_map`.
+    """The devices that differ from this one only along some factors, under `jax.shard_map`.
 
     Attributes:
       grid: All devices.
@@ -87,7 +86,7 @@ class Peers:
 
     @property
     def size(self) -> int:
-        """How many they are, this one included."""
+        """The number of peers, including this device."""
         return self.grid.count(self.names)
 
     def index(self) -> Array:
@@ -108,7 +107,7 @@ class Peers:
         return lax.pmax(x, **self._group) if self.size > 1 else x
 
     def sum_own(self, x: Array) -> Array:
-        """The sum of the peers' `x[i]`, for the position i of this device."""
+        """The sum of `x[i]` over the peers, where i is the position of this device."""
         return lax.psum_scatter(x, **self._group)
 
     def gather(self, x: Array, axis: int = 0) -> Array:
@@ -118,12 +117,12 @@ class Peers:
         return lax.all_gather(x, **self._group, axis=axis % x.ndim, tiled=True)
 
     def exchange(self, x: Array) -> Array:
-        """`y: [peer, ...]`, what each peer has for this device, where `x[i]` is for peer i."""
+        """Send `x[i]` to peer i; returns `[peer, ...]`, what each peer sent to this device."""
         return _all_to_all(x, **self._group) if self.size > 1 else x
 
     @property
     def _group(self) -> dict[str, Any]:
-        """Whole axes of the mesh by their names, or groups of devices along all axes."""
+        """Axes of the mesh if the factors are whole axes, else groups of devices."""
         axes = tuple(dict.fromkeys(map(_axis_of, self.names)))
         if self.grid.factors(axes) == self.names:
             return {"axis_name": axes}
@@ -141,7 +140,7 @@ def _axis_of(factor: str) -> str:
 
 
 def _all_to_all(x: Array, **group: Any) -> Array:
-    """An all-to-all along the first axis; JAX itself cannot batch one among groups."""
+    """An all-to-all along the first axis, with the `vmap` rule that JAX lacks for groups."""
 
     def move(x: Array) -> Array:
         return lax.all_to_all(x, **group, split_axis=0, concat_axis=0)
@@ -155,14 +154,14 @@ def _all_to_all(x: Array, **group: Any) -> Array:
         del size, is_batched
         return jnp.moveaxis(exchange(jnp.moveaxis(x, 0, -1)), -1, 0), True
 
-    # Its own transpose. JAX cannot transpose what has a rule to batch, either.
+    # An all-to-all is its own transpose. JAX cannot transpose a custom_vmap either.
     linear = jax.custom_vjp(exchange)
     linear.defvjp(lambda x: (exchange(x), None), lambda _, y: (exchange(y),))
     return linear(x)
 
 
 def _prime_factors(number: int) -> list[int]:
-    """Of 12: 3, 2, 2."""
+    """The prime factors, the largest first: 3, 2, 2 for 12."""
     for prime in range(2, math.isqrt(number) + 1):
         if number % prime == 0:
             return [*_prime_factors(number // prime), prime]

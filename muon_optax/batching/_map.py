@@ -1,4 +1,4 @@
-"""What a map is: from the leaves of a tree to their polar factors, momenta and numbers."""
+"""The interface of maps, from the leaves of a tree to polar factors, momenta and numbers."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from muon_optax.dims import MatrixView
 
 
 class MatrixMap(Protocol):
-    """A polar method over the matrices of many leaves."""
+    """A polar method for the matrices of many leaves."""
 
     def map(
         self,
@@ -21,8 +21,8 @@ class MatrixMap(Protocol):
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
         """The polar factors, in the leaves' shapes and dtypes; the momenta; and the numbers.
 
-        `momenta` are arrays that the program writes in the pass over memory in which it reads
-        the leaves: one or None for each leaf. The numbers are what a measurement finds of each
-        leaf, `[batch, k]` on every device; None without a measurement or for an empty leaf.
+        `momenta` are arrays to write in the pass over memory that reads the leaves, one or None
+        for each leaf. The numbers are a measurement's results for each leaf, `[batch, k]` on
+        every device; None without a measurement or for an empty leaf.
         """
         ...

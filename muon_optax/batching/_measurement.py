@@ -1,4 +1,4 @@
-"""Numbers of every matrix, such as its rank, that a caller wants of a polar step."""
+"""Measurements of every matrix in a polar step, such as its rank."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +19,14 @@ from muon_optax.dims import MatrixView
 )
 @dataclass(frozen=True)
 class Measurement:
-    """What to measure of every matrix, and whether to.
+    """What to measure of every matrix, and whether to measure in this step.
 
     Attributes:
-      due: A boolean scalar; numbers are zeros where it is false.
+      due: A boolean scalar. If it is false, all numbers are zeros.
       gradients: One array for each leaf of the polar step.
-      function: From stacks `[batch, m, n]` of gradients, of matrices and of their polar factors
-        to float32 `[batch, k]`; hashable, and equal ones share a compiled program. On a mesh
-        it gets tall matrices as wide ones, with rows and columns in another order, the same
-        for all three.
+      function: A hashable function from stacks `[batch, m, n]` of gradients, matrices and polar
+        factors to float32 `[batch, k]`. On a mesh tall matrices may be transposed, and rows and
+        columns permuted, in the same way for all three.
     """
 
     due: Array
@@ -35,12 +34,12 @@ class Measurement:
     function: Callable[[Array, Array, Array], Array]
 
     def of_leaves(self, positions: Sequence[int]) -> "Measurement":
-        """The same of some leaves only."""
+        """The same measurement for some leaves."""
         return replace(self, gradients=[self.gradients[i] for i in positions])
 
 
 def compute_if(condition: Array, function: Callable[[], Any]) -> Any:
-    """`function()`, or zeros of its shapes where the condition is false."""
+    """`function()`, or zeros of its shapes if the condition is false."""
     shapes = jax.eval_shape(function)
     zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return lax.cond(condition, function, zeros)
@@ -53,7 +52,7 @@ def measure_leaves(
     leaves: Sequence[Array],
     polars: Sequence[Array],
 ) -> list[Array | None]:
-    """The numbers of every leaf's matrices, `[batch, k]`, on the device where these are."""
+    """The numbers of every leaf's matrices, `[batch, k]`, computed on their device."""
 
     def measure_leaf(view: MatrixView, g: Array, x: Array, o: Array) -> Array | None:
         stacks = zip(*(view.to_matrices(array) for array in (g, x, o)))

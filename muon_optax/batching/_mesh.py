@@ -1,12 +1,12 @@
 """The polar step on a mesh: every device computes the polar factors of the matrices it owns.
 
-    blocks of all leaves → groups of equal layout → parts, each with its owners → stages
+    blocks of all leaves → groups of equal layout → parts with their owners → stages
     → blocks_to_owners → polar factors → owners_to_blocks
     → blocks of all leaves
 
-A stage depends on no other, so that its matrices can travel while others are multiplied.
-Owners see blocks in the order of devices, not of the array. That permutes rows and columns of
-a matrix, and the polar factor of a permuted matrix is the permuted polar factor.
+Stages are independent, so the matrices of one can travel while those of another are multiplied.
+Owners receive blocks in the order of devices, which permutes rows and columns. That is
+harmless, because the polar factor of a permuted matrix is the permuted polar factor.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 @dataclass(frozen=True)
 class MeshMap:
-    """A method over the matrices of many leaves, whose shardings are on one mesh."""
+    """A method for the matrices of many leaves with shardings on one mesh."""
 
     method: PolarMethod
     shardings: tuple[NamedSharding, ...]
@@ -76,20 +76,20 @@ def _polar_on_mesh(
     specs = [placement.block_sharding.spec for placement in placements]
     blocks = [constrain(x, p.block_sharding) for x, p in zip(leaves, placements)]
     others = None
-    if measurement is not None:  # of whose gradients nothing moves unless it is due
+    if measurement is not None:  # its gradients move only in a step in which it is due
         own = [placement.sharding for placement in placements]
         measurement = replace(
             measurement, gradients=[*map(constrain, measurement.gradients, own)]
         )
         others = replace(measurement, due=PartitionSpec(), gradients=[s.spec for s in own])
-    # Costs and dtypes depend on the platform, and so do the owners.
+    # The owners depend on the platform, because costs and dtypes do.
     polar = partial(_polar_blocks, batched(static.method), placements)
     on_mesh = jax.shard_map(
         partial(by_platform, polar),
         mesh=placements[0].sharding.mesh,
         in_specs=(specs, others),
         out_specs=(specs, PartitionSpec()),
-        check_vma=False,  # JAX does not see that an all-gather gives equal results
+        check_vma=False,  # JAX does not know that an all-gather gives equal results
     )
     polars, numbers = on_mesh(blocks, measurement)
     return [constrain(y, p.sharding) for y, p in zip(polars, placements)], numbers
@@ -102,7 +102,7 @@ def _polar_blocks(
     blocks: Sequence[Array],
     measurement: Measurement | None,
 ) -> tuple[list[Array], list[Array | None]]:
-    """This device's blocks of the polar factors, from its blocks of all leaves; numbers."""
+    """This device's blocks of the polar factors, from its blocks of all leaves; and numbers."""
     grid = grid_of(placements[0].sharding.mesh.shape)
     stacks = _to_stacks(placements, blocks)
     placed = [p for p in placements for _ in p.view.sides]
@@ -134,12 +134,12 @@ def _polar_blocks(
 
 
 def _to_stacks(placements: Sequence[Placement], blocks: Sequence[Array]) -> list[Array]:
-    """The matrices in blocks of leaves: a stack, or several, for each leaf."""
+    """The matrices in the blocks of all leaves, one or several stacks per leaf."""
     return [x for p, block in zip(placements, blocks) for x in p.view.to_matrices(block)]
 
 
 def _turn(stacks: Sequence[Array], turned: Sequence[bool]) -> list[Array]:
-    """Those stacks transposed that travel so."""
+    """The stacks, transposed where `turned` is true."""
     return [x.mT if is_turned else x for x, is_turned in zip(stacks, turned)]
 
 
@@ -151,9 +151,9 @@ def _polar_stacks(
     members: Sequence[Sequence[int]],
     stacks: Sequence[Array],
 ) -> tuple[list[Array], list[Owned]]:
-    """The blocks of the polar factors of matrices, from stacks of their blocks.
+    """Stacks of blocks of the polar factors, from stacks of blocks; and all owned matrices.
 
-    `members` are the positions of stacks of equal layout. Also all that this device owns.
+    `members` are the positions of stacks of equal layout.
     """
     groups = []
     for indices in members:
@@ -167,7 +167,7 @@ def _polar_stacks(
         ]
         for group, indices in zip(groups, members)
     ]
-    found, owned = [[] for _ in groups], []  # the polar factors of each group, part by part
+    found, owned = [[] for _ in groups], []  # `found` has each group's parts of polar factors
     for stage in make_stages(groups, assign_owners(groups, grid, platform), grid, platform):
         sent = [_take(blocks[part.group], part.start, part.stop) for part in stage]
         polars, of_stage = _polar_of_stage(method, platform, stage, sent)
@@ -183,7 +183,7 @@ def _polar_stacks(
 
 
 def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
-    """The matrices from `start` to `stop` of all stacks, counted through."""
+    """The matrices `start` to `stop` of the concatenated stacks."""
     taken = []
     for x in stacks:
         if start < len(x) and stop > 0:
@@ -195,8 +195,8 @@ def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
 def _polar_of_stage(
     method: BatchedMethod, platform: Platform, stage: Sequence[Part], blocks: Sequence[Array]
 ) -> tuple[list[Array], list[Owned]]:
-    """The polar factors' blocks, from the blocks of a stage's matrices; what is owned of it."""
-    # So that what is sent is written once, and no stage waits for another.
+    """Blocks of the polar factors, from blocks of a stage's matrices; and owned matrices."""
+    # The barrier makes XLA write what it sends once, and keeps the stages independent.
     blocks = lax.optimization_barrier(list(blocks))
     owned = [part.exchange.blocks_to_owners(x) for part, x in zip(stage, blocks)]
     polars = _polar_owned(method, platform, stage, owned)
@@ -212,12 +212,12 @@ def _polar_owned(
     def polar(stacks: Sequence[Array]) -> list[Array]:
         return polar_on_device(method, platform, stacks, [None] * len(stacks))[0]
 
-    # Every device has these, so matrices of several parts may share a call.
+    # Every device has matrices of these parts, so several parts may share a call.
     is_even = [not p.exchange.ownership.team and not p.exchange.ownership.chosen for p in stage]
     polars = polar([x[: len(x) if even else 0] for x, even in zip(stacks, is_even)])
     for i, (part, x) in enumerate(zip(stage, stacks)):
         team = part.exchange.team
-        if team.size > 1:  # which compute fillers, too, because all exchange at the same time
+        if team.size > 1:  # teams compute fillers, too, because all exchange at the same time
             prepared = [method.prepare(x, platform)]
             polars[i] = method.polar_stacks(prepared, platform, team)[0].astype(x.dtype)
         elif not is_even[i]:

@@ -1,7 +1,7 @@
-"""Measurements on a mesh: the owner of a matrix has it whole, and its polar factor.
+"""Measurements on a mesh, by the owner of each matrix.
 
-Of the gradient, blocks travel to the owners; a team divides its matrices among its members; the
-numbers of all owners then go to every device at once.
+The owner has the matrix and its polar factor. Blocks of the gradient travel to it. A team
+divides its matrices among its members. One all-gather then sends all numbers to every device.
 """
 
 import math
@@ -38,17 +38,17 @@ def measure_owned(
     owned: Sequence[Owned],
     gradients: Sequence[Array],
 ) -> Array:
-    """The numbers of the matrices that any device owns, `[row, k]`, on every device.
+    """The numbers of all matrices, `[row, k]`, on every device.
 
-    `gradients` are this device's blocks of each part's matrices. `find_rows` says which row is
-    of which matrix.
+    `gradients` are this device's blocks of each part's matrices. `find_rows` returns the rows
+    of each leaf.
     """
     stacks = []
     for (part, x, o), blocks in zip(owned, gradients):
         g = part.exchange.blocks_to_owners(saturating_cast(blocks, x.dtype))
         stacks.append(_divide_among_team(part.exchange, jnp.stack([g, x, o], axis=1)))
     numbers = [stacks[0]] * len(stacks)
-    # Once for each shape, because SVDs take a TPU's compiler more than a minute each time.
+    # Once for each shape, because a TPU's compiler takes more than a minute for every SVD.
     for indices in group_indices([(x.shape[1:], x.dtype.name) for x in stacks]):
         exchanges = [owned[i].part.exchange for i in indices]
         found = _measure_each(
@@ -68,8 +68,8 @@ def find_rows(
 ) -> list[np.ndarray]:
     """The rows in `measure_owned` of every leaf's matrices, in the leaf's order.
 
-    `members` are the positions of each group's stacks among those of all leaves, `shapes` those
-    of the leaves' blocks.
+    `members` are the positions of each group's stacks among all stacks, and `shapes` are the
+    shapes of the leaves' blocks.
     """
     numbers = [
         _number_matrices(p, shape) for p, shape in zip(placements, shapes) for _ in p.view.sides
@@ -84,7 +84,7 @@ def find_rows(
 
 
 def gather_uncut_axes(x: Array, placement: Placement) -> Array:
-    """A device's part of a leaf, whole along the axes whose cuts do not leave blocks."""
+    """A device's part of a leaf, gathered along the axes whose cuts do not give blocks."""
     sizes = placement.sharding.mesh.shape
     specs = zip(placement.sharding.spec, placement.block_sharding.spec)
     for axis, (own, block) in enumerate(specs):
@@ -99,7 +99,7 @@ def _measure_each(
     exchanges: Sequence[Exchange],
     stacks: Array,
 ) -> Array:
-    """The numbers of this device's matrices, from `[matrix, 3, m, n]`, one after the other."""
+    """The numbers of this device's matrices, from `[matrix, 3, m, n]`, one at a time."""
 
     def measure(triple: Array) -> Array:
         return function(*triple[:, None].astype(wide_dtype(triple.dtype)))[0]
@@ -112,7 +112,7 @@ def _measure_each(
 
 
 def _divide_among_team(exchange: Exchange, stacks: Array) -> Array:
-    """`[measured, 3, m, n]`, whole, from this member's columns `[per_owner, 3, m, q]`."""
+    """Whole matrices `[measured, 3, m, n]`, from this member's part `[per_owner, 3, m, q]`."""
     team, measured = exchange.team, _num_measured(exchange)
     if team.size == 1:
         return stacks
@@ -123,19 +123,19 @@ def _divide_among_team(exchange: Exchange, stacks: Array) -> Array:
 
 
 def _find_places(exchange: Exchange) -> np.ndarray:
-    """`[device, position]`: where a device measures a matrix."""
+    """`[device, position]`: whether the device measures a matrix at this position."""
     has_matrix = np.zeros([exchange.grid.num_devices, _num_measured(exchange)], bool)
     has_matrix[_find_devices(exchange)] = True
     return has_matrix
 
 
 def _num_measured(exchange: Exchange) -> int:
-    """The most matrices that a device measures: a team divides its own among its members."""
+    """The number of positions per device; a team divides its matrices among its members."""
     return -(-exchange.ownership.per_owner // exchange.team.size)
 
 
 def _find_devices(exchange: Exchange) -> tuple[np.ndarray, np.ndarray]:
-    """The device that measures each matrix, `[batch device, matrix]`; its position there."""
+    """The device that measures each matrix, `[batch device, matrix]`, and its place there."""
     ownership, grid = exchange.ownership, exchange.grid
     owners, positions = np.divmod(np.arange(ownership.count), ownership.per_owner)
     if ownership.chosen is not None:
@@ -162,12 +162,12 @@ def _find_rows_of_groups(parts: Sequence[Part]) -> list[np.ndarray]:
 
 
 def _number_matrices(placement: Placement, shape: Sequence[int]) -> np.ndarray:
-    """`[batch device, matrix]`: the numbers, in a stack of a leaf, of each device's matrices.
+    """`[batch device, matrix]`: the index in the leaf's stack of each device's matrices.
 
-    `shape` is that of a device's block.
+    `shape` is the shape of a device's block.
     """
     view, sizes = placement.view, placement.sharding.mesh.shape
-    lengths = []  # along each axis of the leaf: devices, and matrices of each
+    lengths = []  # for each axis of the leaf: devices, then matrices per device
     for axes, entry in zip(view.factors(tuple(shape)), placement.block_sharding.spec):
         names = [name for name in mesh_axes(entry) if name in placement.batch]
         lengths.append(math.prod(sizes[name] for name in names))

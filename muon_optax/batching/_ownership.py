@@ -1,8 +1,8 @@
-"""Which devices orthogonalize which matrices, so that all have about the same work.
+"""Ownership: which devices orthogonalize which matrices, with about equal work for all.
 
-Twelve equal matrices and eight devices: eight matrices have a device each, and four a team of
-two devices each. A matrix is divided only where that balances the work of all groups. What does
-not balance any better goes to the devices with the least work:
+With twelve equal matrices and eight devices, eight matrices get a device each, and four get a
+team of two devices each. A matrix is divided only if that balances the work. Single matrices
+that are left over go to the devices with the least work:
 
     owner               0    1    2    3    4    5    6    7
     8 matrices          0    1    2    3    4    5    6    7
@@ -21,23 +21,23 @@ from muon_optax.batching._blocks import BlockLayout
 from muon_optax.batching._grid import DeviceGrid, Names
 from muon_optax.polar._method import MethodPlan
 
-_LARGEST_LOAD = 1.08  # of a device, over the mean, above which matrices are divided
-# Operations of a team's member below which a matrix is not divided: in less time than these
-# take, its devices could not exchange anything.
+_LARGEST_LOAD = 1.08  # matrices are divided if the largest load over the mean exceeds this
+# The fewest operations per member for which a matrix is divided. Fewer take less time than any
+# exchange.
 _SMALLEST_PART: dict[Platform, float] = {"cpu": 2.0**25, "gpu": 2.0**31, "tpu": 2.0**31}
-# Operations in the time of a byte that a team's member receives, about: 197 TFLOP/s and 90 GB/s
-# of a v5e; an H100 has 1750, and launches. What travels to owners is behind their products.
+# Operations in the time of one byte that a member receives: about 197 TFLOP/s over 90 GB/s on a
+# v5e; 1750, plus launches, on an H100. Transfers to owners are hidden behind products.
 _OPERATIONS_PER_BYTE: dict[Platform, float] = {"cpu": 0.0, "gpu": 2200.0, "tpu": 2200.0}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Matrices of one layout, of all leaves.
+    """All matrices of one layout.
 
     Attributes:
       layout: Their sides, dtype and cuts.
       count: The number of matrices of which each device has a block.
-      plan: What one of them costs.
+      plan: The cost of one matrix.
     """
 
     layout: BlockLayout
@@ -54,12 +54,12 @@ class Ownership:
 
     Attributes:
       count: The number of matrices.
-      replicas: Along which devices of different owners have equal blocks.
-      shards: Along which an owner collects the blocks of its matrices.
-      team: Along which a matrix is divided.
-      per_owner: The number of matrices of each owner. Owner i has those from `i·per_owner` on;
-        the last owners have fillers if there are not as many.
-      chosen: The owners that have a matrix, in the order of the matrices; None for all.
+      replicas: The factors along which different owners have equal blocks.
+      shards: The factors along which an owner collects the blocks of its matrices.
+      team: The factors along which a matrix is divided.
+      per_owner: The number of matrices of each owner. Owner i has the matrices from
+        `i·per_owner` on. If there are not enough, the last owners get fillers.
+      chosen: The owners that have a matrix, in the order of the matrices; None means all.
     """
 
     count: int
@@ -75,12 +75,12 @@ def assign_owners(
 ) -> list[list[Ownership]]:
     """The ownerships of each group, in the order of its matrices.
 
-    Teams are made while the device with the most work has too much of it, one factor of the
-    grid at a time, in the group whose left over matrices cost a device the most. A group that
-    has teams gets larger ones while its last teams have fillers. Of all these assignments the
-    one is taken whose work and exchanges take the least time.
+    While the busiest device has too much work, this makes teams one factor larger in the group
+    whose leftover matrices cost the most per device. A group with teams gets larger ones while
+    its last teams have fillers. The result is the assignment with the least time for work and
+    exchanges.
     """
-    depths = [0] * len(groups)  # the number of factors that the largest teams have
+    depths = [0] * len(groups)  # the number of factors in the largest teams
     work = sum(g.plan.flops * g.count * grid.count(g.layout.batch) for g in groups)
     best, least = None, math.inf
     while True:
@@ -105,12 +105,12 @@ def assign_owners(
 def _assign(
     groups: Sequence[Group], depths: Sequence[int], grid: DeviceGrid
 ) -> tuple[list[list[Ownership]], float]:
-    """The ownerships, and the operations of the device with the most work."""
+    """The ownerships, and the operations of the busiest device."""
     found = [_assign_evenly(group, depth, grid) for group, depth in zip(groups, depths)]
     even = sum(
         _flops_per_device(group, o, grid) for group, of in zip(groups, found) for o in of
     )
-    load = np.zeros(grid.num_devices)  # from matrices that not every device has
+    load = np.zeros(grid.num_devices)  # from leftover matrices
     for i in sorted(range(len(groups)), key=lambda i: -groups[i].plan.flops):
         left = groups[i].count - sum(o.count for o in found[i])
         if left:
@@ -124,7 +124,7 @@ def _assign(
 
 
 def _assign_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership]:
-    """As many matrices as go evenly to devices, then to teams, which take all that are left."""
+    """Assign matrices evenly to devices, then to teams; the largest teams take the rest."""
     found, left = [], group.count
     for factors in range(depth + 1):
         replicas, shards, team = _axes(group, factors, grid)
@@ -139,7 +139,7 @@ def _assign_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership
 
 
 def _axes(group: Group, depth: int, grid: DeviceGrid) -> tuple[Names, Names, Names]:
-    """`replicas`, `shards` and `team` with so many factors in the team."""
+    """`replicas`, `shards` and `team` with `depth` factors in the team."""
     layout = group.layout
     cuts = layout.short + layout.long
     chosen = _candidates(group, grid)[:depth]
@@ -149,9 +149,10 @@ def _axes(group: Group, depth: int, grid: DeviceGrid) -> tuple[Names, Names, Nam
 
 
 def _candidates(group: Group, grid: DeviceGrid) -> Names:
-    """The factors in the order in which a team takes them: at first those of the long side.
+    """The factors in the order in which a team takes them, first those that cut the long side.
 
-    A part of the long side is there already then. The last factors are of the nearest devices.
+    Along these, each device already has a part of the long side. The last factors of the grid
+    come first, because their devices are nearest.
     """
     layout = group.layout
     others = [n for n in grid.sizes if n not in (*layout.batch, *layout.long)]
@@ -159,7 +160,7 @@ def _candidates(group: Group, grid: DeviceGrid) -> Names:
 
 
 def _divides(group: Group, depth: int, grid: DeviceGrid, platform: Platform) -> bool:
-    """Whether teams of one factor more can work on the matrices, and are worth it."""
+    """Whether teams with one more factor are possible and worthwhile."""
     candidates = _candidates(group, grid)
     if math.isinf(group.plan.team_bytes) or depth == len(candidates):
         return False
@@ -170,17 +171,17 @@ def _divides(group: Group, depth: int, grid: DeviceGrid, platform: Platform) -> 
 
 
 def _has_leftover(last: Ownership, grid: DeviceGrid) -> bool:
-    """Whether some devices have a matrix more than others, or a filler."""
+    """Whether some owners lack a matrix and would have a filler."""
     return last.count < last.per_owner * grid.count(last.replicas + last.shards)
 
 
 def _flops_per_device(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
-    """Of each device that has matrices of it, fillers included."""
+    """The operations of each owning device, including fillers."""
     return group.plan.flops / grid.count(ownership.team) * ownership.per_owner
 
 
 def _bytes_in_team(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
-    """That a member of a team receives from the others while they share their work."""
+    """The bytes that a member of a team receives from the others during the iteration."""
     members = grid.count(ownership.team)
     if members == 1:
         return 0.0
@@ -188,10 +189,10 @@ def _bytes_in_team(group: Group, ownership: Ownership, grid: DeviceGrid) -> floa
 
 
 def _least_loaded(load: np.ndarray) -> list[int]:
-    """The owners in the order in which they get a matrix that is left over.
+    """The owners in the order in which they get leftover matrices.
 
-    `load` is `[replica, shard]`. First comes the owner with the least work of each replica,
-    then the second of each, so that replicas have equally many.
+    `load` is `[replica, shard]`. The least busy owner of each replica comes first, then the
+    second of each, so that replicas get equally many.
     """
     by_load = load.argsort(axis=1, kind="stable")
     num_replicas, num_shards = load.shape

@@ -1,4 +1,4 @@
-"""Arrays on the devices of a mesh: constrain a sharding, gather, scatter and place."""
+"""Resharding of arrays on a mesh: constrain, gather, scatter and place."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from muon_optax.batching._shardings import is_traced, own_sharding
 
 
 def constrain(x: Array, sharding: NamedSharding) -> Array:
-    """`x` with a sharding: moved on explicit axes, a constraint for XLA on automatic ones."""
+    """`x` with a sharding: a move on explicit axes, a constraint for XLA on automatic axes."""
     if AxisType.Explicit in sharding.mesh.axis_types:
         return jax.sharding.reshard(x, sharding)
     return lax.with_sharding_constraint(x, sharding)
 
 
 def gather_explicit(x: Array) -> Array:
-    """An array of explicit axes, whole on every device: then JAX accepts any reshape.
+    """Replicate an array on explicit axes, so that JAX accepts any reshape of it.
 
-    On automatic axes the array is unchanged, because XLA decides where a reshape moves it.
+    On automatic axes the array does not change, because XLA handles reshapes.
     """
     sharding = _explicit_sharding(x)
     return x if sharding is None else constrain(x, everywhere(sharding, x))
@@ -34,21 +34,21 @@ def scatter_like(x: Array, like: Array) -> Array:
 
 
 def put(x: Array, sharding: NamedSharding) -> Array:
-    """An array outside of `jax.jit`, on the devices of a sharding.
+    """Move an array to the devices of a sharding, outside of `jax.jit`.
 
-    All processes call it alike, and with equal arrays where these are on one device.
+    All processes must call it. An array on one device must be equal in all processes.
     """
     if own_sharding(x) is not None:
         return constrain(x, sharding)
     copy = np.asarray(x)
-    # jax.device_put would ask all processes whether their arrays are equal.
+    # jax.device_put would check in all processes that their arrays are equal.
     return jax.make_array_from_callback(x.shape, sharding, lambda index: copy[index])
 
 
 def place_like(x: Any, leaf: Any) -> Array:
-    """The array in the dtype and with the sharding of a leaf; a copy only where that differs.
+    """The array in the dtype and with the sharding of a leaf, copied only if it differs.
 
-    The leaf is an array or a `jax.ShapeDtypeStruct`, with a sharding or without.
+    The leaf is an array or a `jax.ShapeDtypeStruct`, with or without a sharding.
     """
     x = jnp.asarray(x, leaf.dtype)
     sharding = getattr(leaf, "sharding", None)
@@ -58,12 +58,12 @@ def place_like(x: Any, leaf: Any) -> Array:
         return x
     if getattr(leaf, "committed", True):
         return jax.device_put(x, sharding)
-    # A count that no device is chosen for goes wherever the parameters of the next step are.
+    # An uncommitted count can move to the parameters' devices in the next step.
     return jnp.array(np.asarray(x)) if x.committed else x
 
 
 def everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
-    """On every device, spelled as JAX returns it: another spelling compiles again."""
+    """Replicated, with the spec that JAX returns, because another spec would compile again."""
     is_explicit = AxisType.Explicit in sharding.mesh.axis_types
     return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * is_explicit))
 
@@ -71,10 +71,10 @@ def everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
 def sharding_of_moment(
     x: Array, shape: tuple[int, ...], sharding: NamedSharding
 ) -> NamedSharding:
-    """The sharding of a moment of a parameter: cut along every axis that both have.
+    """The sharding of a parameter's moment: sharded along every axis that both have.
 
-    Axes are compared from the last one on, as in broadcasting. On explicit axes a moment of
-    another shape is on every device, as `scale_by_neuron_rms` returns it there.
+    Axes are compared from the last, as in broadcasting. On explicit axes a moment of another
+    shape is on every device, as `scale_by_neuron_rms` returns it.
     """
     if x.shape == shape:
         return sharding
@@ -84,12 +84,12 @@ def sharding_of_moment(
     pairs = zip(x.shape[::-1], shape[::-1], spec[::-1])
     entries = [entry if size == whole else None for size, whole, entry in pairs]
     entries += [None] * (x.ndim - len(entries))
-    while entries and entries[0] is None:  # spelled as JAX returns it
+    while entries and entries[0] is None:  # as in the spec that JAX returns
         entries.pop(0)
     return NamedSharding(sharding.mesh, PartitionSpec(*entries[::-1]))
 
 
 def _explicit_sharding(x: Array) -> NamedSharding | None:
-    """The sharding of an array on explicit axes, else None."""
+    """The sharding of an array on explicit axes; None for any other array."""
     own = own_sharding(x)
     return own if own is not None and AxisType.Explicit in own.mesh.axis_types else None

@@ -25,11 +25,11 @@ from muon_optax.batching._given import (
 def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | None:
     """The sharding of every leaf, in the order of `jax.tree.leaves(tree)`.
 
-    Outside of `jax.jit` it is read from the arrays. Inside, it can be read only where all axes
-    of the mesh are of `AxisType.Explicit`; `given` supplies it for the rest.
+    Outside of `jax.jit` it is read from the arrays. Inside, it can be read only if all axes of
+    the mesh are `AxisType.Explicit`; otherwise `given` is used.
 
-    None if no leaf is on several devices, or if that cannot be known. A mesh of one device
-    counts if its axes are explicit, because array types then have its axes.
+    Returns None if no leaf is on several devices, or if that is unknown. A mesh of one device
+    counts if its axes are explicit, because they are part of array types.
     """
     said, leaves = given_shardings(given, tree), leaves_by_path(tree)
     found = {name: own_sharding(leaf) or said.get(name) for name, leaf in leaves.items()}
@@ -40,17 +40,17 @@ def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | 
     _check_axis_types(mesh)
     for name, sharding in found.items():
         if sharding is not None and sharding.mesh != mesh:
-            problem = f"on the mesh {sharding.mesh}, but others are on {mesh}; use one mesh"
+            problem = f"on {sharding.mesh}, but other leaves are on {mesh}; use one mesh"
             if sharding.mesh.shape == mesh.shape:
-                problem += ", with its devices in one order"
+                problem += ", with its devices in the same order"
             raise LeafError(name, leaves[name], problem)
-    # A leaf that is on no mesh goes to every device, as in `jax.jit`.
+    # A leaf without a mesh goes to every device, as in `jax.jit`.
     everywhere = NamedSharding(mesh, PartitionSpec())
     return tuple(sharding or everywhere for sharding in found.values())
 
 
 def check_shardings(given: Shardings, params: Any) -> None:
-    """Refuse shardings that contradict those of the arrays; traced arrays pass."""
+    """Refuse shardings that contradict the arrays' own; traced arrays pass."""
     said = given_shardings(given, params)
     for name, leaf in leaves_by_path(params).items():
         own = own_sharding(leaf)
@@ -63,26 +63,26 @@ def check_shardings(given: Shardings, params: Any) -> None:
 
 
 def _difference(own: NamedSharding, spec: PartitionSpec, ndim: int) -> str:
-    """How the sharding of an array differs from a given one with that spec."""
+    """How the sharding of an array differs from a given one with this spec."""
     if own.is_equivalent_to(NamedSharding(own.mesh, spec, memory_kind=own.memory_kind), ndim):
         return (
-            "on a mesh of other devices than the mesh of shardings, or of the same devices in "
-            "another order; use the arrays' mesh"
+            "on a mesh with other devices, or another order of devices, than the mesh of "
+            "shardings; use the arrays' mesh"
         )
     return (
         f"sharded as {own.spec}, but shardings has {spec}; pass jax.tree.map(lambda p: "
-        "p.sharding, params), or place the parameters as shardings has it"
+        "p.sharding, params), or place the parameters as in shardings"
     )
 
 
 def warn_if_unreadable(tree: Any) -> None:
-    """Warn if leaves are traced on a mesh of automatic axes, so their shardings are unknown."""
+    """Warn if leaves are traced on a mesh with automatic axes, which hides their shardings."""
     for leaf in jax.tree.leaves(tree):
         if is_traced(leaf) and AxisType.Auto in axis_types(leaf):
             mesh = dict(jax.typeof(leaf).sharding.mesh.shape)
             warn_user(
                 f"muon_optax: every device of the mesh {mesh} may compute all polar factors, "
-                "because jax.jit hides the shardings on automatic axes. Pass them: "
+                "because jax.jit hides shardings on automatic axes. Pass them: "
                 "muon(..., shardings=NamedSharding(mesh, PartitionSpec())) if every device has "
                 "all parameters, else muon(..., shardings=jax.tree.map(lambda p: p.sharding, "
                 "params)) or shardings=(mesh, specs). Or make the mesh with AxisType.Explicit"
@@ -91,7 +91,7 @@ def warn_if_unreadable(tree: Any) -> None:
 
 
 def own_sharding(leaf: Array) -> NamedSharding | None:
-    """The sharding of an array, if it can be read and its mesh matters."""
+    """The sharding of an array; None if it cannot be read or its mesh does not matter."""
     if is_traced(leaf):
         if axis_types(leaf) - {AxisType.Explicit}:
             return None
@@ -104,7 +104,7 @@ def own_sharding(leaf: Array) -> NamedSharding | None:
 
 
 def _matters(mesh: Mesh | AbstractMesh) -> bool:
-    """Whether a mesh has several devices, or its axes are in array types."""
+    """Whether a mesh has several devices, or explicit axes, which are part of array types."""
     return mesh.size > 1 or AxisType.Explicit in mesh.axis_types
 
 
@@ -112,6 +112,6 @@ def _check_axis_types(mesh: Mesh | AbstractMesh) -> None:
     if len({*mesh.axis_types}) > 1:
         kinds = dict(zip(mesh.axis_names, mesh.axis_types))
         raise ValueError(
-            f"the mesh has axes of several types, {kinds}; use AxisType.Auto for all or "
+            f"the mesh has axes of several types, {kinds}; use AxisType.Auto for all axes, or "
             "AxisType.Explicit for all"
         )

@@ -18,7 +18,7 @@ from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 @dataclass(frozen=True)
 class SingleDeviceMap:
-    """A method over the matrices of many leaves, on the device where these are."""
+    """A method for the matrices of many leaves, on their device."""
 
     method: PolarMethod
 
@@ -38,7 +38,7 @@ class SingleDeviceMap:
         return polars, written, measure_leaves(tuple(views), measurement, leaves, polars)
 
     def _in_place(self, view: MatrixView, x: Array) -> MatrixView:
-        """The view, or that of the transposes if they are what the array has."""
+        """The view, or the transposed view if that is a mere reshape of the array."""
         squares = [m for _, m, n in view.sides if m == n]
         plan = batched(self.method).plan
         if all(plan(m, m, x.dtype, "cpu").commutes_with_transpose for m in squares):
@@ -46,7 +46,7 @@ class SingleDeviceMap:
         return view
 
 
-# An eager step finds its program again: by the method's value, not by a function's identity.
+# The method is a static argument, so that eager steps with equal methods share a program.
 @partial(jax.jit, static_argnums=(0, 1))
 def _polar_leaves(
     static: StaticMethod,
@@ -82,13 +82,13 @@ def _polar(
 
 
 def _to_stacks(view: MatrixView, x: Array) -> list[Array]:
-    """The matrices of a leaf, `[batch, m, n]`; without a batch axis if it is one matrix."""
-    # XLA would reshape that away in some operations and not in others, which then do not fuse.
+    """The matrices of a leaf, `[batch, m, n]`, or `[m, n]` for one matrix."""
+    # XLA would remove a batch axis of 1 in some operations only, and these would not fuse.
     return [stack[0] if len(stack) == 1 else stack for stack in view.to_matrices(x)]
 
 
 def _to_stacks_beside(view: MatrixView, momentum: Array | None) -> list[Array | None]:
-    """The momentum in the shape of the stacks, if that moves nothing; or None for each."""
+    """The momentum in the shape of the stacks if that is a mere reshape, else None for each."""
     if momentum is None or not view.is_reshape:
         return [None] * len(view.sides)
     return [*_to_stacks(view, momentum)]

@@ -1,7 +1,7 @@
-"""A device's work in stages, so that one stage travels while another is multiplied.
+"""Stages of a device's work, so that one stage can travel while another is multiplied.
 
-Six large matrices of each device are six stages. Small matrices of several layouts share a
-stage, and so they can share products.
+Each large matrix of a device is a stage. Small matrices of several layouts share a stage and
+can share products.
 """
 
 import math
@@ -13,14 +13,14 @@ from muon_optax.batching._collectives import Exchange
 from muon_optax.batching._grid import DeviceGrid
 from muon_optax.batching._ownership import Group, Ownership
 
-# Numbers that a device has of a stage's matrices, at least: for less, collectives do not pay.
+# The fewest numbers per device in a stage; for less, collectives are not worthwhile.
 _STAGE_SIZE: dict[Platform, int] = {"cpu": 2**21, "gpu": 2**23, "tpu": 2**19}
-_NUM_STAGES = 8  # of a large model, about: nothing hides the first and the last exchange
+_NUM_STAGES = 8  # for a large model; the first and the last exchange cannot be hidden
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive matrices of a group, from `start` on, with one exchange."""
+    """Consecutive matrices of a group, from index `start` on, with one exchange."""
 
     group: int
     start: int
@@ -28,12 +28,12 @@ class Part:
 
     @property
     def stop(self) -> int:
-        """The position after the last matrix."""
+        """The index after the last matrix."""
         return self.start + self.exchange.ownership.count
 
     @property
     def size(self) -> int:
-        """The numbers that a device has of its matrices."""
+        """The numbers of its matrices on one device."""
         m, n = self.exchange.layout.sides
         return self.exchange.ownership.per_owner * m * n // self.exchange.team.size
 
@@ -44,7 +44,7 @@ def make_stages(
     grid: DeviceGrid,
     platform: Platform,
 ) -> list[list[Part]]:
-    """The parts of all groups, given the ownerships of each, in stages of about equal size."""
+    """The parts of all groups in stages of about equal size, from each group's ownerships."""
     parts = []
     for index, (group, ownerships) in enumerate(zip(groups, found)):
         start = 0
@@ -63,7 +63,7 @@ def make_stages(
 
 
 def _split(part: Part, limit: int) -> list[Part]:
-    """Parts up to the limit or of one matrix for each owner, if all owners have as many."""
+    """Split a part into parts of at most `limit` numbers, if all owners have equally many."""
     ownership = part.exchange.ownership
     owners = part.exchange.owners.size
     each = math.ceil(ownership.per_owner / math.ceil(part.size / limit))

@@ -1,4 +1,4 @@
-"""A polar method as a static argument of `jax.jit`: equal methods share a compiled program."""
+"""Polar methods as static arguments of `jax.jit`: equal methods share a compiled program."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from muon_optax.polar._method import PolarMethod
 
 
 class StaticMethod:
-    """Equal if the methods are equal; unhashable methods, if they are the same object."""
+    """Compares by the method's value, or by its identity if it cannot be hashed."""
 
     def __init__(self, method: PolarMethod):
         self.method = method

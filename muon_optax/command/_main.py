@@ -1,4 +1,4 @@
-"""The arguments of the command line, and what each command does."""
+"""The commands and their arguments."""
 
 import argparse
 import os
@@ -35,18 +35,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; an error that the user can mend is one sentence and exit status 2."""
+    """Run a command. A wrong argument is one sentence and exit status 2."""
     given = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, TextIOWrapper):  # of a terminal that may lack ×
+    if isinstance(sys.stdout, TextIOWrapper):  # the terminal may lack ×
         sys.stdout.reconfigure(errors="replace")
     try:
         given.run(given)
     except (ValueError, RuntimeError) as error:
-        # What the library writes as an argument is an option here.
+        # An argument of the library is an option here.
         pattern = r"dims=(?:LAYOUTS\['(\w+)'\]|([A-Z]{4,})\b)"
         option = lambda found: f"--layout {(found[1] or found[2]).lower()}"
         sys.exit(_fail(re.sub(pattern, option, str(error)), 2))
-    except BrokenPipeError:  # the reader of the output, such as head, has enough
+    except BrokenPipeError:  # the reader of the output, such as head, has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -62,24 +62,25 @@ def _say(message: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "python -m muon_optax",
-        description="Newton-Schulz or SVD, on your matrices, on your device.",
+        description="Compare polar methods on your matrices; plan how muon trains a model.",
         epilog=f"examples:{_EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     bench = commands.add_parser("bench", help="compare polar methods: time, memory, accuracy")
     bench.set_defaults(run=_bench)
-    bench.add_argument("shapes", nargs="*", metavar="SHAPE", help="768x3072, or 12x1024x1024")
+    bench.add_argument("shapes", nargs="*", metavar="SHAPE", help="768x3072 or 12x1024x1024")
     _add_tree(bench, "--tree")
     bench.add_argument("--methods", default=",".join(DEFAULT), help="default: %(default)s")
-    bench.add_argument("--dtype", help="of the matrices; default: theirs, or float32")
-    bench.add_argument("--target", help=f"estimate for one of {', '.join(ELSEWHERE)}")
+    bench.add_argument("--dtype", help="dtype of the matrices; default: TREE's, or float32")
+    targets = ", ".join(ELSEWHERE)
+    bench.add_argument("--target", help=f"estimate times for another device: {targets}")
     bench.add_argument(
         "--out", default="comparison", help="writes OUT.json and OUT.png; default: %(default)s"
     )
     for name, run, text in (
-        ("plan", _plan, "how muon would train each parameter"),
-        ("check", _check, "only what is doubtful; exit status 1 if anything is"),
+        ("plan", _plan, "show how muon would train each parameter"),
+        ("check", _check, "show only doubtful parameters; exit status 1 if there are any"),
     ):
         command = commands.add_parser(name, help=text)
         command.set_defaults(run=run)
@@ -92,12 +93,13 @@ def _add_tree(parser: argparse.ArgumentParser, name: str) -> None:
         "a checkpoint (.npz, .safetensors, Orbax), or MODULE:FUNCTION that returns parameters"
     )
     parser.add_argument(name, help=text, metavar="TREE")
-    parser.add_argument("--layout", default="flax", help=f"of the tree: {', '.join(LAYOUTS)}")
+    layouts = f"library that TREE's names follow: {', '.join(LAYOUTS)}; default: %(default)s"
+    parser.add_argument("--layout", default="flax", help=layouts)
 
 
 def _bench(given: argparse.Namespace) -> None:
     if bool(given.shapes) == bool(given.tree):
-        raise ValueError("name shapes such as 768x3072, or --tree, but not both")
+        raise ValueError("pass shapes such as 768x3072, or --tree TREE, but not both")
     if not (folder := Path(given.out).parent).is_dir():
         raise ValueError(f"--out {given.out}: there is no folder {folder}")
     if not (draws := find_spec("matplotlib")):
@@ -118,11 +120,11 @@ def _bench(given: argparse.Namespace) -> None:
     if found.times and draws:
         _write(lambda path: found.plot().savefig(path, dpi=130), f"{given.out}.png")
     if found.interrupted:
-        sys.exit(_fail("interrupted; what was done until then is above", 130))
+        sys.exit(_fail("interrupted; the results so far are above", 130))
 
 
 def _write(write: Callable[[str], None], path: str) -> None:
-    """Write a file; a full disk or a missing right is one sentence and exit status 1."""
+    """Write a file. If that fails, print one sentence and exit with status 1."""
     try:
         write(path)
     except OSError as error:
@@ -136,7 +138,7 @@ def _plan(given: argparse.Namespace) -> None:
 def _check(given: argparse.Namespace) -> None:
     found = plan(read_tree(given.tree), _layout(given.layout))
     if not found.doubts:
-        return print(f"No label of {len(found.leaves)} leaves is doubtful.")
+        return print(f"None of {len(found.leaves)} leaves is doubtful.")
     print(found.advice)
     sys.exit(1)
 
@@ -149,7 +151,7 @@ def _layout(name: str) -> Any:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on the standard error, or a line for each part of the work without rich."""
+    """A progress bar on the standard error; without rich, a line for each part of the work."""
     try:
         from rich.console import Console
         from rich.progress import Progress

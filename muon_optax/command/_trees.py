@@ -16,13 +16,13 @@ _SAFETENSORS |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
 def read_tree(name: str) -> Any:
-    """The parameters of a checkpoint, as shapes, or what `module:function` returns.
+    """The shapes of a checkpoint's parameters, or what `module:function` returns.
 
-    Of a checkpoint that has an entry `params`, these. Its integers, such as steps and
-    positions, are left out.
+    If a checkpoint has an entry `params`, only that is read. Integers, such as step counts, are
+    left out.
 
     Raises:
-      ValueError: If it is neither, or cannot be read.
+      ValueError: If `name` is neither, or cannot be read.
     """
     path = Path(name)
     if not path.exists():
@@ -37,7 +37,7 @@ def read_tree(name: str) -> Any:
         tree = reader(path)
     except ImportError as error:
         raise ValueError(f"{name} needs Orbax: pip install orbax-checkpoint") from error
-    except Exception as error:  # whatever a file that is something else makes of its reader
+    except Exception as error:  # readers raise many types on a file of another format
         raise ValueError(f"{name} cannot be read: {error}") from error
     tree = tree["params"] if isinstance(tree, Mapping) and "params" in tree else tree
     return jax.tree.map(
@@ -50,12 +50,12 @@ def _call(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ValueError(
-            f"{name!r} is not a file; name a checkpoint, or a function as MODULE:FUNCTION"
+            f"{name!r} is not a file; pass a checkpoint, or a function as MODULE:FUNCTION"
         )
     try:
         make: Callable[[], Any] = getattr(import_module(module), attribute)
         return make()
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # raised by the user's own code
         raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
 
@@ -65,7 +65,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
-    """The header: its length in eight bytes, then JSON."""
+    """The shapes in the header: its length in eight bytes, then JSON."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {
@@ -78,11 +78,11 @@ def _read_safetensors(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
 def _read_orbax(path: Path) -> Any:
     from orbax import checkpoint
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # the error below says it in one sentence
+    logging.getLogger("absl").setLevel(logging.ERROR)  # the error below says it briefly
     metadata: Any = checkpoint.StandardCheckpointer().metadata(path.resolve())
-    if metadata.item_metadata is None:  # the step of a manager, which has items
+    if metadata.item_metadata is None:  # a step of a CheckpointManager, which has items
         items = sorted(item.name for item in path.iterdir() if item.is_dir())
-        raise ValueError(f"name one of the items in it, {', '.join(items)}: {path / items[0]}")
+        raise ValueError(f"pass one of its items, {', '.join(items)}: {path / items[0]}")
     return metadata.item_metadata.tree
 
 

@@ -1,1 +1,1 @@
-"""Polar methods compared on the same matrices, by time and by distance from the SVD."""
+"""Polar methods compared on the same matrices by time, memory and accuracy."""

@@ -1,16 +1,16 @@
-"""The distance of a result from the polar factor, in float64 by NumPy alone."""
+"""The distance of a result from the polar factor, computed by NumPy in float64."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-NEAR = 1 / 3  # of 1: the singular values that Jordan's five steps aim at
+NEAR = 1 / 3  # the distance from 1 within which Jordan's five steps bring singular values
 
 
 @dataclass(frozen=True)
 class Exact:
-    """The thin SVD of one matrix, `u·diag(sigma)·vh`, in float64, up to its rank."""
+    """The thin SVD of one matrix, `u·diag(sigma)·vh`, in float64, truncated to its rank."""
 
     u: np.ndarray
     sigma: np.ndarray
@@ -22,10 +22,7 @@ class Exact:
 
 
 def decompose(x: np.ndarray, rank: int | None = None) -> Exact:
-    """The SVD of a matrix as a method gets it, rounded.
-
-    Without a rank, singular values count if they do for `SVD()` in float32.
-    """
+    """The SVD of a matrix; without a rank, the rank is that of `SVD()` in float32."""
     u, sigma, vh = np.linalg.svd(x.astype(np.float64), full_matrices=False)
     if rank is None:
         rank = int((sigma > max(x.shape) * np.finfo(np.float32).eps * sigma[0]).sum())
@@ -33,7 +30,7 @@ def decompose(x: np.ndarray, rank: int | None = None) -> Exact:
 
 
 def judge(exact: Exact, o: np.ndarray) -> dict[str, Any]:
-    """The measures of a `Judgement` of `o: [m, n]`; None for all where o is not finite."""
+    """The measures of a `Judgement` of `o: [m, n]`, all None if o is not finite."""
     o = o.astype(np.float64)
     if not np.isfinite(o).all():
         names = ("error", "band", "alignment", "orthogonality", "reached")

@@ -1,4 +1,4 @@
-"""The matrices to compare methods on, equal shapes together, from shapes or from a model."""
+"""The matrices to compare methods on, grouped by shape, from shapes or from a model."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from muon_optax._leaves import LeafError, leaves_by_path
 from muon_optax.dims import Dims, ResolvedDims, check_any_matrix, resolve_once
 from muon_optax.planning._parameters import select_parameters
 
-_JUDGED = 3  # matrices of each stack that are judged
+_JUDGED = 3  # matrices of each stack to measure accuracy on
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Case:
     """Matrices of one shape, made wide.
 
     Attributes:
-      count: How many there are.
+      count: The number of matrices.
       m: The shorter side.
       n: The longer side.
-      dtype: Of what a method gets.
-      momenta: Leaf's path → `[batch, m, n]`, without zeros; empty for Gaussian matrices.
+      dtype: The dtype of the methods' input.
+      momenta: Path → `[batch, m, n]`, without zero matrices; empty for Gaussian matrices.
     """
 
     count: int
@@ -40,14 +40,14 @@ class Case:
         return f"{self.count} × {self.m}×{self.n}"
 
     def make(self, count: int) -> np.ndarray:
-        """As many of them, `[count, m, n]`; the same at every call, momenta again and again."""
+        """`[count, m, n]`, the same at every call; momenta are repeated as needed."""
         if any(map(len, self.momenta.values())):
             return np.resize(np.concatenate([*self.momenta.values()]), (count, self.m, self.n))
         x = np.random.default_rng(0).standard_normal((count, self.m, self.n), np.float32)
         return x.astype(self.dtype)
 
     def judged(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Leaf's path and matrix, of a few of each leaf."""
+        """Path and matrix, for a few matrices of each leaf."""
         if not self.momenta:
             yield "", self.make(1)[0]
         for path, stack in self.momenta.items():
@@ -57,15 +57,15 @@ class Case:
 
 
 def list_cases(matrices: Any, dims: Dims, momenta: Any, dtype: str | None) -> list[Case]:
-    """The cases of shapes, or of the matrices that `muon` would take of a tree.
+    """The cases for shapes, or for the matrices that `muon` would find in a tree.
 
     Raises:
-      ValueError: If a shape is not one of matrices, a tree has none, or the momenta are not
-        those of the tree.
+      ValueError: If a shape is not that of matrices, a tree has no matrix, or the momenta do
+        not fit the tree.
     """
     if shapes := _read_shapes(matrices):
         if momenta is not None:
-            raise ValueError("momenta go with a tree of parameters, not with shapes")
+            raise ValueError("momenta given with shapes; pass a tree of parameters as matrices")
         return _group([("", count, m, n, dtype or "float32", None) for count, m, n in shapes])
     matrices = select_parameters(matrices)
     resolved = resolve_once(dims, matrices)
@@ -78,12 +78,13 @@ def read_shape(text: str) -> tuple[int, int, int]:
     """`"768x3072"` or `"12x1024x1024"` as count, m and n."""
     sides = re.split("[x×]", text.strip().lower())
     if not 2 <= len(sides) <= 3 or not all(side.isdecimal() for side in sides):
-        raise ValueError(f"shape {text!r}; write ROWSxCOLUMNS or COUNTxROWSxCOLUMNS: 768x3072")
+        use = "use ROWSxCOLUMNS or COUNTxROWSxCOLUMNS, such as 768x3072"
+        raise ValueError(f"shape {text!r}; {use}")
     return _check_shape(tuple(map(int, sides)))
 
 
 def _read_shapes(matrices: Any) -> list[tuple[int, int, int]]:
-    """All shapes, or none if it is a tree of arrays."""
+    """All shapes; empty for a tree of arrays."""
     if isinstance(matrices, str):
         return [read_shape(matrices)]
     if not isinstance(matrices, list | tuple) or not matrices:
@@ -120,8 +121,8 @@ def _stacks_of_tree(
         if view is None:
             continue
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            raise LeafError(path, leaf, "only real matrices are compared")
-        own = jax.dtypes.canonicalize_dtype(leaf.dtype)  # float64 only with jax_enable_x64
+            raise LeafError(path, leaf, "only real matrices can be compared; leave it out")
+        own = jax.dtypes.canonicalize_dtype(leaf.dtype)  # no float64 without jax_enable_x64
         name, stacks = dtype or own.name, [None] * len(view.sides)
         if momenta is not None:
             momentum = _momentum_of(path, leaf, momenta)
@@ -136,12 +137,12 @@ def _momentum_of(path: str, leaf: Any, momenta: Mapping[str, Any]) -> np.ndarray
     """The momentum of a leaf, which has its shape."""
     if path not in momenta:
         known = ", ".join(list(momenta)[:3])
-        raise LeafError(path, leaf, f"momenta lacks this leaf; its first paths are {known}")
+        raise LeafError(path, leaf, f"momenta has no such leaf; its first paths are {known}")
     momentum = np.asarray(momenta[path])
     if momentum.shape != leaf.shape:
-        raise LeafError(path, leaf, f"its momentum has another shape, {momentum.shape}")
+        raise LeafError(path, leaf, f"its momentum has shape {momentum.shape}; pass its own")
     if not np.isfinite(momentum).all():  # NumPy's SVD may never return
-        raise LeafError(path, leaf, "its momentum is not finite; compare one that is")
+        raise LeafError(path, leaf, "its momentum is not finite; pass that of a healthy step")
     return momentum
 
 
@@ -158,9 +159,10 @@ def _group(stacks: Sequence[Stack]) -> list[Case]:
 
 
 def _momenta(stacks: Sequence[Stack]) -> dict[str, np.ndarray]:
-    """Leaf's path → its momenta, wide; those of a fused leaf's parts one after another.
+    """Path → its momenta, wide; those of a fused leaf's parts are concatenated.
 
-    What is zero is left out, before the first step everything: it has no polar factor.
+    Zero matrices are left out, because their polar factor is zero. Before the first step that
+    is all of them.
     """
     found: dict[str, list[np.ndarray]] = {}
     for path, _, m, n, _, x in stacks:

@@ -1,4 +1,4 @@
-"""`compare`: polar methods on the same matrices, by time, memory and accuracy."""
+"""`compare`: time, memory and accuracy of polar methods on the same matrices."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -29,35 +29,32 @@ def compare(
     target: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
-    """Time polar methods on your matrices, here, and say how near each comes to the SVD.
+    """Compare time, memory and accuracy of polar methods on your matrices and your device.
 
-    All methods take turns on the same matrices. Accuracy is judged in float64 by NumPy. A call
-    that would take longer than 20 seconds is estimated from smaller matrices, and its row says
-    so. If interrupted, it returns what was done until then.
+    The methods take turns on the same matrices. Accuracy is measured against the SVD in
+    float64. If a call would take longer than 20 seconds, its time is estimated from smaller
+    matrices, and the table says so. If you interrupt it, it returns the results so far.
 
     Args:
-      matrices: Shapes, such as `"768x3072"`, `(768, 3072)` or a list of these, with a count in
-        front for several; or parameters, as arrays or shapes, whose matrices are those that
-        `muon` would take.
-      methods: Names of `METHODS`, `"family:steps"`, `"optax"` for Optax's Muon, or methods; as
-        a list, as a string with commas, or as a mapping from names to methods.
-      momenta: What to orthogonalize, by path or as a tree like `matrices`, such as
-        `diagnostics.momentum(state)`: methods are then judged on every leaf of it. None for
-        Gaussian matrices.
-      dims: As for `muon`; of parameters only.
-      dtype: Of what the methods get; None for that of the arrays, or float32.
-      target: A processor that is not here, to estimate times for by its compiler: `"v5e"`,
-        `"v5p"`, `"h100"` or `"h200"`. Methods are named then, and nothing is judged.
-      progress: Called before each part of the work with its number, how many there are, and
-        what it is; such as `print`.
+      matrices: Shapes such as `"768x3072"`, `(768, 3072)`, or `"12x1024x1024"` for twelve
+        matrices, or a list of these; or a tree of parameters or their shapes.
+      methods: Names in `METHODS`, `"family:steps"`, `"optax"` for Optax's Muon, or methods. A
+        list, a string with commas, or a mapping from names to methods.
+      momenta: The matrices to measure accuracy on, by path or as a tree like `matrices`, such
+        as `diagnostics.momentum(state)`. None means Gaussian matrices.
+      dims: As for `muon`, if `matrices` is a tree.
+      dtype: The dtype of the methods' input; None means that of the arrays, or float32.
+      target: A device that is not here: `"v5e"`, `"v5p"`, `"h100"` or `"h200"`. Its compiler
+        then estimates the times, accuracy is not measured, and methods must be names.
+      progress: Called before each part of the work with its number, the number of parts, and
+        its description; such as `print`.
 
     Returns:
-      A `Comparison`: print it, or see `.verdict`, `.to_dict()`, `.save(path)` and `.plot()`.
+      A `Comparison`: print it, or use `.verdict`, `.to_dict()`, `.save(path)` and `.plot()`.
 
     Raises:
-      ValueError: If a shape, a method, the dtype or the target is unknown, or no matrix is
-        found.
-      RuntimeError: If the compiler for the target is missing, with what to install.
+      ValueError: If a shape, method, dtype or target is unknown, or there is no matrix.
+      RuntimeError: If the compiler for the target is missing; the message says what to install.
 
     Example:
       >>> found = compare("16x24", ["jordan", "svd"])
@@ -74,7 +71,7 @@ def compare(
     if target is not None:
         check_choice("target", target, ELSEWHERE)
         if isinstance(methods, Mapping) or not all(isinstance(m, str) for m in methods):
-            raise ValueError("with a target methods are names, such as 'jordan,svd'")
+            raise ValueError("a target needs methods by name, such as 'jordan,svd'")
     cases = list_cases(matrices, dims, momenta, dtype)
     made_by, found, interrupted = _provenance(target), [], False
     try:

@@ -1,4 +1,4 @@
-"""What a comparison found: times, judgements, and where they come from."""
+"""The result of a comparison: times, judgements, device and versions."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Time:
-    """How long a method takes on matrices of one shape.
+    """The time of a method on matrices of one shape.
 
     Attributes:
       method: Its name.
-      count: How many matrices of this shape there are.
+      count: The number of matrices of this shape.
       m: The shorter side.
       n: The longer side.
-      dtype: Of the matrices.
-      ms: Milliseconds a matrix: a measured sample for each turn, or one estimate; empty if
-        there is none.
-      memory: Temporary memory over that of the matrices; None if it was not compiled.
-      compile_s: Seconds to compile; None if it was not compiled.
-      note: "" if it was measured; else how the time was estimated, or why there is none.
-      at_least: Whether the estimate leaves something out, and it may take longer.
+      dtype: The dtype of the matrices.
+      ms: Milliseconds per matrix: a sample for each turn, or one estimate; else empty.
+      memory: Temporary memory, divided by the memory of the matrices; None if not compiled.
+      compile_s: Seconds to compile; None if not compiled.
+      note: "" for a measured time; else how it was estimated, or why there is none.
+      at_least: Whether the estimate is incomplete, so that the time may be longer.
     """
 
     method: str
@@ -53,21 +52,23 @@ class Time:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How near a method's result is to the polar factor of one matrix, in float64.
+    """The accuracy of a method's result O for one matrix M, in float64.
+
+    All measures are None if O is not finite.
 
     Attributes:
       method: Its name.
-      leaf: The path of the leaf that the matrix is of; "" for a Gaussian matrix.
+      leaf: The path of the matrix's leaf; "" for a Gaussian matrix.
       m: The shorter side.
       n: The longer side.
-      dtype: Of the matrix.
-      error: `‖O − polar‖_F / ‖polar‖_F`, 0 at best; None, like the others, if O is not finite.
-      band: The smallest and the largest singular value of O between the matrix's row and column
-        space, both 1 at best.
-      alignment: `⟨M, O⟩/‖M‖_*`, 1 at best; above it only where singular values of O are.
-      orthogonality: The root mean square of `σ² − 1` over these singular values, 0 at best.
-      reached: The share of M's singular directions that O keeps with a value within a third
-        of 1; 1 at best.
+      dtype: The dtype of the matrix.
+      error: `‖O − polar‖_F / ‖polar‖_F`, at best 0.
+      band: The smallest and the largest singular value of O between the row space and the
+        column space of M, at best 1 and 1.
+      alignment: `⟨M, O⟩/‖M‖_*`, 1 for the polar factor.
+      orthogonality: The root mean square of `σ² − 1` over these singular values, at best 0.
+      reached: The fraction of M's singular directions that O maps to a value within 1/3 of 1,
+        at best 1.
     """
 
     method: str
@@ -84,15 +85,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Polar methods compared on the same matrices; `print` it.
+    """The comparison of polar methods on the same matrices; `print` it.
 
     Attributes:
-      times: One for every shape and method.
-      judgements: One for every method and matrix that was judged; none of a target that is not
-        there.
+      times: One `Time` for every shape and method.
+      judgements: One `Judgement` for every method and sampled matrix; empty with a target.
       made_by: Device, versions and date.
-      target: The processor that times are estimated for; None if they were measured here.
-      interrupted: Whether the comparison was stopped; what was done until then is here.
+      target: The device that times are estimated for; None if they were measured here.
+      interrupted: Whether the comparison was interrupted and is incomplete.
     """
 
     times: tuple[Time, ...]
@@ -103,34 +103,34 @@ class Comparison:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The names, in the order in which they were given."""
+        """The names of the methods, in the given order."""
         return tuple(dict.fromkeys(time.method for time in self.times))
 
     def seconds(self, method: str) -> float | None:
-        """For all matrices of all shapes; None if a time is missing."""
+        """Seconds of a method for all matrices of all shapes; None if a time is missing."""
         shapes = {(time.m, time.n, time.dtype) for time in self.times}
         totals = [time.total_s for time in self.times if time.method == method]
         known = [seconds for seconds in totals if seconds is not None]
         return sum(known) if known and len(known) == len(shapes) else None
 
     def ratio(self, above: str, below: str) -> float | None:
-        """How many times as long one method takes for all matrices as another.
+        """The time of one method for all matrices, divided by that of another.
 
-        The median over the turns that both took; None if a time is missing.
+        The median over the turns of both; None if a time is missing.
         """
         if self.seconds(above) is None or self.seconds(below) is None:
             return None
         return statistics.median(ratios(*map(self._turns, (above, below))))
 
     def _turns(self, method: str) -> list[float]:
-        """Milliseconds for all matrices, in each turn that all shapes had."""
+        """Milliseconds for all matrices in each turn."""
         its = [time for time in self.times if time.method == method]
         turns = range(min(len(time.ms) for time in its))
         return [sum(time.count * time.ms[turn] for time in its) for turn in turns]
 
     @property
     def verdict(self) -> str:
-        """One sentence: which method to take here, and what it costs."""
+        """One sentence: the fastest method here, and its error."""
         return write_verdict(self)
 
     def __str__(self) -> str:
@@ -138,26 +138,26 @@ class Comparison:
         return "\n\n".join(part for part in parts if part)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Everything, as JSON values."""
         return asdict(self) | {"verdict": self.verdict}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Comparison:
-        """The inverse of `to_dict`, of JSON, too."""
+        """The inverse of `to_dict`."""
         times = tuple(Time(**(row | {"ms": tuple(row["ms"])})) for row in found["times"])
         judgements = tuple(Judgement(**row) for row in found["judgements"])
         rest = {name: found[name] for name in ("made_by", "target", "interrupted")}
         return cls(times, judgements, **rest)
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Write a JSON file, for `from_dict`."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
     def plot(self) -> Figure:
-        """A picture of time and error, a bar for each method; needs matplotlib.
+        """Plot time and error of each method as a Matplotlib figure.
 
         Raises:
-          ImportError: With what to install, if matplotlib is missing.
+          ImportError: If Matplotlib is missing.
         """
         from muon_optax.comparison._picture import draw
 

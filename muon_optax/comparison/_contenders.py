@@ -1,4 +1,4 @@
-"""The methods that are compared, by name or as objects, and Optax's own Muon."""
+"""The methods to compare, by name or as objects, and Optax's Muon."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Polar = Callable[[Array], Array]  # [..., m, n], of x's shape and dtype
 
 @dataclass(frozen=True)
 class OptaxMuon:
-    """Optax's orthogonaliser as a method, by its public name: Muon without momentum."""
+    """Optax's orthogonalization as a method: its Muon without momentum."""
 
     def polar(self, x: Array) -> Array:
         """The polar factors of `[count, m, n]`."""
@@ -34,10 +34,10 @@ class OptaxMuon:
 def find_contenders(
     methods: Sequence[str | PolarMethod] | Mapping[str, PolarMethod] | str,
 ) -> dict[str, PolarMethod]:
-    """Name → method; an object is named by its `repr`.
+    """Name → method; the name of an object is its `repr`.
 
     Raises:
-      ValueError: If a name is unknown, or nothing is named.
+      ValueError: If a name is unknown, or there are no methods.
     """
     if isinstance(methods, str):
         methods = [name.strip() for name in methods.split(",") if name.strip()]
@@ -45,7 +45,7 @@ def find_contenders(
         named = {m if isinstance(m, str) else repr(m): m for m in methods}
         methods = {name: _find(m) if isinstance(m, str) else m for name, m in named.items()}
     if not methods:
-        raise ValueError(f"no methods; name some, such as {', '.join(DEFAULT)}")
+        raise ValueError(f"methods is empty; use names such as {', '.join(DEFAULT)}")
     for method in methods.values():
         check_method(method)
     return dict(methods)

@@ -1,7 +1,7 @@
-"""Times estimated for a processor that is not there, by its compiler in a process of its own.
+"""Times estimated by the compiler of a device that is not here, in another process.
 
-The compiler may take minutes, and can be stopped there. The settings that it needs do not reach
-the caller.
+The compiler may take minutes, and the process can be stopped. Its settings do not affect the
+caller.
 """
 
 import json
@@ -24,14 +24,14 @@ from muon_optax.estimates._targets import TARGETS, MissingCompiler
 
 ELSEWHERE = tuple(name for name, target in TARGETS.items() if target.kind != "cpu")
 _PATIENCE_S = 120.0
-_TOGETHER = 8  # matrices at most that a program has
+_TOGETHER = 8  # the most matrices in a program
 
 
 def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> Iterator[Time]:
     """The estimated time of every method.
 
     Raises:
-      MissingCompiler: With what to install.
+      MissingCompiler: If the compiler is missing.
     """
     TARGETS[target].check_installed()
     shape = (min(case.count, _TOGETHER), case.m, case.n)
@@ -65,7 +65,7 @@ def _in_process(name: str, shape: tuple[int, ...], dtype: str, target: str) -> E
 
 
 def _answer(asked: str) -> None:
-    """What the process does: one estimate, printed as JSON."""
+    """Run in the process: print one estimate as JSON."""
     question = json.loads(asked)
     (method,) = find_contenders([question["name"]]).values()
     shape = jax.ShapeDtypeStruct(question["shape"], question["dtype"])

@@ -1,4 +1,4 @@
-"""The time of a call that would take too long, from smaller matrices of the same form."""
+"""The time of a call that would take too long, estimated from smaller matrices."""
 
 import time
 from collections.abc import Callable
@@ -11,9 +11,9 @@ Prepare = Callable[[int, int], Callable[[], object]]  # m, n → a compiled call
 
 
 def extrapolate(prepare: Prepare, m: int, n: int) -> tuple[float, str] | None:
-    """Seconds of a call, and where they come from; None if it can be waited for.
+    """Seconds of a call, and how they were estimated; None if the call is short enough.
 
-    Two smaller matrices say how the time grows when the sides double.
+    Two smaller matrices show how the time grows when the sides double.
     """
     quarter, half = ((max(1, m // part), max(1, n // part)) for part in (4, 2))
     (first, waited), (second, waited_longer) = (
@@ -26,12 +26,12 @@ def extrapolate(prepare: Prepare, m: int, n: int) -> tuple[float, str] | None:
 
 
 def _growth(first: float, second: float) -> float:
-    """Between twice the expected 8 and half of it: the rest is noise of single calls."""
+    """The growth of the time when sides double, limited to 4 to 16, because 8 is expected."""
     return min(max(4.0, second / first), 16.0)
 
 
 def _time(prepare: Prepare, m: int, n: int) -> tuple[float, float]:
-    """Seconds of a warm call, and of all it takes to get there."""
+    """Seconds of a warm call, and in total with compilation and warm-up."""
     start = time.perf_counter()
     call = prepare(m, n)
     jax.block_until_ready(call())

@@ -1,4 +1,4 @@
-"""The device that this process computes on, in words."""
+"""A description of the device that this process computes on."""
 
 import os
 import platform

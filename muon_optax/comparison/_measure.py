@@ -17,10 +17,10 @@ from muon_optax.comparison._timing import current_platform, milliseconds, take_t
 from muon_optax.estimates._compile import compile_program, size_in_bytes
 from muon_optax.polar._method import MethodPlan, PolarMethod, batched, check_polars
 
-_TOGETHER = {"cpu": 2e10, "gpu": 5e12, "tpu": 5e12}  # operations that are timed in one call
-_GUESSED = 20.0  # operations of a decomposition, in those of its plan: seen 10 to 200
-_LARGE = 2**28  # m²·n from which smaller matrices are decomposed first
-_LARGEST_JUDGED = 2048  # short side; NumPy's SVD of a larger one takes a minute
+_TOGETHER = {"cpu": 2e10, "gpu": 5e12, "tpu": 5e12}  # operations to time in one call
+_GUESSED = 20.0  # operations of a decomposition over those of its plan; measured: 10 to 200
+_LARGE = 2**28  # from this m²·n on, smaller matrices are timed first
+_LARGEST_JUDGED = 2048  # short side; NumPy's SVD of a larger matrix takes a minute
 
 Say = Callable[[str], None]
 
@@ -30,7 +30,7 @@ def measure_case(
 ) -> Iterator[Time | Judgement]:
     """The times of all methods, then their judgements on every leaf.
 
-    An interruption while methods take turns goes on after the times of those that had one.
+    An interruption is raised again after the times measured so far.
     """
     calls, found, samples, stopped = {}, {}, {}, None
     try:
@@ -39,7 +39,7 @@ def measure_case(
             try:
                 found[name], call = _start(case, name, method)
                 calls |= {name: call} if call else {}
-            except Exception as error:  # of the user's own method; the others go on
+            except Exception as error:  # raised by the user's own method; the others go on
                 note = f"{type(error).__name__}: {error}".splitlines()[0]
                 found[name] = _time(case, name, note=note)
         say(f"time on {case}")
@@ -60,7 +60,7 @@ def measure_case(
 
 
 def _start(case: Case, name: str, method: PolarMethod) -> tuple[Time, Callable | None]:
-    """A time without samples and the call to sample, or the time by smaller matrices."""
+    """A time without samples and the call to sample; or an estimated time and None."""
 
     def prepare(m: int, n: int) -> Callable:
         return _prepare(Case(1, m, n, case.dtype), method)[0]
@@ -80,19 +80,19 @@ def _time(case: Case, name: str, ms: tuple[float, ...] = (), **rest: Any) -> Tim
 
 
 def _prepare(case: Case, method: PolarMethod) -> tuple[Callable, dict]:
-    """A compiled call on matrices of the case, and what it cost."""
+    """A compiled call on matrices of the case, and its costs."""
     x = jnp.asarray(case.make(_count_together(case, method)))
     polar = jax.eval_shape(method.polar, x)
     check_polars(method, [x], [polar])
     if polar.dtype != x.dtype:
-        raise ValueError(f"it returned {polar.dtype} for {x.dtype}; return the same dtype")
+        raise ValueError(f"polar returned {polar.dtype} for {x.dtype}; return the same dtype")
     program, costs = compile_program(method.polar, x)
     memory = round(costs["temp_bytes"] / size_in_bytes(x), 3)
     return partial(program, x), {"memory": memory, "compile_s": costs["compile_s"]}
 
 
 def _count_together(case: Case, method: PolarMethod) -> int:
-    """How many matrices are timed in one call."""
+    """How many matrices to time in one call."""
     plan = _plan(case, method)
     flops = plan.flops * (_GUESSED if plan.is_guess else 1.0)
     return max(1, min(case.count, int(_TOGETHER[current_platform()] / flops)))
@@ -103,7 +103,7 @@ def _plan(case: Case, method: PolarMethod) -> MethodPlan:
 
 
 def _judge(case: Case, methods: Mapping[str, PolarMethod]) -> Iterator[Judgement]:
-    """Every method on some matrices of every leaf, compared with the SVD in float64."""
+    """Compare every method with the SVD in float64, on some matrices of every leaf."""
     if not (judged := [*case.judged()]):
         return
     leaves, matrices = zip(*judged)

@@ -1,4 +1,4 @@
-"""The picture of a comparison: time and error of every method, as points on two axes."""
+"""The plot of a comparison: time and error of every method, as points on two axes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from muon_optax.comparison._comparison import Comparison
 
-# Colours of Okabe and Ito, which the colour-blind tell apart, and markers.
+# Colours of Okabe and Ito, which are safe for the colour-blind, and markers.
 _LOOKS = {EXACT: ("#000000", "s"), OPTAX: ("#E69F00", "P")}
 _OTHER = ("#D55E00", "o")
 
 
 def draw(comparison: Comparison) -> Figure:
-    """The methods by time, the fastest first, and next to each time the error.
+    """Plot the methods by time, the fastest first, with their errors on a second axis.
 
     Raises:
-      ImportError: With what to install, if matplotlib is missing.
+      ImportError: If Matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def draw(comparison: Comparison) -> Figure:
 def _points(
     axes: Axes, order: list[str], values: dict[str, float], missing: str, label: str
 ) -> None:
-    """A point for every method on a logarithmic axis, its number written next to it."""
+    """Draw a point for every method on a logarithmic axis, with its number as text."""
     shown = {name: value for name, value in values.items() if value > 0}  # 0 has no logarithm
     from matplotlib.ticker import LogLocator, NullLocator
 

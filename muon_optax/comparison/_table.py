@@ -14,19 +14,19 @@ from muon_optax.comparison._timing import ratios, spread
 if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison, Judgement, Time
 
-ESTIMATED = "estimated"  # the note of a time that leaves nothing out
+ESTIMATED = "estimated"  # the note of a complete estimate
 _HEADER = ("matrices", "method", "ms a matrix", "SVD / it", "Optax / it", "error")
 _HEADER += ("singular values", "alignment", "reached", "memory / input", "compile, s", "note")
 
 
 def write_table(comparison: Comparison) -> str:
-    """Every shape and method, and the total if there are several matrices."""
+    """A table of every shape and method, and the total if there are several matrices."""
     header, rows = list_times(comparison)
     return align([header, *rows])
 
 
 def write_leaves(comparison: Comparison) -> str:
-    """Every leaf and method; "" if there are no leaves."""
+    """A table of every leaf and method; "" if there are no leaves."""
     header, rows = list_leaves(comparison)
     return align([header, *rows]) if rows else ""
 
@@ -48,7 +48,7 @@ def list_times(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def list_leaves(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of every leaf and method: means over the matrices judged.
+    """The header and the rows of every leaf and method, as means over the sampled matrices.
 
     Leaves whose paths differ only in numbers share a row.
     """
@@ -85,13 +85,13 @@ def _shape(row: Time | Judgement) -> tuple[int, int, str]:
 
 def _cells(time: Time, times: dict[str, Time], judgements: list[Judgement]) -> list[str]:
     against = [_ratio(times.get(name), time) for name in (EXACT, OPTAX)]
-    note = "" if time.note == ESTIMATED else time.note  # which the marks say
+    note = "" if time.note == ESTIMATED else time.note  # marks show that it is an estimate
     costs = [number(time.memory), number(time.compile_s), note]
     return [time.method, _milliseconds(time), *against, *_accuracy(judgements), *costs]
 
 
 def _milliseconds(time: Time) -> str:
-    """Median and range of samples; an estimate is marked."""
+    """Median and range of the samples, or a marked estimate."""
     if not time.ms:
         return "none"
     if time.note:
@@ -101,7 +101,7 @@ def _milliseconds(time: Time) -> str:
 
 
 def _ratio(above: Time | None, below: Time) -> str:
-    """How many times as long another method takes, the median over the turns."""
+    """The time of another method over this one's: the median over the turns."""
     if above is None or above is below or not (above.ms and below.ms):
         return ""
     ratio = number(statistics.median(ratios(above.ms, below.ms)))
@@ -109,7 +109,7 @@ def _ratio(above: Time | None, below: Time) -> str:
 
 
 def mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
-    """What stands before a time, or before a ratio of two, if it was not measured."""
+    """The mark before a time, or before a ratio of two, that was not measured."""
     numerator, denominator = (any(time.at_least for time in of) for of in (above, below))
     if numerator != denominator:
         return "≥ " if numerator else "≤ "
@@ -117,7 +117,7 @@ def mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
 
 
 def _accuracy(judgements: Sequence[Judgement]) -> list[str]:
-    """Error, band, alignment and reached: means, of the band the widest."""
+    """Means of error, alignment and reached, and the widest band."""
     if not judgements:
         return [""] * 4
     bands = [judgement.band for judgement in judgements if judgement.band is not None]

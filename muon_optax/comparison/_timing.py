@@ -1,4 +1,4 @@
-"""Timing of several calls in turns, after a warm-up, each call waited for."""
+"""Timing of several calls in turns, after a warm-up."""
 
 import random
 import statistics
@@ -11,14 +11,14 @@ import jax
 from muon_optax._platform import Platform
 
 ROUNDS = 7
-SAMPLE_S = 0.01  # of a sample of short calls
-# Before a sample: threads of LAPACK spin on after their work, into the next one's time.
+SAMPLE_S = 0.01  # seconds of a sample of short calls
+# A pause before each sample: LAPACK's threads keep spinning for a while after a call.
 PAUSE_S: dict[Platform, float] = {"cpu": 0.05, "gpu": 0.0, "tpu": 0.0}
-PATIENCE_S = 5.0  # for all samples of one long call, but three are always taken
+PATIENCE_S = 5.0  # seconds for all samples of a long call; at least three are taken
 
 
 def current_platform() -> Platform:
-    """What this process computes on, asked when a call is timed and never while tracing."""
+    """The platform of this process. Call it to time a call, never while tracing."""
     backend = jax.default_backend()
     return backend if backend in ("cpu", "tpu") else "gpu"
 
@@ -28,12 +28,11 @@ def take_turns(
     rounds: int = ROUNDS,
     samples: dict[str, list[float]] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds per call of each, a list of samples, the first of all before the second of any.
+    """Samples of the seconds per call, taken in turns, in random order within a turn.
 
-    Within a turn the order is random, so that none always follows the same other one.
-    A sample is one call, or as many short ones as fill `SAMPLE_S`, and the wait for the last
-    result: on an accelerator, where calls queue, that leaves out the wait between them.
-    `samples` is filled and returned: if the process is interrupted, it has what was taken.
+    A sample is one call, or as many short calls as fill `SAMPLE_S` with one wait for the last
+    result. `samples` is filled and returned, so that after an interruption the caller has what
+    was measured.
     """
     pause = PAUSE_S[current_platform()]
     samples = {} if samples is None else samples
@@ -52,17 +51,17 @@ def take_turns(
 
 
 def rounds_for(seconds: float) -> int:
-    """How many samples of a call that takes so long."""
+    """The number of samples of a call that takes so many seconds."""
     return min(ROUNDS, max(3, int(PATIENCE_S / seconds)))
 
 
 def milliseconds(samples: list[float], count: int = 1) -> list[float]:
-    """Of one of so many, to the digits that a sample can tell."""
+    """Milliseconds of one matrix out of `count`, to five digits."""
     return [float(f"{1000 * s / count:.5g}") for s in samples]
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Of the samples of two calls that were taken in the same turn."""
+    """The ratios of the samples of two calls, turn by turn."""
     return [a / b for a, b in zip(above, below)]
 
 
@@ -72,7 +71,7 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _warm(call: Callable[[], Any]) -> float:
-    """Seconds of a second call; a long first one is warm enough."""
+    """Seconds of a second call, or of the first if that is long."""
     first = _sample(call, 1)
     return first if first > PATIENCE_S else _sample(call, 1)
 

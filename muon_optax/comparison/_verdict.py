@@ -13,14 +13,14 @@ from muon_optax.comparison._table import mark
 if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison
 
-_ACCURATE = 0.01  # an error that no training run can tell from the SVD's
-_REACHED = 0.5  # a method that brings fewer singular values near 1 is not a polar step
-_EQUAL = 1.05  # times over another that no one can tell apart
-_NOISY = 3.0  # the largest over the smallest time of a method on a busy machine
+_ACCURATE = 0.01  # an error that makes no difference in training
+_REACHED = 0.5  # a method that brings fewer singular values near 1 is not a polar method
+_EQUAL = 1.05  # a ratio of times that counts as equal
+_NOISY = 3.0  # a ratio of the longest to the shortest sample that shows a busy machine
 
 
 def write_verdict(comparison: Comparison) -> str:
-    """Which method is the fastest, by how much, at which error; and what to know of it."""
+    """One sentence: the fastest method, by how much, its error, and warnings."""
     wrong = {name: why for name in comparison.methods if (why := _why_wrong(comparison, name))}
     timed = {name: comparison.seconds(name) for name in comparison.methods}
     timed = {name: s for name, s in timed.items() if s and name not in wrong}
@@ -62,7 +62,7 @@ def _praise(comparison: Comparison, seconds: dict[str, float]) -> Iterator[str]:
 
 
 def _faster(comparison: Comparison, seconds: dict[str, float], best: list[str]) -> str:
-    """How many times as fast as the SVD and as Optax's Muon."""
+    """How many times faster than the SVD and than Optax's Muon."""
     said = [
         f"{_ratio(comparison, name, best[0])} as fast as {noun}"
         for name, noun in ((EXACT, "the SVD"), (OPTAX, "Optax's Muon"))
@@ -81,7 +81,7 @@ def _ratio(comparison: Comparison, above: str, below: str) -> str:
 
 
 def _price(comparison: Comparison, names: list[str]) -> str:
-    """How far they are from the exact factor."""
+    """The errors of these methods."""
     errors = [_errors(comparison, name) for name in names if name != EXACT]
     if comparison.target or not errors:
         return ""
@@ -97,7 +97,7 @@ def _enumerate(names: Iterable[str]) -> str:
 
 
 def _weakest_leaf(comparison: Comparison, name: str) -> tuple[str, float] | None:
-    """The leaf of which least is reached, and how much; None if it is enough everywhere."""
+    """The leaf with the smallest `reached`, if that is too small, and its value."""
     leaves: dict[str, list[float]] = {}
     for judgement in comparison.judgements:
         if judgement.method == name and judgement.leaf and judgement.reached is not None:

@@ -1,9 +1,9 @@
-"""The arguments, numbers and states of other implementations of Muon.
+"""Compatibility with other implementations of Muon: arguments, numbers, states.
 
-- In place of `optax.contrib.muon`: `muon`, `scale_by_muon`, `scale_by_shape`.
-- The settings of other libraries: `MODES`, with their `RoundedNewtonSchulz`.
-- A running job with a new optimizer: `transfer`, `from_torch`, `kernel_layout`.
-- Checkpoints that need no template: `to_checkpoint`, `from_checkpoint`.
+- To replace `optax.contrib.muon`: `muon`, `scale_by_muon`, `scale_by_shape`.
+- The settings of other libraries: `MODES`, with `RoundedNewtonSchulz`.
+- To continue a run with another optimizer: `transfer`, `from_torch`, `kernel_layout`.
+- Checkpoints without a template: `to_checkpoint`, `from_checkpoint`.
 
 >>> from muon_optax import compat, muon
 >>> tx = muon(0.02, **compat.MODES["keller"])

@@ -1,4 +1,4 @@
-"""A state as a flat dict of its leaves by path, with the version of their meaning.
+"""Checkpoints: a state as a flat dict of its leaves by path, with a version number.
 
 >>> import jax.numpy as jnp
 >>> state = {"count": jnp.zeros([]), "mu": {"kernel": jnp.ones((2, 3))}}
@@ -19,15 +19,15 @@ VERSION = 3
 
 
 def to_checkpoint(state: Any) -> dict[str, Any]:
-    """A state as a flat dict, which can be restored without a template.
+    """Convert a state to a flat dict, which can be restored without a template.
 
     Args:
-      state: The state of any optimizer, or its shapes and shardings from `jax.eval_shape`, as
-        a template for Orbax.
+      state: The state of any optimizer; or its shapes from `jax.eval_shape`, to make a template
+        for Orbax.
 
     Returns:
-      `{"version": int32 scalar, "leaves": path → array}`. Paths are joined by dots, because
-      slashes would be folders to a checkpointer.
+      `{"version": int32 scalar, "leaves": path → array}`. The parts of a path are joined by
+      dots, because checkpointers read slashes as folders.
 
     Raises:
       ValueError: If two leaves have the same path.
@@ -44,20 +44,19 @@ def to_checkpoint(state: Any) -> dict[str, Any]:
 
 
 def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
-    """The state that was saved.
+    """Restore a state from the dict that `to_checkpoint` made.
 
     Args:
-      saved: What `to_checkpoint` made, as restored.
-      like: A state of the optimizer that made it, `tx.init(params)`, or its shapes.
+      saved: The restored dict.
+      like: A state of the same optimizer, `tx.init(params)`, or its shapes.
 
     Returns:
-      A state with the structure, dtypes and shardings of `like`. A shape without a sharding
-      leaves its array on the devices where it is.
+      A state with the structure, dtypes and shardings of `like`. Without a sharding in `like`,
+      an array stays on its devices.
 
     Raises:
-      ValueError: If the version is missing or another one, or leaves are missing or unknown;
-        the message says what to do.
-      LeafError: If a leaf was saved with another shape; a `ValueError` too.
+      ValueError: If the version is missing or another one, or leaves are missing, unknown or of
+        another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,20 +72,20 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
     missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
     if missing or unknown:
         raise ValueError(
-            f"another optimizer saved this: {len(missing)} leaves are missing, such as "
-            f"{missing[:3]}, {len(unknown)} are unknown, such as {unknown[:3]}. Pass the state "
-            "of an optimizer with the same settings as like, or carry over what both know with "
+            f"saved by another optimizer: {len(missing)} leaves are missing, such as "
+            f"{missing[:3]}, {len(unknown)} are unknown, such as {unknown[:3]}. Pass as `like` "
+            "the state of an optimizer with the same settings, or convert what both have with "
             "transfer(saved, like=tx.init(params))"
         )
     for name, leaf in expected.items():
         if found[name].shape != leaf.shape:
-            raise LeafError(name, leaf, f"it was saved with shape {found[name].shape}")
+            raise LeafError(name, leaf, f"saved with shape {found[name].shape}")
     leaves = [place_like(_with_dtype(found[name], x), x) for name, x in expected.items()]
     return jax.tree.structure(like).unflatten(leaves)
 
 
 def _with_dtype(x: Any, leaf: Any) -> Any:
-    """An array that was saved; files of NumPy have bfloat16 as bytes without a dtype."""
+    """A saved array in its own dtype; NumPy's files store bfloat16 as bytes without a dtype."""
     return x.view(leaf.dtype) if x.dtype.type is np.void else x
 
 
@@ -94,8 +93,8 @@ def _check_version(saved: Mapping[str, Any]) -> None:
     advice = "Use transfer(saved, like=tx.init(params)) instead"
     if "version" not in saved or "leaves" not in saved:
         raise ValueError(
-            f"found {sorted(saved)} in place of 'leaves' and 'version': to_checkpoint did not "
-            f"save this. {advice}"
+            f"saved has {sorted(saved)} and not 'leaves' and 'version', so it is not from "
+            f"to_checkpoint. {advice}"
         )
     if (version := int(saved["version"])) != VERSION:
-        raise ValueError(f"saved as version {version}, but version {VERSION} is read. {advice}")
+        raise ValueError(f"saved has version {version}; only {VERSION} can be read. {advice}")

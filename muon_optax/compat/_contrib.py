@@ -6,9 +6,10 @@
 >>> updates, state = tx.update(params, tx.init(params), params)
 """
 
+import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +41,40 @@ _NORMALIZATIONS: dict[str, Normalization] = {
     "schatten": "schatten4",
 }
 
-# Optax's defaults, which the polar method needs as constants. `optax.inject_hyperparams` traces
-# Python's numbers, and leaves NumPy's scalars alone.
-_STEPS: Any = np.int64(5)
-_EPS: Any = np.longdouble(1e-8)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+class _Integer(np.int64):
+    def __repr__(self) -> str:  # as help() shows it
+        return repr(int(self))
+
+
+class _Float(np.longdouble):
+    def __repr__(self) -> str:
+        return repr(float(self))
+
+
+def _constant_defaults(function: _Function) -> _Function:
+    """Keep the defaults of `ns_steps` and `eps` constants under `optax.inject_hyperparams`.
+
+    It traces the defaults of a signature if they are Python's numbers, but not NumPy's scalars.
+    """
+    signature = inspect.signature(function)
+    constants = {"ns_steps": _Integer, "eps": _Float}
+    parameters = [
+        p.replace(default=constants[p.name](p.default)) if p.name in constants else p
+        for p in signature.parameters.values()
+    ]
+    vars(function)["__signature__"] = signature.replace(parameters=parameters)
+    return function
+
+
+@_constant_defaults
 def scale_by_muon(
     ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = _STEPS,
+    ns_steps: int = 5,
     beta: ArrayLike = 0.95,
-    eps: float = _EPS,
+    eps: float = 1e-8,
     mu_dtype: DTypeLike | None = None,
     *,
     nesterov: bool = True,
@@ -60,12 +84,12 @@ def scale_by_muon(
 ) -> optax.GradientTransformationExtraArgs:
     """The momentum and the polar step of `optax.contrib.scale_by_muon`.
 
-    Arguments, defaults and numbers are those of `optax.contrib.scale_by_muon`, except that
-    `weight_dimension_numbers` may be any `dims` of `muon_optax.dims`, and `adaptive` has one
-    dual norm for each matrix, not for each leaf.
+    Arguments, defaults and numbers are those of `optax.contrib.scale_by_muon`, with two
+    exceptions: `weight_dimension_numbers` may be any form that `muon_optax.dims` lists, and
+    `adaptive` has one dual norm for each matrix, not for each leaf.
 
     Returns:
-      A transformation whose state is a `MuonState`, which does not contain coefficients.
+      A transformation whose state is a `muon_optax.MuonState`, without coefficients.
 
     Raises:
       ValueError: If an argument is unknown or out of its range.
@@ -93,9 +117,9 @@ def scale_by_shape(
 ) -> optax.GradientTransformationExtraArgs:
     """The shape factor of `optax.contrib.muon`.
 
-    Arguments, defaults and numbers are those of `optax.contrib`'s `scale_by_shape`: the factor
-    is `consistent_rms·√max(fan_in, fan_out)`, for None `√max(1, fan_out/fan_in)`. Here
-    `weight_dimension_numbers` may be any `dims` of `muon_optax.dims`.
+    Arguments, defaults and numbers are those of `optax.contrib`'s `scale_by_shape`. The factor
+    is `consistent_rms·√max(fan_in, fan_out)`, or `√max(1, fan_out/fan_in)` for None.
+    `weight_dimension_numbers` may be any form that `muon_optax.dims` lists.
 
     Returns:
       A stateless transformation.
@@ -134,12 +158,13 @@ def scale_by_shape(
     return optax.GradientTransformationExtraArgs(adam_rms.init, update)
 
 
+@_constant_defaults
 def muon(
     learning_rate: optax.ScalarOrSchedule,
     ns_coeffs: Any = (3.4445, -4.7750, 2.0315),
-    ns_steps: int = _STEPS,
+    ns_steps: int = 5,
     beta: ArrayLike = 0.95,
-    eps: float = _EPS,
+    eps: float = 1e-8,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     weight_decay_mask: Any | Callable[[optax.Params], Any] | None = None,
     mu_dtype: DTypeLike | None = None,
@@ -155,21 +180,20 @@ def muon(
     muon_weight_dimension_numbers: Dims = None,
     consistent_rms: ArrayLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.contrib.muon` with its labels and its order of states.
+    """A drop-in replacement of `optax.contrib.muon`, with the same labels and order of states.
 
-    Arguments, defaults and numbers are those of `optax.contrib.muon`. What differs, in full in
-    docs/migrating.md:
+    Arguments, defaults and numbers are those of `optax.contrib.muon`, with these exceptions
+    (the full list is in docs/migrating.md):
 
-    - `muon_weight_dimension_numbers` may be any `dims` of `muon_optax.dims`, such as rules. The
-      spec of a leaf of rank 2 is applied, too.
+    - `muon_weight_dimension_numbers` may be any form that `muon_optax.dims` lists. A spec for a
+      leaf of rank 2 is used, too.
     - `adaptive` has one dual norm for each matrix, not for each leaf.
     - Tiny, huge and zero gradients give finite updates in every dtype.
-    - Coefficients that may turn the sign of a singular value are accepted with a warning.
+    - Coefficients that may make singular values negative give a warning.
 
     As in Optax, None for `muon_weight_dimension_numbers` trains every leaf of rank 2 by Muon,
-    embeddings and stacked biases too: `plan(params, dims.RANK_TWO)` shows which. A tree without
-    such a leaf is trained by Adam. Also as in Optax, `nesterov`, `eps` and `mu_dtype` apply to
-    Adam as well: it is NAdam by default.
+    also embeddings and stacked biases; `plan(params, dims.RANK_TWO)` shows them. Also as in
+    Optax, `nesterov`, `eps` and `mu_dtype` apply to Adam, which is NAdam by default.
 
     Under `optax.inject_hyperparams`, add `ns_steps` and `eps` to `static_args` if you set them.
 
@@ -238,7 +262,7 @@ def _method(
     if problem := find_instability(polar.schedule, float(jnp.finfo("float32").eps)):
         warnings.warn(
             f"muon_optax: preconditioning={preconditioning!r} brings singular values into "
-            f"[0, 1], and with these ns_coeffs {problem}. Updates may then point against the "
+            f"[0, 1], but with these ns_coeffs {problem}. Updates may point against the "
             "momentum, as with optax.contrib.muon. Use other ns_coeffs, such as 'dion'",
             stacklevel=3,
         )
@@ -251,13 +275,13 @@ def _family(ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, int]:
         if ns_coeffs not in _PRESETS:
             raise ValueError(
                 f"ns_coeffs={ns_coeffs!r}; use one of {sorted(_PRESETS)}, three numbers, or "
-                "rows of three"
+                "rows of three numbers"
             )
         ns_coeffs = _PRESETS[ns_coeffs]
     rows = np.asarray(ns_coeffs, np.float64)
     if rows.ndim not in (1, 2) or rows.shape[-1] != 3 or not rows.size:
         raise ValueError(
-            f"ns_coeffs has shape {rows.shape}; use three numbers, or rows of three"
+            f"ns_coeffs has shape {rows.shape}; use three numbers, or rows of three numbers"
         )
     stages = tuple(tuple(map(float, row)) for row in np.atleast_2d(rows))
     if rows.ndim == 1:

@@ -1,12 +1,11 @@
-"""Settings with which `muon` is the Muon of another library.
+"""Settings that make `muon` equal to the Muon of another library.
 
-A mode is a dict of keyword arguments, `muon(0.02, **MODES["keller"])`. Change one of them with
+A mode is a dict of keyword arguments: `muon(0.02, **MODES["keller"])`. To change one, write
 `muon(0.02, **(MODES["torch"] | {"weight_decay": 0.0}))`. Its `"method"` rounds as the original
-does; replace it with a `NewtonSchulz(...)` for accuracy.
+does; use `NewtonSchulz(...)` instead for accuracy.
 
-A mode has every setting of the matrices except the learning rate. It has a learning rate for
-Adam only if the original has one of its own. The layout is that of `dims`, by default Flax's
-`[in, out]`.
+A mode sets everything for the matrices except the learning rate. It sets a learning rate for
+Adam only if the original has one. It does not set `dims`.
 """
 
 from typing import Any
@@ -17,7 +16,7 @@ from muon_optax.compat._rounded import RoundedNewtonSchulz
 _MODES: dict[str, dict[str, Any]] = {
     # https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/_muon.py: torch.optim.Muon.
     # Its adjust_lr_fn="original" is shape_scaling="jordan"; "match_rms_adamw" is "adam_rms".
-    # It trains two-dimensional parameters only and has no Adam; the fallback is this package's.
+    # It trains two-dimensional parameters only and has no Adam; the fallback is `muon`'s.
     "torch": {
         "method": RoundedNewtonSchulz("torch"),
         "beta": 0.95,
@@ -29,9 +28,8 @@ _MODES: dict[str, dict[str, Any]] = {
     },
     # https://github.com/KellerJordan/Muon/blob/857d1adc159e098212f828d927460782d3da59e9/muon.py:
     # Muon, and the Adam of MuonWithAuxAdam. Two things differ. The original multiplies the
-    # shape factor in bfloat16, this one in float32. The original gives a convolution OIHW the
-    # factor of its kernel, √max(1, H/W), which is 1 for square ones; this one that of its
-    # matrix, √max(1, O/(I·H·W)). These differ if O > I·H·W.
+    # shape factor in bfloat16, this package in float32. For a convolution OIHW the original's
+    # shape factor is √max(1, H/W), here it is √max(1, O/(I·H·W)).
     "keller": {
         "method": RoundedNewtonSchulz("keller"),
         "beta": 0.95,
@@ -48,9 +46,9 @@ _MODES: dict[str, dict[str, Any]] = {
     },
     # https://github.com/MoonshotAI/Moonlight/blob/c2ad5b20c605086526a179d36901bfc41b52b44b/
     # examples/toy_train.py: Muon. Its Newton-Schulz is Keller Jordan's under torch.compile,
-    # which may leave out roundings between fused operations. It does not train convolutions.
-    # Its Adam has the learning rate and the decay of the matrices. It adds ε to √v before the
-    # bias correction of v, Optax after it: the original's ε is ε/√(1 - β₂^t) in Optax.
+    # which may skip roundings between fused operations. It does not train convolutions. Its
+    # Adam has the learning rate and the decay of the matrices, and adds ε to √v before the bias
+    # correction of v. Optax adds it after, so the original's ε is ε/√(1 - β₂^t) in Optax.
     "moonlight": {
         "method": RoundedNewtonSchulz("keller"),
         "beta": 0.95,

@@ -1,4 +1,4 @@
-"""Newton-Schulz with the roundings of other libraries: intermediate results are bfloat16."""
+"""Newton-Schulz with the roundings of other libraries, to bfloat16."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ Order = Literal["torch", "keller"]
 
 @dataclass(frozen=True)
 class RoundedNewtonSchulz:
-    """`x ↦ a·x + b·(x·xᵀ)·x + c·(x·xᵀ)²·x`, `steps` times, with another library's roundings.
+    """Newton-Schulz with the roundings of another library, to reproduce its runs.
 
-    Use it to reproduce a run of another library. Products accumulate in float32. Their results
-    and all other intermediate results are rounded to bfloat16, as PyTorch does on a CPU.
-    `NewtonSchulz` is more accurate and does not depend on the scale of its input; the two
-    differ by 1 to 4 % of the result.
+    It applies `x ↦ a·x + b·(x·xᵀ)·x + c·(x·xᵀ)²·x` `steps` times. Products accumulate in
+    float32. All intermediate results are rounded to bfloat16, as by PyTorch on a CPU.
+    `NewtonSchulz` is more accurate and does not depend on the scale of x. The results differ by
+    1 to 4 %.
 
     Attributes:
-      order: What to round. `"torch"`, as `torch.optim.Muon`: `b·A + c·A·A` and `a·x + B·x`
-        once each, and the norm is at least `eps`. `"keller"`, as Keller Jordan's Muon and
-        Moonlight's: every product and every sum, and `eps` is added to the norm.
+      order: What to round. `"torch"`, as `torch.optim.Muon`: `b·A + c·A·A` and `a·x + B·x`,
+        once each; the norm is at least `eps`. `"keller"`, as Keller Jordan's Muon and
+        Moonlight: every product and every sum; `eps` is added to the norm.
       coefficients: a, b and c, the same at every step.
       steps: Number of steps.
       eps: See `order`; in units of x.
@@ -70,24 +70,24 @@ class RoundedNewtonSchulz:
         """Apply the steps to every matrix of a batch.
 
         Args:
-          x: `[..., fan_in, fan_out]`, of any real float dtype. PyTorch's weight is its
-            transpose; that changes only a square matrix, by roundings.
+          x: `[..., fan_in, fan_out]`, the transpose of PyTorch's weight, of any real float
+            dtype.
 
         Returns:
           The same shape and dtype.
 
         Raises:
-          LeafError: A `ValueError`, if x has fewer than two axes or is not of real floats.
+          ValueError: If x has fewer than two axes or is not of real floats.
         """
         check_matrix(x)
         if jnp.iscomplexobj(x):
             raise LeafError(
-                "", x, "the originals do not take complex matrices; use NewtonSchulz()"
+                "", x, "complex, which the originals do not accept; use NewtonSchulz()"
             )
         return by_platform(self._polar, x) if x.size else x
 
     def _polar(self, platform: Platform, x: Array) -> Array:
-        # The originals have [fan_out, fan_in], and transpose it if it is tall.
+        # The originals have [fan_out, fan_in], and transpose tall matrices.
         transposed = x.shape[-2] >= x.shape[-1]
         y = _normalized(_rounded(x.mT if transposed else x), self.order, self.eps)
         step = partial(_torch_step if self.order == "torch" else _keller_step, platform)
@@ -116,11 +116,11 @@ def _keller_step(platform: Platform, x: Array, a: float, b: float, c: float) -> 
 
 
 def _product(platform: Platform, a: Array, b: Array) -> Array:
-    """The product in float32 of bfloat16 numbers in float32 arrays, whose cast is exact."""
+    """The product in float32 of float32 arrays that contain bfloat16 numbers."""
     return product(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), platform=platform)
 
 
 def _rounded(x: Array) -> Array:
     """The nearest bfloat16 numbers, in float32."""
-    # XLA may drop a cast to bfloat16 and back when it compiles, but not this operation.
+    # XLA may remove a cast to bfloat16 and back, but not this operation.
     return lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)

@@ -1,4 +1,4 @@
-"""The moments in a `state_dict` of PyTorch's optimizers.
+"""The moments in the `state_dict` of a PyTorch optimizer.
 
     {"state": {0: {"momentum_buffer": tensor}}, "param_groups": [{"params": [0], …}]}
 
@@ -20,7 +20,7 @@ from muon_optax._leaves import LeafError, leaves_by_path
 from muon_optax.dims import FLAX
 from muon_optax.transforms._momentum import MuonState
 
-# The names of torch.optim and Keller Jordan, and Moonlight's.
+# The names in torch.optim and Keller Jordan's Muon, and in Moonlight.
 _FIELDS = {
     "momentum_buffer": "momentum",
     "exp_avg": "first",
@@ -32,11 +32,12 @@ _TABLES = [rule for rule in FLAX if "embedding" in rule.role or "table" in rule.
 
 
 def kernel_layout(name: str, x: np.ndarray) -> np.ndarray:
-    """PyTorch's weight `[out, in, *kernel]` as Flax's kernel `[*kernel, in, out]`.
+    """Convert PyTorch's weight `[out, in, *kernel]` to Flax's kernel `[*kernel, in, out]`.
 
     Args:
-      name: Our parameter's path. Embeddings and tables, by their path, are returned unchanged.
-      x: An array of any rank. One of rank below 2 is returned unchanged.
+      name: The path of the JAX parameter. If it is an embedding or table by its path, the array
+        is returned unchanged.
+      x: An array. If it has fewer than two axes, it is returned unchanged.
 
     Returns:
       A view of the array.
@@ -58,32 +59,31 @@ def from_torch(
     *,
     convert: Callable[[str, np.ndarray], np.ndarray] = kernel_layout,
 ) -> tuple[MuonState, optax.ScaleByAdamState]:
-    """The moments in a PyTorch optimizer's `state_dict`, for `transfer`.
+    """Read the moments from a PyTorch optimizer's `state_dict`, for `transfer`.
 
-    `momentum_buffer` (torch.optim.Muon, Keller Jordan's, Moonlight's) becomes Muon's momentum.
-    `exp_avg` and `exp_avg_sq` (Moonlight's `moment1` and `moment2`) become Adam's moments.
-    Moonlight's buffer is a heavy ball: pass `momentum_scale=1-β` to `transfer`, or continue
-    with `heavy_ball=True`.
+    `momentum_buffer` (torch.optim.Muon, Keller Jordan's Muon, Moonlight) becomes Muon's
+    momentum. `exp_avg` and `exp_avg_sq` (in Moonlight `moment1` and `moment2`) become Adam's
+    moments. Moonlight's buffer is a heavy ball: pass `momentum_scale=1-β` to `transfer`, or
+    continue with `heavy_ball=True`.
 
     Args:
       state_dict: `optimizer.state_dict()`, keyed by numbers or by PyTorch's parameter names.
-      names: The path of each of our parameters, such as `"layers/0/kernel"`, in the order of
+      names: The path of each JAX parameter, such as `"layers/0/kernel"`, in the order of
         `"params"` in the `param_groups` of the state_dict. Keller Jordan's Muon sorts each
-        group by size, the largest first.
-      params: Our parameters, or their shapes. A shape may merge or split axes of what `convert`
-        returns, such as `[in, heads, depth]` for `[in, out]`.
-      count: The number of steps done, which PyTorch's Muon does not save.
-      convert: Function of path and array in PyTorch's layout to an array in ours. If our arrays
-        are `[out, in]`, too, pass `lambda name, x: x`.
+        group by size, largest first.
+      params: The JAX parameters, or their shapes. A shape may merge or split axes of the
+        converted array, such as `[in, heads, depth]` for `[in, out]`.
+      count: The number of steps, which PyTorch's Muon does not save.
+      convert: A function from path and PyTorch's array to the array in JAX. If the JAX arrays
+        are also `[out, in]`, pass `lambda name, x: x`.
 
     Returns:
-      Two nodes with moments by path, a `MuonState` and an `optax.ScaleByAdamState`.
+      A `MuonState` and an `optax.ScaleByAdamState`, with moments by path.
 
     Raises:
       ValueError: If a name is not in `params` or occurs twice, a parameter of the state_dict
-        has no name, its position is not known, an entry has none of these moments, or
-        `count` is negative.
-      LeafError: If a moment does not have the shape of its parameter; a `ValueError` too.
+        has no name or no known position, an entry has none of these moments, a moment does not
+        have the shape of its parameter, or `count` is negative.
 
     Example:
       >>> buffer = np.arange(6.0).reshape(3, 2)
@@ -101,13 +101,15 @@ def from_torch(
         position = positions.get(str(key), len(names))
         if position >= len(names):
             raise ValueError(
-                f"parameter {key!r} of the state_dict has no name; pass a name for each of the "
-                f"parameters in its param_groups, got {list(names)}"
+                f"parameter {key!r} of the state_dict has no name in names={list(names)}; pass "
+                "a name for each parameter in its param_groups"
             )
         name = names[position]
         fields = [field for field in _FIELDS if entry.get(field) is not None]
         if entry and not fields:
-            raise ValueError(f"{name!r} has {sorted(entry)}; known are {sorted(_FIELDS)}")
+            raise ValueError(
+                f"the entry of {name!r} has {sorted(entry)}, but none of {sorted(_FIELDS)}"
+            )
         for field in fields:
             x = _to_our_layout(entry[field], name, leaves[name], convert)
             found[_FIELDS[field]][name] = x
@@ -122,7 +124,7 @@ def _check_names(names: Sequence[str], leaves: Mapping[str, Any]) -> None:
             raise ValueError(f"{name!r} is not a parameter; use one of {sorted(leaves)}")
     if repeated := [name for name, times in Counter(names).items() if times > 1]:
         raise ValueError(
-            f"names has {repeated} more than once; pass the path of every parameter once"
+            f"names has {repeated} more than once; pass the path of each parameter once"
         )
 
 
@@ -135,9 +137,8 @@ def _positions(state_dict: Mapping[str, Any]) -> dict[str, int]:
     for key in state_dict["state"]:
         if not str(key).isdigit():
             raise ValueError(
-                f"the state has the key {key!r}, and no param_groups say its position; pass "
-                "the whole optimizer.state_dict(), or number the entries of its state by the "
-                "position of their name in names"
+                f"the state_dict has the key {key!r}, but no param_groups with its position; "
+                "pass the whole optimizer.state_dict(), or use as keys the positions in names"
             )
     return {str(key): int(key) for key in state_dict["state"]}
 
@@ -151,5 +152,6 @@ def _to_our_layout(
     x = convert(name, np.asarray(tensor))
     ours, theirs = ({*np.cumprod(shape).tolist()} for shape in (leaf.shape, x.shape))
     if x.size != math.prod(leaf.shape) or not (ours <= theirs or theirs <= ours):
-        raise LeafError(name, leaf, f"its moment, converted, has shape {x.shape}")
+        problem = f"its moment has shape {x.shape} after convert; pass another convert"
+        raise LeafError(name, leaf, problem)
     return jnp.asarray(x.reshape(leaf.shape), leaf.dtype)

@@ -1,11 +1,11 @@
 """The state of a new optimizer, made from the moments of an old one.
 
-A moment is a leaf under `mu` or `nu` of a node. The rest of its path is its parameter's:
+A moment is a leaf under `mu` or `nu` of a node. The rest of its path is its parameter's path:
 
     state.inner_states["muon"].inner_state[0] .mu ["blocks"]["kernel"]
     └───────────────── node ────────────────┘     └──── parameter ───┘
 
-A node with `mu` alone is Muon's, one with both is Adam's, one with `nu` alone is NorMuon's.
+A node with only `mu` is Muon's, with both it is Adam's, and with only `nu` it is NorMuon's.
 """
 
 import functools
@@ -31,12 +31,12 @@ _KINDS = {
 }
 _MULTI_STEPS_FIELDS = ("mini_step", "gradient_step", "acc_grads")
 
-# The ratio of the mean square of white noise to that of its average with β = 0.95.
+# The mean square of white noise, divided by that of its average with β = 0.95.
 _NOISE_RATIO = (1 + 0.95) / (1 - 0.95)
 
 
 class _Moment(NamedTuple):
-    """What a leaf of a state is: the `field` of a parameter `name`, in a `node` of a kind."""
+    """A leaf of a state: the `field` (mu or nu) of a parameter, in a `node` of a kind."""
 
     node: KeyPath
     kind: str
@@ -45,7 +45,7 @@ class _Moment(NamedTuple):
 
 
 class _OldState(NamedTuple):
-    """What an old state knows."""
+    """The contents of an old state."""
 
     moments: dict[tuple[str, str, str], Array]  # by kind, field and parameter
     counts: dict[str, Array]  # by kind
@@ -53,39 +53,38 @@ class _OldState(NamedTuple):
 
 
 def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
-    """The state with which a new optimizer continues a run that another one began.
+    """Make the state with which a new optimizer continues the run of another one.
 
-    Moments are found by the paths of their parameters, in any state: chains, partitions,
+    Moments are matched by the paths of their parameters, in any state: chains, partitions,
     `optax.contrib.muon`, AdamW, and `muon` with other `dims`.
 
-    - A parameter that stays with Muon or with Adam keeps its moments bit for bit.
-    - From Adam to Muon: Adam's first moment becomes the momentum; both are averages.
-    - From Muon to Adam: the momentum becomes the first moment. The second moment starts at 39
+    - A parameter that stays with Muon or Adam keeps its moments exactly.
+    - From Adam to Muon, Adam's first moment becomes the momentum.
+    - From Muon to Adam, the momentum becomes the first moment. The second moment starts at 39
       times the mean square of the momentum, of its row or of the leaf, whichever is larger.
-      Steps are then as long as Adam's where gradients are noise, and shorter elsewhere.
-    - Step counts continue, and so does the state of `optax.MultiSteps`.
-    - Whatever the old state does not know starts as in `like`.
+      Adam's steps then have their usual length where gradients are noise, and are shorter
+      elsewhere.
+    - Step counts and the state of `optax.MultiSteps` continue.
+    - Everything else starts as in `like`.
 
-    For new data, choose the rate again: `docs/finetuning.md` is about Muon on a model that
-    AdamW has trained, in full and by factors of low rank.
+    For new data, tune the learning rate again; see `docs/finetuning.md`.
 
     Args:
-      state: The state of the old optimizer, or what Orbax restores of it without a template,
-        or what `to_checkpoint` made of it, of any version; with `flax.nnx`,
-        `optimizer.opt_state`.
-      like: The state of the new optimizer at its start, `tx.init(params)`.
-      momentum_scale: Factor for every momentum that enters or leaves Muon. From a heavy ball
-        to an average it is 1-β. From an average, AdamW's too, to a heavy ball it is 1/(1-β).
+      state: The state of the old optimizer, also if Orbax restored it without a template or
+        `to_checkpoint` converted it. With `flax.nnx`, pass `optimizer.opt_state`.
+      like: The initial state of the new optimizer, `tx.init(params)`.
+      momentum_scale: A factor for every momentum that enters or leaves Muon: 1-β from a heavy
+        ball to an average, 1/(1-β) from an average (also AdamW's) to a heavy ball.
 
     Returns:
-      A state with the structure, dtypes and shardings of `like`. Moments are copies, so that
-      it can be donated.
+      A state with the structure, dtypes and shardings of `like`. Moments are copies, so it can
+      be donated.
 
     Raises:
-      ValueError: If no moment of the old state has a place in the new one, two moments have
-        the same path, `like` is not a state, or `momentum_scale` is not positive.
-      LeafError: If a moment does not have the shape of its parameter, or if Adam would start
-        with one parameter while it continues with others; a `ValueError` too.
+      ValueError: If no moment of the old state fits the new one, two moments have the same
+        path, a moment does not have the shape of its parameter, `like` is not a state, or
+        `momentum_scale` is not positive. Also if Adam would start with one parameter while it
+        continues with others.
 
     Example:
       >>> from muon_optax import muon
@@ -123,7 +122,7 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
 
 
 def _carry_moment(old: _OldState, moment: _Moment, scale: float) -> Array | None:
-    """The new moment; None if the old state does not know its parameter."""
+    """The new moment; None if the old state does not have its parameter."""
     name = moment.name
     if moment.kind == "normuon":
         return old.moments.get(("normuon", "nu", name))
@@ -140,7 +139,7 @@ def _carry_moment(old: _OldState, moment: _Moment, scale: float) -> Array | None
 
 
 def _second_moment(momentum: Array, scale: float) -> Array:
-    """Adam's second moment for a parameter of which only the momentum is known."""
+    """Adam's second moment for a parameter with only a momentum."""
     wide = momentum.astype(wide_dtype(momentum.dtype))
     square = jnp.abs(scale * wide) ** 2
     row = square.mean(-1, keepdims=True) if square.ndim else square
@@ -150,39 +149,39 @@ def _second_moment(momentum: Array, scale: float) -> Array:
 def _carry_other(
     old: _OldState, path: KeyPath, kinds: Mapping[KeyPath, str], continued: set[KeyPath]
 ) -> Array | None:
-    """The new value of a leaf that is not a moment; None for the one in `like`."""
+    """The new value of a leaf that is not a moment; None to keep the one in `like`."""
     if any(_key_name(key) in _MULTI_STEPS_FIELDS for key in path):
         return old.others.get(path_name(path))
     node = _counted_node(path)
     if node is None or not old.counts:
         return None
-    if node in kinds and node not in continued:  # its moments start now
+    if node in kinds and node not in continued:  # its moments start now, and so does its count
         return None
     longest = functools.reduce(jnp.maximum, old.counts.values())
     return old.counts.get(kinds.get(node, ""), longest)
 
 
 def _check_may_start(moment: _Moment, leaf: Any, continued: set[KeyPath]) -> None:
-    """Refuse zero moments under a large count: Adam's first steps would be too long."""
+    """Refuse zero moments with a large count, because Adam's first steps would be too long."""
     if moment.kind == "adam" and moment.node in continued:
         raise LeafError(
             moment.name,
             leaf,
-            "the old state does not know it, but Adam continues with other parameters. Give "
-            "it an optimizer of its own, such as a label of its own in optax.partition",
+            "not in the old state, but Adam continues with other parameters. Train it by a "
+            "separate optimizer, such as another label in optax.partition",
         )
 
 
 def _new_leaf(name: str, value: Array | None, leaf: Any) -> Any:
-    """A copy of the value, placed like the leaf of the template; without a value, that leaf."""
+    """A copy of the value, placed like the template's leaf; without a value, that leaf."""
     if value is None:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise LeafError(
-                name, leaf, "the old state does not know it; use like=tx.init(params)"
+                name, leaf, "not in the old state, and `like` has no value; use tx.init(params)"
             )
         return leaf
     if value.shape != leaf.shape:
-        raise LeafError(name, leaf, f"in the old state it has shape {value.shape}")
+        raise LeafError(name, leaf, f"it has shape {value.shape} in the old state")
     return place_like(jnp.array(value, leaf.dtype), leaf)
 
 
@@ -190,14 +189,14 @@ def _no_moment_message(old: _OldState, moments: Mapping[KeyPath, _Moment]) -> st
     theirs = sorted({name for _, _, name in old.moments})
     ours = sorted({moment.name for moment in moments.values()})
     return (
-        "no moment of the old state has a place in the new one. The old one has moments of "
-        f"{theirs[:3]} and others, the new one of {ours[:3]} and others. Use the same paths of "
-        "parameters in both, and pass transfer(old_state, like=tx.init(params))"
+        "no moment of the old state fits the new one. The old state has moments of "
+        f"{theirs[:3]}, …, the new one of {ours[:3]}, …. Use the same parameter paths in both, "
+        "as in transfer(old_state, like=tx.init(params))"
     )
 
 
 def _leaves_with_path(state: Any) -> list[tuple[KeyPath, Any]]:
-    """The leaves of a state, or of what `to_checkpoint` made of one."""
+    """The leaves of a state, also of one from `to_checkpoint`."""
     if isinstance(state, Mapping) and {*state} == {"version", "leaves"}:
         return [
             (tuple(map(DictKey, name.split("."))), leaf)
@@ -217,8 +216,8 @@ def _read(leaves: Sequence[tuple[KeyPath, Any]]) -> _OldState:
             key = moment.kind, moment.field, moment.name
             if key in old.moments:
                 raise ValueError(
-                    f"two moments of {moment.name!r} in this state; pass the part of it that "
-                    "belongs to one optimizer"
+                    f"two moments of {moment.name!r} in this state; pass the part that belongs "
+                    "to one optimizer"
                 )
             old.moments[key] = leaf
         elif node in kinds:
@@ -248,10 +247,10 @@ def _find_moments(paths: Sequence[KeyPath]) -> dict[KeyPath, _Moment]:
 
 
 def _field_position(path: KeyPath, counted: set[KeyPath | None]) -> int | None:
-    """Where in a path `mu` or `nu` stands; None if the leaf is not a moment.
+    """The position of `mu` or `nu` in a path; None if the leaf is not a moment.
 
-    In a state restored without a template these are keys of a dict, as they may be in a tree
-    of parameters. They are a state's if the dict has a count, too.
+    In a state that was restored without a template these are keys of a dict. To tell them from
+    a parameter's name, the dict has to have a count.
     """
     for i, key in enumerate(path):
         of_state = isinstance(key, GetAttrKey) or path[:i] in counted
@@ -261,8 +260,8 @@ def _field_position(path: KeyPath, counted: set[KeyPath | None]) -> int | None:
 
 
 def _counted_node(path: KeyPath) -> KeyPath | None:
-    """The node whose count is at this path; None if no count is there."""
-    if path and path[-1] == GetAttrKey("value"):  # of a variable of `flax.nnx`
+    """The node whose count is at this path; None if there is no count."""
+    if path and path[-1] == GetAttrKey("value"):  # a variable of `flax.nnx`
         path = path[:-1]
     return path[:-1] if path and _key_name(path[-1]) == "count" else None
 

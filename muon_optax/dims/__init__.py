@@ -1,8 +1,8 @@
 """Which leaves of a tree are matrices, and how to read each as `[batch, fan_in, fan_out]`.
 
-`dims` is an argument of `muon`, `plan` and every transformation. It has these forms:
+`dims` is an argument of `muon`, `plan` and every transformation. It can be:
 
-A layout, or rules of your own in front of one. The first rule that matches a leaf's path and
+A layout, or your own rules followed by one. The first rule that matches a leaf's path and
 number of axes decides:
 
 >>> import jax.numpy as jnp
@@ -13,29 +13,29 @@ number of axes decides:
 >>> sides((Rule("mine", r"^w$", "out in"), *FLAX))
 [None, ((1, 32, 64),), ((1, 4, 8),)]
 
-A tree of specs. A spec is a string with one word for each axis (`in`, `out`, or another name
-for a batch axis), Optax's `MuonDimensionNumbers`, or None for the fallback. Specs are found by
-path, so a plain dict also serves for a `FrozenDict` or an `nnx.State`:
+A tree of specs. A spec is a string with one word for each axis (`in`, `out`, or any other name
+for a batch axis), Optax's `MuonDimensionNumbers`, or None for the fallback. Specs are looked up
+by path, so a plain dict works for a `FrozenDict` or an `nnx.State`:
 
 >>> sides({"up": {"kernel": "in out", "bias": None}, "w": "out in"})
 [None, ((1, 32, 64),), ((1, 4, 8),)]
 
-A tree that stops early: a spec then holds for all leaves below it. A single spec holds for all:
+A prefix of such a tree: a spec applies to all leaves below it. One spec applies to all leaves:
 
 >>> sides({"up": None, "w": "in (heads=2 out)"})
 [None, None, ((2, 8, 2),)]
 
-None: every leaf must be a matrix `[fan_in, fan_out]`:
+None, if every leaf is a matrix `[fan_in, fan_out]`:
 
 >>> dims.resolve(None, {"w": jnp.ones((8, 4))})[0].sides
 ((1, 8, 4),)
 
-A function from the parameters to one of these:
+A function from the parameters to any of these:
 
 >>> sides(lambda params: FLAX[:1] + (Rule("rest", "", None),))
 [None, None, None]
 
-The result of `resolve_once`, which has resolved one of these for the whole tree:
+The result of `resolve_once`, for use with parts of a tree:
 
 >>> sides(dims.resolve_once({"up": None, "w": "in out"}, params))
 [None, None, ((1, 8, 4),)]

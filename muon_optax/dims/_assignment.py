@@ -1,4 +1,4 @@
-"""What `dims` says of one leaf."""
+"""The result of `dims` for one leaf."""
 
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ class Assignment(NamedTuple):
       path: The leaf's path, such as `"layers/0/kernel"`.
       view: How the leaf is read as matrices; None if it is not a matrix.
       rule: The rule that decided; None if a spec decided.
-      evidence: What the other leaves say, where they decided and not the leaf's name.
+      evidence: Why, if other leaves decided and not the leaf's name.
       doubt: Why the result may be wrong; None if nothing looks wrong.
-      proposal: The spec that would be right if the doubt is.
+      proposal: The spec to use if the doubt is justified.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Leaves by name: a name, or a regular expression, that stands for whole parts of a path."""
+"""Leaves by name: a name or regular expression that matches whole parts of a path."""
 
 import difflib
 import re
@@ -11,22 +11,22 @@ from muon_optax.dims._rules import Rule
 
 
 def rule_for_name(role: str, name: str) -> Rule:
-    """A rule for the leaves under a name; `Dense_1` is not `Dense_10`."""
+    """A rule for the leaves under a name; `Dense_1` does not match `Dense_10`."""
     try:
         re.compile(f"(?:{name})")
-    except re.error:  # then it is a name, and no regular expression
+    except re.error:  # then it is a plain name
         name = re.escape(name)
     return Rule(role, rf"(?:^|/)(?:{name})(?:/|$)", None)
 
 
 def check_names_used(argument: str, named: Mapping[str, Rule], params: Any) -> None:
-    """Refuse a name that is in no path; a leaf that Optax has masked counts."""
+    """Refuse a name that matches no path; masked leaves count."""
     paths = leaves_by_path(params, is_leaf=is_masked)
     for name, rule in named.items():
         if paths and name not in paths and not any(rule.finds(path) for path in paths):
             raise ValueError(
-                f"{argument} has {name!r}, which is in no path; {_hint(name, paths)}. A name, "
-                "or a regular expression, stands for whole parts of a path"
+                f"{argument} has {name!r}, which matches no path; {_hint(name, paths)} A name "
+                "or regular expression has to match whole parts of a path"
             )
 
 
@@ -35,4 +35,4 @@ def _hint(name: str, paths: Collection[str]) -> str:
     near = difflib.get_close_matches(name, parts, n=3)
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"a path here is {next(iter(paths))!r}"
+    return f"the first path is {next(iter(paths))!r}."

@@ -21,9 +21,9 @@ from muon_optax.dims.layouts import LAYOUTS, is_from_layout
 def assign_by_rules(
     rules: Sequence[Rule], leaves: Mapping[str, Any], neighbours: Neighbours
 ) -> list[Assignment]:
-    """The result for each leaf; one error for all leaves that no rule fits.
+    """The result for each leaf, or one error for all leaves that no rule fits.
 
-    `neighbours` also has the leaves that Optax has masked.
+    `neighbours` also contains masked leaves.
     """
     by_layout = any(map(is_from_layout, rules))
     assignments, needs, problems = [], [], []
@@ -60,7 +60,7 @@ def _read_by(
     leaf: Any,
     neighbours: Neighbours,
 ) -> Assignment:
-    """What a leaf is in the model, which the user's own rule for the fallback does not say."""
+    """A leaf's role in the model, if a rule of the user sends it to the fallback."""
     if found.view is not None or found.rule in published:
         return found
     rule, _ = find_rule(published, path, leaf, neighbours)
@@ -74,7 +74,7 @@ def _read_by(
 def _rule_by_neighbours(
     name: str, leaf: Any, neighbours: Neighbours
 ) -> tuple[Rule | None, str | None]:
-    """A rule for a leaf that no rule knows, and why; None if only its user can know."""
+    """A rule for a leaf that matches no rule, and why; None if the other leaves do not tell."""
     if len(leaf.shape) > 2 and (spec := spec_by_bias(name, neighbours)):
         role = "convolution" if spec_by_places(tuple(leaf.shape)) else "kernel of several axes"
         return Rule(role, "", spec), "its bias has its output axes"
@@ -98,16 +98,16 @@ def _error(
     leaves: Mapping[str, Any],
     neighbours: Neighbours,
 ) -> LeafError:
-    """The error that names every leaf without a rule, and the rules to paste."""
+    """An error with rules to paste for every leaf without a rule."""
     first = needs[0]
     if len(needs) > 1:
         problem = f"{problem}. In all, {len(needs)} leaves have no rule"
     lines = [
-        f"{problem}. Put rules in front:",
+        f"{problem}. Pass these rules as `dims`:",
         write_dims(rules, needs, leaves),
-        "A spec has one word for each axis: in (the layer sums over it), out (an axis of its "
-        "result) or another name (a batch axis). None gives the leaf to the fallback. Check "
-        "them: they are guesses from the shapes around.",
+        "Check each spec, which is a guess from the other shapes. It has one word for each "
+        "axis: in (the layer sums over it), out (an axis of its result) or another name (a "
+        "batch axis). None sends the leaf to the fallback.",
     ]
     fitting = [
         f"dims={layout!r}"

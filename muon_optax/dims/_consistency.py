@@ -1,6 +1,6 @@
-"""What the other leaves of a module say against the guessed view of one of them.
+"""Contradictions between the guessed view of a leaf and the other leaves of its module.
 
-A kernel `[12, 32, 64]` may be one layer with 32 inputs or a stack of twelve: its bias decides.
+A kernel `[12, 32, 64]` may be one layer or a stack of twelve layers. Its bias tells which.
 
 >>> import jax.numpy as jnp
 >>> from muon_optax.dims._view import view_of
@@ -42,8 +42,8 @@ _GAIN = re.compile(
 class Neighbours:
     """The shapes of all leaves by path, and which leaves share a module.
 
-    The shape of a leaf that Optax has masked is None. `names` has the path of each leaf as of
-    nested modules, `a/b` for `a.b`, by which all else here is found.
+    The shape of a masked leaf is None. `names` maps each path to its form with slashes, `a/b`
+    for `a.b`, which all methods take.
     """
 
     def __init__(self, shapes: Mapping[str, Axes | None]):
@@ -62,7 +62,7 @@ class Neighbours:
         return self._modules[module]
 
     def siblings(self, name: str) -> list[str]:
-        """The other leaves of the smallest module that has any."""
+        """The other leaves of the innermost module that has any."""
         for module in _modules_above(name):
             if len(self._modules[module]) > 1:
                 return [other for other in self._modules[module] if other != name]
@@ -81,20 +81,20 @@ class Neighbours:
         return None
 
     def gain_after(self, name: str) -> Axes | None:
-        """The gain that follows the weight in a `Sequential` of PyTorch, as of `1` on `0`."""
+        """The gain of the next layer in PyTorch's `Sequential`: `1/weight` for `0/weight`."""
         next_one = lambda number: str(int(number[0]) + 1)
         shape = self._plain.get(re.sub(r"\d+(?=/weight$)", next_one, plain_name(name)))
         return shape if shape and len(shape) == 1 else None
 
     def kernel(self, module: str) -> Axes | None:
-        """The shape of the kernel of a module, by any of the names that libraries give it."""
+        """The shape of a module's kernel, under any of the usual names."""
         for name in ("kernel", "weights", "w", "Linear/weights"):
             if shape := self._plain.get(f"{module}/{name}"):
                 return shape
         return None
 
     def is_model_width(self, length: int, but: str) -> bool:
-        """Whether norms, or rows of embeddings, of other leaves than one have this length."""
+        """Whether norms or rows of embeddings, except the leaf `but`, have this length."""
         return bool(self._model_widths[length] - {but})
 
     @functools.cached_property
@@ -107,7 +107,7 @@ class Neighbours:
 
 
 def _modules_above(name: str) -> list[str]:
-    """Of the path `a/b/c`: `a/b`, `a` and the root."""
+    """`a/b`, `a` and `""` for the path `a/b/c`."""
     modules = []
     while name:
         name = name.rpartition("/")[0]
@@ -118,7 +118,7 @@ def _modules_above(name: str) -> list[str]:
 def find_contradiction(
     view: MatrixView | None, name: str, neighbours: Neighbours
 ) -> str | None:
-    """Why the other leaves contradict a guess, in words; None if they do not."""
+    """Why other leaves contradict a guess; None if they do not."""
     if neighbours.shapes[name] is None:
         return None
     if view is None:
@@ -143,21 +143,19 @@ def find_contradiction(
 
 
 def _check_table(name: str, neighbours: Neighbours) -> str | None:
-    """A table has no bias and rows as long as the model is wide; a linear layer may not."""
+    """Check that a table has no bias, and rows as long as the model is wide."""
     if neighbours.bias(name):
         return "it has a bias"
     shape = neighbours.shapes[name]
     if name.endswith("weight") and shape and len(shape) == 2:
         rows, width = (neighbours.is_model_width(length, but=name) for length in shape)
         if rows and not width:
-            return (
-                f"its rows, and not its columns, are as many as the model is wide, {shape[0]}"
-            )
+            return f"the model's width, {shape[0]}, is its number of rows and not of columns"
     return None
 
 
 def _check_bias(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """A layer's bias has the batch axes and the output axes of its kernel."""
+    """Check that the bias has the batch axes and the output axes of the kernel."""
     bias = neighbours.bias(name)
     if bias is None and len(view.reduction) > 1:
         bias = neighbours.gain_after(name)
@@ -169,7 +167,7 @@ def _check_bias(view: MatrixView, name: str, neighbours: Neighbours) -> str | No
 
 
 def _check_width(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """A query, key or value takes the model's width."""
+    """Check that a query, key or value takes the model's width."""
     if len(view.reduction) != 1 or len(view.output) != 2 or not name.endswith("kernel"):
         return None
     taken = view.shape[view.reduction[0]]
@@ -181,7 +179,7 @@ def _check_width(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
 
 
 def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """In one layer `query` is `[in, heads, depth]` and `out` is `[heads, depth, out]`."""
+    """Check that `query` is `[in, heads, depth]` and `out` is `[heads, depth, out]`."""
     if len(view.reduction + view.output) < 3:
         return None
     layer = layer_of(name)
@@ -190,13 +188,13 @@ def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
     if not query or not out or len(query) != len(out):
         return None
     (heads, depth), taken = query[-2:], out[-3:-1]
-    if taken in ((heads, depth), (heads, depth // 2)):  # half of it may be a gate
+    if taken in ((heads, depth), (heads, depth // 2)):  # half of the query may be a gate
         return None
     return f"then its query would have heads {query[-2:]} and its output {out[-3:-1]}"
 
 
 def first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Axes | None:
-    """The shape of the first of some kernels that the layer has."""
+    """The shape of the first of these kernels that the layer has."""
     for role in roles:
         if shape := neighbours.kernel(f"{layer}{role}"):
             return shape
@@ -204,12 +202,12 @@ def first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Ax
 
 
 def layer_of(name: str) -> str:
-    """The path of the layer that has a kernel among others: `attn/` of `attn/query/kernel`."""
+    """The path of the layer around a kernel's module: `attn/` for `attn/query/kernel`."""
     return re.sub(r"[^/]+(/Linear)?/[^/]+$", "", plain_name(name))
 
 
 def _check_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """If all siblings begin with one length, and not by chance, it counts stacked layers."""
+    """Check that siblings do not all begin with the same length, as in a stack of layers."""
     if view.batch or len(view.reduction + view.output) < 3 or looks_like_adapter(name):
         return None
     shapes = {}
@@ -228,7 +226,7 @@ def _check_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | 
 
 
 def _begin_with_different_axes(name: str, other: str) -> bool:
-    """Whether the first axes of two kernels of an attention layer differ in meaning."""
+    """Whether the first axes of two attention kernels differ in meaning."""
     first, second = map(_role, (name, other))
     if first in _INPUTS:  # the model's width, as in a key, but not in an output
         return second not in _INPUTS
@@ -236,13 +234,13 @@ def _begin_with_different_axes(name: str, other: str) -> bool:
 
 
 def _role(name: str) -> str:
-    """`query` of `attn/query/kernel` and of `attn/query_w`."""
+    """`query` for `attn/query/kernel` and for `attn/query_w`."""
     *_, module, kernel = ["", *name.split("/")]
     return kernel.removesuffix("_w") if kernel.endswith("_w") else module
 
 
 def _check_gate(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Gemma's gate, a stack of two, ends with the length that `linear` begins with."""
+    """Check that Gemma's gate ends with the length that `linear` begins with."""
     linear = neighbours.shapes.get(name.removesuffix(_GATE) + "linear")
     output = math.prod(view.shape[axis] for axis in view.output)
     if not linear or linear[-2] == output:
@@ -251,7 +249,7 @@ def _check_gate(view: MatrixView, name: str, neighbours: Neighbours) -> str | No
 
 
 def _check_stack(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """In a stack of layers each leaf begins with the number of layers; no kernel is plain."""
+    """Check that all siblings of a stack begin with the number of layers, too."""
     if not view.batch:
         return None
     layers = view.shape[0]
@@ -265,7 +263,7 @@ def _check_stack(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
 
 
 def _check_experts(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Experts take the model's width, and give it back."""
+    """Check that experts take and return the model's width."""
     found = re.search(r"expert[^/]*/(.*/)?(gate|up|w1|w3|wi|(down|w2|wo))[^/]*$", name)
     if not found or not view.batch:
         return None
@@ -274,13 +272,13 @@ def _check_experts(view: MatrixView, name: str, neighbours: Neighbours) -> str |
     known = lambda length: neighbours.is_model_width(length, but=name)
     if not known(outer) and known(inner):
         return (
-            f"then it would {'give' if found[3] else 'take'} {outer}, not the model's {inner}"
+            f"then it would {'return' if found[3] else 'take'} {outer}, not the model's {inner}"
         )
     return None
 
 
 def _check_second_axis(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """If layers are along the second axis, all siblings have as many there."""
+    """Check that all siblings have the number of layers as their second axis, too."""
     for other in neighbours.siblings(name):
         shape = neighbours.shapes[other]
         if shape and len(shape) > 1 and shape[1] != view.shape[1]:

@@ -1,4 +1,4 @@
-"""What a leaf is by the other leaves of its tree, where its name does not say it.
+"""The role of a leaf according to the other leaves, if its name does not tell.
 
 >>> import jax.numpy as jnp
 >>> from muon_optax import FLAX, dims
@@ -25,12 +25,12 @@ from muon_optax.dims._widths import channels, ends
 from muon_optax.dims.layouts import is_from_layout
 
 _PLAIN = ("matrix", "stack of matrices", "convolution")
-_FEW = 16  # so many times fewer channels than before are the colours of an image
-Result = tuple[str, str] | None  # a role, and what shows it
+_FEW = 16  # an output with 16 times fewer channels than its input is an image
+Result = tuple[str, str] | None  # a role, and the evidence
 
 
 def judge(found: Assignment, tree: Tree) -> Assignment:
-    """The assignment, corrected where the other leaves know better."""
+    """The assignment, corrected if other leaves show that the leaf is not a matrix."""
     view, rule = found.view, found.rule
     if view is None or rule is None or rule.role not in _PLAIN:
         return found
@@ -64,8 +64,8 @@ def _as_depthwise(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result
 def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
     """Whether a convolution with one input channel reads grey images or sound.
 
-    Then no other layer gives as many outputs, or it is the first of equal layers and the others
-    have more channels, or it is alone and called so.
+    It does if no other layer has as many outputs, or if it is the first of equal layers and the
+    others have more channels, or if it is the only one and its name says so.
     """
     if not tree.widths.is_given(ends(view)[1], path):
         return True

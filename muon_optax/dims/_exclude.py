@@ -1,4 +1,4 @@
-"""Leaves that the user gives to the fallback by name: `exclude=("Dense_3", "proj_out")`."""
+"""The argument `exclude`, which sends leaves to the fallback by name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from muon_optax.dims._rules import EXCLUDED, Rule
 
 
 def exclude_leaves(dims: Dims, exclude: str | Sequence[str]) -> Dims:
-    """`dims`, except that the fallback gets the leaves under these names.
+    """`dims`, but with the leaves under these names sent to the fallback.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims

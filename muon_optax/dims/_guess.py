@@ -1,4 +1,4 @@
-"""The axes of a kernel that no rule knows, from the other leaves of its tree.
+"""The axes of a kernel that matches no rule, guessed from the other leaves of its tree.
 
 >>> leaves = Neighbours({"norm/scale": (64,), "mix/kernel": (4, 16, 64)})
 >>> guess_spec("mix/kernel", leaves)
@@ -8,11 +8,11 @@
 from muon_optax.dims._consistency import QUERY, Neighbours, first_kernel, layer_of
 from muon_optax.dims._view import Axes
 
-_LARGEST_KERNEL = 16  # pixels; a stack of more layers than that is no convolution
+_LARGEST_KERNEL = 16  # pixels; a longer axis is not one of a convolution's window
 
 
 def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
-    """The spec of a kernel with a bias, which has the axes of its outputs; None if unclear."""
+    """The spec of a kernel whose bias shows the output axes; None if unclear."""
     bias, shape = neighbours.bias(name), neighbours.shapes[name]
     if not bias or not shape or len(bias) >= len(shape):
         return None
@@ -33,7 +33,7 @@ def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
 
 
 def spec_by_places(shape: Axes) -> str | None:
-    """The spec of a square convolution, whatever its name; None if the shape is of no such."""
+    """The spec of a convolution with a square window; None for any other shape."""
     places = shape[:-2]
     square = len(set(places)) == 1 and places[0] <= _LARGEST_KERNEL
     return (
@@ -42,7 +42,7 @@ def spec_by_places(shape: Axes) -> str | None:
 
 
 def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
-    """The spec of an attention output, whose heads are those of the query next to it."""
+    """The spec of an attention output, whose heads match the query of the same layer."""
     shape = neighbours.shapes[name]
     query = first_kernel(layer_of(name), QUERY, neighbours)
     if not shape or not query or len(shape) < 3 or len(query) != len(shape):
@@ -52,10 +52,10 @@ def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
 
 
 def guess_spec(name: str, neighbours: Neighbours) -> str | None:
-    """The spec that a kernel without a rule most likely has; None if nothing tells.
+    """The most likely spec of a kernel without a rule; None if there is no hint.
 
-    The model's width, the length of norms and embeddings, is at the end of an output layer of
-    attention and at the beginning of the others.
+    The model's width, which is the length of norms and embeddings, is the last axis of an
+    attention output and the first axis of other kernels.
     """
     shape = neighbours.shapes[name]
     if shape is None or len(shape) < 2:
@@ -78,7 +78,7 @@ def _spec(num_batch: int, words: list[str]) -> str:
 
 
 def _is_stacked(name: str, shape: Axes, neighbours: Neighbours) -> bool:
-    """Whether all leaves around, of different numbers of axes, begin with one length."""
+    """Whether all siblings, of different numbers of axes, begin with the same length."""
     others = [neighbours.shapes[other] for other in neighbours.siblings(name)]
     known = [other for other in others if other]
     return (

@@ -1,4 +1,4 @@
-"""What looks wrong: a leaf that may be read the wrong way, a rule without a leaf."""
+"""Doubts: a leaf whose role or axes may be wrong, a rule that no leaf uses."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from muon_optax.dims._view import MatrixView, Spec
 from muon_optax.dims._widths import SHORTEST_PART, ends, head_ends
 from muon_optax.dims.layouts import is_from_layout
 
-# The kernels of a recurrent cell for its inputs and for its state, and what they consist of.
+# The kernels of a recurrent cell for its inputs and for its state, and its gates by number.
 _RECURRENT = (
     ("_ih", "_hh"),
     ("w_i$", "w_h"),
@@ -29,23 +29,23 @@ _RECURRENT = (
 )
 _GATES = {3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
 _HEAD_OF_A_PART = r"[^/]/(?!lm_)(\w+_)?head(_?\d+)?/(kernel|weight|w)$"  # not of the model
-_MANY = 4  # so many layers that take what a head gives are not the inputs' first ones
-# A layer and the one that takes its outputs.
+_MANY = 4  # if so many layers take a head's outputs, they are not all first layers
+# A layer and the layer that takes its outputs.
 _PAIRS = (
     *(("query", "out"), ("q_proj", "o_proj"), ("in_proj", "out_proj"), ("wi", "wo")),
     *(("fc1", "fc2"), ("up_proj", "down_proj"), ("up", "down"), ("w1", "w2")),
     *(("linear1", "linear2"), ("c_fc", "c_proj"), ("linear_start", "linear_end")),
 )
-Doubt = tuple[str, Spec] | None  # why, and what would be right then
+Doubt = tuple[str, Spec] | None  # the reason, and the spec that would be right
 
-# A matrix with one side so many times the other is doubted, if no layer shares the longer one:
-# one without a telling name, and one whose axes are a guess.
+# A matrix with a larger ratio of its sides is doubtful, if no other layer has the longer side.
+# The first limit is for leaves without a specific role, the second for guessed axes.
 _MAX_RATIO, _MAX_RATIO_OF_GUESS = 20, 200
 _UNSPECIFIC = ("matrix", "stack of matrices", "convolution", "stack of convolutions")
 
 
 def lint_leaf(found: Assignment, tree: Tree) -> Assignment:
-    """The assignment with its doubt: why the leaf may be no matrix, or another one.
+    """The assignment, with the reason to doubt it, if any.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims
@@ -59,14 +59,14 @@ def lint_leaf(found: Assignment, tree: Tree) -> Assignment:
         return found._replace(doubt=_doubt_of_fallback(found, found.rule, tree))
     if found.view.shape[0] * found.view.shape[-1] == 0:
         return found
-    for check in _CHECKS:  # in the order of what says most about the leaf
+    for check in _CHECKS:  # the most specific first
         if doubt := check(found.path, found.rule, found.view, tree):
             return found._replace(doubt=doubt[0], proposal=doubt[1])
     return found
 
 
 def _doubt_of_fallback(found: Assignment, rule: Rule, tree: Tree) -> str | None:
-    """Why a leaf that is given to the fallback may be a matrix."""
+    """Why a leaf of the fallback may be a matrix."""
     shape = tree.shapes[found.path]
     if rule.role == UNKNOWN:
         return found.evidence
@@ -78,7 +78,7 @@ def _doubt_of_fallback(found: Assignment, rule: Rule, tree: Tree) -> str | None:
 
 
 def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list[str]:
-    """A sentence for each rule of the user's own that no leaf uses: most likely a mistake.
+    """A sentence for each of the user's rules that no leaf uses, which is likely a mistake.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims
@@ -93,7 +93,7 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
             continue
         paths = [a.path for a in assignments if rule.finds(a.path)]
         if paths:
-            why = f"{paths[0]!r} matches, but has another number of axes, or an earlier rule"
+            why = f"{paths[0]!r} matches, but has another number of axes or an earlier rule"
         else:
             why = f"no path matches {rule.pattern!r}"
         problems.append(f"unused: rule {number}, {rule.role!r}: {why}")
@@ -101,7 +101,7 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
 
 
 def _check_name(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A stack of biases or gains has as many axes as a matrix."""
+    """Doubt a leaf named like a bias or gain: a stack of them has the axes of a matrix."""
     name = path.rpartition("/")[2]
     if sounds_like_gain(name):
         return f"{name!r} sounds like a bias or a gain; a stack of them?", None
@@ -109,7 +109,7 @@ def _check_name(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_fused(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A fused kernel is several matrices."""
+    """Doubt a kernel that is several matrices according to its name."""
     plain = rule.role in (*_UNSPECIFIC, "experts")
     if not plain or (parts := parts_of(path)) is None:
         return None
@@ -118,7 +118,7 @@ def _check_fused(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
-    """The spec with these parts along its outputs, or without them if their sizes differ."""
+    """The spec with the outputs divided into these parts, if they can be equal."""
     if not isinstance(rule.spec, str):
         return rule.spec
     words = rule.spec.split()
@@ -130,7 +130,7 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
 
 
 def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A layer with twice the outputs that the next one takes has two in it, such as a gate."""
+    """Doubt a layer with twice the outputs that the next one takes, such as a fused gate."""
     if looks_like_adapter(path) or len(view.sides) != 1:
         return None
     _, _, outputs = view.sides[0]
@@ -145,7 +145,7 @@ def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_halves(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """If one layer of a small module takes half of what another gives, that is two in one."""
+    """Doubt a layer if the only other layer of its module takes half of its outputs."""
     if rule.role != "matrix" or len(view.sides) != 1 or looks_like_adapter(path):
         return None
     _, _, outputs = view.sides[0]
@@ -161,14 +161,14 @@ def _check_halves(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _matrices_in(module: str, path: str, tree: Tree) -> list[MatrixView]:
-    """The views of the other leaves of a module that are one stack."""
+    """The views of the other leaves of a module that have one stack each."""
     found = (tree.assignments.get(name) for name in tree.neighbours.leaves_in(module))
     views = [leaf.view for leaf in found if leaf and leaf.view and leaf.path != path]
     return [view for view in views if len(view.sides) == 1]
 
 
 def _check_gates(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A recurrent cell has the kernels of its gates in one, as often as the state's width."""
+    """Doubt the kernel of a recurrent cell, which contains several gates."""
     for inputs, state in _RECURRENT:
         name = re.sub(inputs, state, path) if re.search(f"({inputs}|{state})", path) else ""
         other = tree.assignments.get(name)
@@ -176,12 +176,12 @@ def _check_gates(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
             _, width, outputs = other.view.sides[0]
             parts = _GATES.get(outputs // width if outputs % width == 0 else 0)
             if parts:
-                return "a recurrent cell with its gates in one", _divide(rule, view, parts)
+                return "a recurrent cell with all gates in one", _divide(rule, view, parts)
     return None
 
 
 def _check_order(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Flax has kernels `[in, out]`; a `weight` of PyTorch and Equinox is `[out, in]`."""
+    """Doubt a `weight` read as `[in, out]`: in PyTorch and Equinox it is `[out, in]`."""
     bias = re.sub("weight$", "bias", path)
     if bias != path and bias in tree.shapes:  # then the bias has confirmed the order
         return None
@@ -193,14 +193,14 @@ def _check_order(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_channels(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A depthwise kernel, with one input channel, is not a matrix: its channels do not mix."""
+    """Doubt a convolution with one input channel: a depthwise kernel is not a matrix."""
     if path not in tree.one_channel or is_first_layer(path, view, tree):
         return None
     return "a convolution with one input channel; depthwise, and so not a matrix?", None
 
 
 def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Three axes are a stack or one kernel; a leaf around with the same first axis tells."""
+    """Doubt a stack of matrices unless a sibling has the same first axis."""
     if rule.role != "stack of matrices":
         return None
     for other in tree.neighbours.siblings(path):
@@ -209,7 +209,7 @@ def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         if shape and shape[0] == view.shape[0] and not equal_layer:
             return None
     guess = guess_spec(path, tree.neighbours) or rule.spec
-    return f"a stack of {view.shape[0]} matrices, or one of several axes?", guess
+    return f"a stack of {view.shape[0]} matrices, or one kernel of several axes?", guess
 
 
 def _check_table(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
@@ -222,7 +222,7 @@ def _check_table(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A long side that no other layer shares may be the length of a table."""
+    """Doubt a much longer side that no other layer shares: it may be the length of a table."""
     plain = rule.role in _UNSPECIFIC
     if looks_like_adapter(path) or not (plain or rule.guess):
         return None
@@ -237,7 +237,7 @@ def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """What no other layer takes is an output of the model."""
+    """Doubt a leaf whose outputs no other layer takes: it may be an output of the model."""
     if rule.role not in _UNSPECIFIC or len(view.sides) > 1:
         return None
     fan_in, fan_out = ends(view)
@@ -245,12 +245,12 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         return None
     joined = tree.widths.is_joined(fan_out, path)
     convolution, short = "convolution" in rule.role, fan_out < SHORTEST_PART
-    if joined and convolution and not short:  # and flattened
+    if joined and convolution and not short:  # its outputs are flattened
         return None
     equal = tree.equal_layers(path)
     alone = is_named_like_last(path) and len(equal) == 1
     last = alone or tree.is_last_number(path)
-    within = tree.shapes if alone else equal  # two of a gate take no inputs
+    within = tree.shapes if alone else equal  # the two kernels of a gate do not take the inputs
     if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within):
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):

@@ -1,8 +1,8 @@
-"""What the words of a path say, whatever the library."""
+"""The meaning of the words in a path, for all libraries."""
 
 import re
 
-UNKNOWN = "unknown name"  # the role of a leaf of two axes that no rule knows
+UNKNOWN = "unknown name"  # the role of a leaf of two axes that matches no rule
 
 _KERNEL = re.compile(
     r"(^|_)(kernel|weights?|w\d*|w[a-z]{1,2}(_\d)?|proj\w*)(_\w{1,2}\d?)?$", re.IGNORECASE
@@ -11,7 +11,7 @@ _GAIN = re.compile(
     r"(^|_)(bias|gain|norm|scale|shift|offset|gamma|beta|log)s?(_|$)", re.IGNORECASE
 )
 _LAYER = r"(/(linear|dense|proj|layer|conv|fc|mlp)\w*|[/_]\d+)*/(\w+_)?(kernel|weights?|w)$"
-# Names that say only the order of layers.
+# Names that tell only the order of layers.
 _NUMBERED = re.compile(
     rf"(^|/)(dense|linear|fc|layers?|mlp|proj|conv|out)(_?\d+)?{_LAYER}", re.IGNORECASE
 )
@@ -27,7 +27,7 @@ _HEAD = re.compile(
     rf"(^|/)(?!multi_|pre_|conv_|[qkvo]_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})",
     re.IGNORECASE,
 )
-_FUSED = (  # a module, or a kernel without one, and what its outputs are in order
+_FUSED = (  # the name of a module or kernel, and the parts of its outputs in order
     (r"w?qkv|query_key_value|c_attn", ("q", "k", "v")),
     (r"w?kv|key_value", ("k", "v")),
     (r"w12|gate_(and_)?up|up_gate|wi_fused", ("gate", "up")),
@@ -40,23 +40,23 @@ _FUSED = (  # a module, or a kernel without one, and what its outputs are in ord
 
 
 def plain_name(path: str) -> str:
-    """The path with slashes for dots, and without what wraps an array or its weight norm."""
+    """The path with slashes for dots, without the suffixes of wrappers and weight norms."""
     path = path.replace(".", "/").replace("/parametrizations/", "/")
     return re.sub(r"/(value|data_array)$|(?<=weight)(_v|/original1)$", "", path)
 
 
 def looks_like_kernel(path: str) -> bool:
-    """Whether the last word is one that libraries give to kernels."""
+    """Whether the last word is a usual name of kernels."""
     return _KERNEL.search(path.rpartition("/")[2]) is not None
 
 
 def looks_like_adapter(path: str) -> bool:
-    """Whether a leaf is a factor of low rank, one of whose sides is short."""
+    """Whether a leaf is a low-rank factor, which has one short side."""
     return re.search(r"lora|adapter", path, re.IGNORECASE) is not None
 
 
 def sounds_like_gain(name: str) -> bool:
-    """Whether a leaf's own name is that of a bias or of a gain."""
+    """Whether a leaf's own name is that of a bias or a gain."""
     return _GAIN.search(name) is not None
 
 
@@ -71,7 +71,7 @@ def is_of_attention(path: str) -> bool:
 
 
 def is_named_like_last(path: str) -> bool:
-    """Whether the name of a layer says only where it is in an order."""
+    """Whether the name of a layer tells only its place in an order."""
     return _NUMBERED.search(path) is not None
 
 
@@ -86,7 +86,7 @@ def is_named_output(path: str) -> bool:
 
 
 def parts_of(path: str) -> tuple[str, ...] | None:
-    """The matrices that a kernel's name says it consists of; empty if of unequal sizes."""
+    """The parts of a fused kernel, by its name; empty if their sizes differ."""
     for words, parts in _FUSED:
         if re.search(
             rf"(^|[/_])({words})(_proj)?(_?\d+)?/?(recurrent_)?(kernel|weights?|w)?(_[ih]h?)?$",

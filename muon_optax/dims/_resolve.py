@@ -32,14 +32,14 @@ Dims = Any  # any form that the docstring of `muon_optax.dims` lists
 
 @dataclass(frozen=True)
 class ResolvedDims:
-    """`dims` after resolution for a whole tree, as `resolve_once` returns it.
+    """`dims` resolved for a whole tree, as `resolve_once` returns it.
 
-    It is a form of `dims` itself. Each later use looks its leaves up by path, so any part of
-    the tree may be missing or masked.
+    Pass it as `dims`. Leaves are looked up by path, so any part of the tree may be missing or
+    masked.
 
     Attributes:
       assignments: The result for each leaf, by path.
-      rules: The rules that were tried; empty if specs were given.
+      rules: The given rules; empty if specs were given.
     """
 
     assignments: Mapping[str, Assignment]
@@ -48,10 +48,12 @@ class ResolvedDims:
     def lookup(self, name: str, leaf: Any) -> Assignment:
         """The result for one leaf of a tree."""
         if name not in self.assignments:
-            raise LeafError(name, leaf, "`dims` was resolved for a tree without this leaf")
+            problem = "`dims` was resolved for a tree without it; resolve it for this tree"
+            raise LeafError(name, leaf, problem)
         found = self.assignments[name]
         if found.view and math.prod(found.view.shape) != math.prod(leaf.shape):
-            problem = f"`dims` was resolved for another shape, {found.view.shape}"
+            shape = found.view.shape
+            problem = f"`dims` was resolved for the shape {shape}; resolve it for this tree"
             raise LeafError(name, leaf, problem)
         return found
 
@@ -59,18 +61,17 @@ class ResolvedDims:
 def resolve_once(dims: Dims, params: Any) -> ResolvedDims:
     """Resolve `dims` for a whole tree, for later use with any part of it.
 
-    Rules compare a leaf with its neighbours and so need the whole tree. A function is called
-    once.
+    Rules compare a leaf with other leaves, so they need the whole tree.
 
     Args:
       dims: Any form that `muon_optax.dims` lists.
       params: A tree of arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-      A value that `resolve` and every transformation accept as `dims`.
+      A value to pass as `dims`.
 
     Raises:
-      ValueError: As `resolve` does.
+      ValueError: As in `resolve`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -96,17 +97,17 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
 
     Args:
       dims: Any form that `muon_optax.dims` lists.
-      params: A tree of arrays or `jax.ShapeDtypeStruct`s. Nodes that Optax has masked have no
-        leaves. Nothing is checked in a tree without leaves.
+      params: A tree of arrays or `jax.ShapeDtypeStruct`s. Parts that Optax has masked have no
+        leaves.
 
     Returns:
       For each leaf its view, or None if it is not a matrix.
 
     Raises:
-      LeafError: If a leaf is not an array of floats, if it has no spec or one that does not fit
-        its axes, or if no rule matches it.
-      ValueError: If `dims` has a spec where the tree has no leaf, or something that is not a
-        spec, or if two leaves share a path.
+      LeafError: If a leaf is not an array of floats, no rule or spec is for it, or its spec
+        does not fit its axes.
+      ValueError: If `dims` contains a spec where the tree has no leaf, or something that is not
+        a spec, or if two leaves share a path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -119,18 +120,18 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
 
 
 def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
-    """The view of each leaf of a tree in which every leaf must be a matrix.
+    """The matrix view of each leaf; every leaf must be a matrix.
 
     Args:
       dims: Any form that `muon_optax.dims` lists.
-      tree: As for `resolve`.
+      tree: As the `params` of `resolve`.
 
     Returns:
       The views in the order of `jax.tree.leaves(tree)`.
 
     Raises:
       LeafError: If a leaf is not a matrix.
-      ValueError: As `resolve` does.
+      ValueError: As in `resolve`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -143,15 +144,15 @@ def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
             raise LeafError(
                 found.path,
                 leaf,
-                "`dims` says that it is not a matrix. Use muon(), which gives such leaves to "
-                "its fallback, or leave them out by optax.masked(scale_by_muon(...), mask)",
+                "`dims` says that it is not a matrix. Use muon(), which sends such leaves to "
+                "its fallback, or mask them: optax.masked(scale_by_muon(...), mask)",
             )
         views.append(found.view)
     return views
 
 
 def assign(dims: Dims, params: Any) -> list[Assignment]:
-    """Path, view and rule of each leaf, in the order of `jax.tree.leaves(params)`.
+    """The assignment of each leaf, in the order of `jax.tree.leaves(params)`.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX
@@ -159,7 +160,7 @@ def assign(dims: Dims, params: Any) -> list[Assignment]:
     [('wte', 'table')]
     """
     leaves = leaves_by_path(params)
-    if not leaves:  # such as the placeholder that optax.tree_map_params passes to init
+    if not leaves:  # optax.tree_map_params passes a placeholder to init
         return []
     if is_function(dims):
         return assign(dims(params), params)
@@ -187,22 +188,22 @@ def is_rules(dims: Dims) -> bool:
 
 
 def check_any_matrix(resolved: ResolvedDims, tree: Any) -> None:
-    """Refuse a tree with leaves of which none is a matrix."""
+    """Refuse a tree that has leaves but no matrix."""
     found = resolved.assignments
     if found and not any(of_leaf.view for of_leaf in found.values()):
         shapes = {
             path: getattr(leaf, "shape", ()) for path, leaf in leaves_by_path(tree).items()
         }
         paths = [path for path, shape in shapes.items() if len(shape) == 2]
-        rule = f", as Rule('mine', r'^{re.escape(paths[0])}$', 'in out') does" if paths else ""
+        rule = f"Rule('mine', r'^{re.escape(paths[0])}$', 'in out')" if paths else "Rule(...)"
         raise ValueError(
-            "muon has no matrix to train: `dims` gives every leaf to the fallback. Use the "
-            f"fallback alone, or put rules in front of `dims` that name the matrices{rule}"
+            "muon has no matrix to train: `dims` sends every leaf to the fallback. Use the "
+            f"fallback alone, or add rules for the matrices: dims=({rule}, *FLAX)"
         )
 
 
 def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[str, Spec]:
-    """The spec of each leaf by path: its own, or that of the nearest node above it."""
+    """The spec of each leaf by path: its own, or the one of the nearest node above it."""
     if dims is None:
         return {name: _two_axes(name, leaf) for name, leaf in leaves.items()}
     given = _given_specs(dims)
@@ -211,7 +212,7 @@ def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[st
     for name, leaf in leaves.items():
         above = [prefix for prefix in path_prefixes(name) if prefix in given]
         if not above:
-            problem = "`dims` has no spec for it; write None if it is not a matrix"
+            problem = "`dims` has no spec for it; add one, or None if it is not a matrix"
             raise LeafError(name, leaf, problem)
         specs[name] = given[above[0]]
     return specs
@@ -220,8 +221,8 @@ def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[st
 def _two_axes(name: str, leaf: Any) -> Spec:
     if len(leaf.shape) != 2:
         problem = (
-            "with dims=None, or a function that returned None, each leaf needs two axes; pass "
-            "`dims` with a spec for this one"
+            "with dims=None, or a function that returns None, each leaf needs two axes; pass "
+            "`dims` with a spec for this leaf"
         )
         raise LeafError(name, leaf, problem)
     return MuonDimensionNumbers(0, 1)
@@ -237,21 +238,21 @@ def _given_specs(dims: Any) -> dict[str, Spec]:
             static = suggest_static("dims", spec, jax.Array | bool)
             raise ValueError(
                 f"dims has {describe(spec)} at {name!r}; use a string such as 'in out', "
-                "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, "
+                "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, or "
                 f"dims=(Rule(...), *FLAX) for rules{static}"
             )
     return given
 
 
 def _check_used(given: Mapping[str, Spec], params: Any) -> None:
-    """Refuse a spec where there is no parameter; a masked one counts, and so does None."""
+    """Refuse a spec where the tree has no parameter; masked ones and None count."""
     present = list(leaves_by_path(params, is_leaf=is_masked))
     used = {prefix for name in present for prefix in path_prefixes(name)}
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
-                f"dims has {spec} at {name!r}, where the tree has no parameter; a path of its "
-                f"{len(present)} parameters is {present[0]!r}{nearest(name, present)}"
+                f"dims has {spec} at {name!r}, where the tree has no parameter; the first of "
+                f"its {len(present)} paths is {present[0]!r}{nearest(name, present)}"
             )
 
 
@@ -260,5 +261,5 @@ def _is_spec(x: Any) -> bool:
 
 
 def is_masked(x: Any) -> bool:
-    """Whether a node stands for a leaf that Optax has masked, or for None."""
+    """Whether a node is None, or stands for a leaf that Optax has masked."""
     return x is None or isinstance(x, optax.MaskedNode)

@@ -1,4 +1,4 @@
-"""A rule: which paths have a role, and how an array of that role is read as matrices."""
+"""Rules: which paths have a role, and how to read an array of that role as matrices."""
 
 import math
 import re
@@ -12,28 +12,28 @@ from muon_optax.dims._names import plain_name
 from muon_optax.dims._spec import parse
 from muon_optax.dims._view import Spec, is_numbers, view_of
 
-EXCLUDED = "excluded"  # the role of leaves that the argument `exclude` names
+EXCLUDED = "excluded"  # the role of the leaves in the argument `exclude`
 
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """A role, the leaves that have it, and how each of them is read as matrices.
+    """A rule that gives leaves a role by their path and says how to read them as matrices.
 
     Attributes:
       role: The role in words, such as `"output head"`; `plan` shows it.
       pattern: A regular expression, searched anywhere in the leaf's path, such as
-        `"blocks/0/mlp/kernel"`. Upper and lower case are the same.
-      spec: How to read the array: a string with one word for each axis, which then matches only
-        leaves of that many axes; or `MuonDimensionNumbers`, with axes counted from the end if
-        leading batch axes may come before; or None, which leaves it to the fallback.
+        `"blocks/0/mlp/kernel"`. Case is ignored.
+      spec: How to read the array. A string with one word for each axis, which matches only
+        leaves with that number of axes; or `MuonDimensionNumbers`, counted from the end if
+        there may be leading batch axes; or None for the fallback.
       min_ndim: The smallest number of axes of a leaf that matches.
       max_ndim: The largest number of axes of a leaf that matches.
-      guess: Whether leaves in the same module may contradict the rule: the bias of a kernel,
-        the other kernels of an attention layer or of a stack. The next rule is then tried.
+      guess: Whether to skip this rule if other leaves of the module contradict it, such as the
+        bias of a kernel or the other kernels of an attention layer.
 
     Raises:
       SpecError: If a string cannot be read.
-      ValueError: If `spec` is of another type, or `pattern` is not a regular expression.
+      ValueError: If `spec` has another type, or `pattern` is not a regular expression.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,17 +56,19 @@ class Rule:
             parse(self.spec, f"rule {self.role!r}")
         elif self.spec is not None and not is_numbers(self.spec):
             raise ValueError(
-                f"rule {self.role!r} has spec={describe(self.spec)}; use a string such as 'in "
-                "out', MuonDimensionNumbers(in_axes, out_axes), or None for the fallback"
+                f"rule {self.role!r} has spec={describe(self.spec)}; use a string such as "
+                "'in out', MuonDimensionNumbers(in_axes, out_axes), or None for the fallback"
             )
         try:
             re.compile(self.pattern)
         except re.error as error:
-            problem = f"rule {self.role!r} has pattern={self.pattern!r}: {error}"
-            raise ValueError(problem) from error
+            raise ValueError(
+                f"rule {self.role!r} has pattern={self.pattern!r}, which is not a regular "
+                f"expression: {error}"
+            ) from error
 
     def __repr__(self):
-        """The code that makes it: `Rule('mine', '^w$', 'in out')`."""
+        """Code that makes this rule: `Rule('mine', r'^w$', 'in out')`."""
         pattern = repr(self.pattern) if "'" in self.pattern else f"r'{self.pattern}'"
         options = [
             f"{f.name}={getattr(self, f.name)}"
@@ -76,7 +78,7 @@ class Rule:
         return f"Rule({', '.join([repr(self.role), pattern, repr(self.spec), *options])})"
 
     def matches(self, name: str, leaf: Any) -> bool:
-        """Whether the rule is for this path and this number of axes."""
+        """Whether the rule fits this path and number of axes."""
         ndim = len(leaf.shape)
         if not self.min_ndim <= ndim <= self.max_ndim:
             return False
@@ -85,16 +87,16 @@ class Rule:
         return self.finds(name)
 
     def finds(self, name: str) -> bool:
-        """Whether the pattern is in this path, whatever the number of axes."""
+        """Whether the pattern is found in this path."""
         names = {name, plain_name(name)}
         return any(re.search(self.pattern, n, re.IGNORECASE) for n in names)
 
 
 class Layout(tuple[Rule, ...]):
-    """A tuple of rules with a short `repr`: `help(muon)` shows `dims=FLAX`.
+    """A tuple of rules whose `repr` is its name.
 
     Attributes:
-      name: The Python expression for it, such as `"FLAX"`.
+      name: A Python expression for it, such as `"FLAX"`.
 
     Example:
       >>> from muon_optax import FLAX, LAYOUTS
@@ -109,7 +111,7 @@ class Layout(tuple[Rule, ...]):
         layout.name = name
         return layout
 
-    def __getnewargs__(self):  # copies and pickles
+    def __getnewargs__(self):  # for copy and pickle
         return (self.name, *self)
 
     def __repr__(self):
@@ -119,7 +121,7 @@ class Layout(tuple[Rule, ...]):
 def find_rule(
     rules: Sequence[Rule], name: str, leaf: Any, neighbours: Neighbours
 ) -> tuple[Rule | None, str]:
-    """The first rule that matches and is not contradicted, or None with the reason."""
+    """The first rule that matches and is not contradicted; or None, and the reason."""
     problem = "no rule in `dims` fits its path and number of axes"
     for rule in rules:
         if not rule.matches(name, leaf):

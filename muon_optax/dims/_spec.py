@@ -1,12 +1,12 @@
-"""The grammar of spec strings, which say what each axis of an array is: `"... in out out"`.
+"""The grammar of spec strings, which name each axis of an array: `"... in out out"`.
 
     spec   = ["..."] axis {axis}              one word for each axis of the array
     axis   = factor | "(" factor {factor} ")" in brackets: one axis that is a product
     factor = name ["=" size] ["[" part {part} "]"]
     part   = name ["=" size]                  one of several matrices along the axis
 
-`in` is an axis that the layer sums over, `out` an axis of its result. Any other name is a batch
-axis: one matrix for each index.
+The layer sums over an `in` axis. An `out` axis is an axis of its result. Any other name is a
+batch axis, with one matrix for each index.
 """
 
 import functools
@@ -17,19 +17,19 @@ _TOKEN = re.compile(r"\s*(?:(\.\.\.)|([A-Za-z_]\w*)|(\d+)|(.))")
 
 
 class SpecError(ValueError):
-    """An error in a spec string; the message points at the place."""
+    """An error in a spec string. The message points at its position."""
 
     def __init__(self, owner: str, text: str, position: int, problem: str):
         super().__init__(
             f"the spec of {owner} is wrong:\n  {text}\n  {' ' * position}^ {problem}\n"
             "Write one word for each axis, with spaces between them:\n"
-            "  in                        an axis that the layer sums over\n"
-            "  out                       an axis of its result\n"
+            "  in                        the layer sums over this axis\n"
+            "  out                       an axis of the layer's result\n"
             "  heads                     any other name: a batch axis\n"
-            "  (heads=12 out)            one axis that is a product\n"
-            "  out[q k v]                equal matrices, one after another\n"
-            "  out[q=64 k=16 v=16]       unequal ones\n"
-            "  ...                       in front: any number of batch axes"
+            "  (heads=12 out)            one axis with several factors\n"
+            "  out[q k v]                several matrices of equal size\n"
+            "  out[q=64 k=16 v=16]       several matrices of these sizes\n"
+            "  ...                       at the start: any number of batch axes"
         )
 
 
@@ -40,8 +40,8 @@ class Factor:
     Attributes:
       name: `in`, `out`, or any other name for a batch axis.
       size: The length; None if it follows from the array.
-      parts: The lengths of the matrices along the axis, each None if all are equal. Empty if
-        there is only one.
+      parts: The lengths of the matrices along the axis, all None if they are equal. Empty for a
+        single matrix.
       position: The index of its first character in the string.
     """
 
@@ -64,13 +64,13 @@ class AxisNames:
     leading: bool
 
     def fits(self, ndim: int) -> bool:
-        """Whether the spec is for arrays of that many axes."""
+        """Whether the spec fits arrays with this number of axes."""
         return ndim >= len(self.axes) if self.leading else ndim == len(self.axes)
 
 
 @functools.lru_cache
 def parse(text: str, owner: str) -> AxisNames:
-    """The factors of each axis; `owner` is named in a `SpecError`.
+    """Parse a spec into the factors of each axis. A `SpecError` names the `owner`.
 
     >>> [[factor.name for factor in axis] for axis in parse("in (heads=12 out)", "x").axes]
     [['in'], ['heads', 'out']]
@@ -104,7 +104,7 @@ class _Reader:
         self.position = self.end - len(self.token)
 
     def take(self, token: str) -> str | None:
-        """Read the next token if it is this one."""
+        """Read the next token if it is `token`."""
         return self.pop() if self.token == token else None
 
     def pop(self) -> str:
@@ -157,13 +157,13 @@ def _check(text: str, owner: str, factors: list[Factor]) -> None:
     for factor in divided:
         if factor.name not in ("in", "out"):
             problem = (
-                "only `in` and `out` axes can have parts; a batch axis already has one matrix "
-                "for each index"
+                "only `in` and `out` axes can have parts, because a batch axis already has one "
+                "matrix for each index"
             )
             raise SpecError(owner, text, factor.position, problem)
         sized = [part is not None for part in factor.parts]
         if any(sized) and not all(sized):
-            problem = "give every part a size, or none of them"
+            problem = "give every part a size, or no part"
             raise SpecError(owner, text, factor.position, problem)
     if len(divided) > 1:
         raise SpecError(owner, text, divided[1].position, "only one axis can have parts")

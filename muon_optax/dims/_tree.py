@@ -1,4 +1,4 @@
-"""What the leaves of a tree say of one another, after the rules have been tried."""
+"""The leaves of a tree after the rules have been applied, for checks across leaves."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from muon_optax.dims._consistency import Neighbours
 from muon_optax.dims._view import Axes, MatrixView
 from muon_optax.dims._widths import Widths, channels
 
-_LAYERS = 3  # so many equal leaves are in layers of the model
+_LAYERS = 3  # a leaf that occurs at least so often is one of repeated layers
 
 
 class Tree:
-    """The leaves by path, their shapes, and the widths that they pass to one another.
+    """The leaves by path, their shapes, and the widths that connect them.
 
-    `in_model` has what each leaf is in the model, if the optimizer is to treat it otherwise.
+    `in_model` has each leaf's role in the model, even if the user sends it to the fallback.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tree:
             self._layers[without_numbers(path)].append(path)
 
     def update(self, assignments: Sequence[Assignment]) -> None:
-        """Put better assignments in place of the first ones; widths stay."""
+        """Replace the assignments; the widths do not change."""
         self.assignments = {found.path: found for found in assignments}
         self.one_channel = {
             found.path: found.view
@@ -44,7 +44,7 @@ class Tree:
         }
 
     def is_repeated(self, path: str, view: MatrixView) -> bool:
-        """Whether layer after layer has such a leaf, which then is no output of the model."""
+        """Whether repeated layers have this leaf, which is then not an output of the model."""
         return self._alike[_kind(path, view)] >= _LAYERS
 
     def table_of_shape(self, rows: int, columns: int) -> str | None:
@@ -53,11 +53,11 @@ class Tree:
         return table if table and (self.shapes[table] or ())[-1:] == (columns,) else None
 
     def equal_layers(self, path: str) -> list[str]:
-        """The leaves, with this one, whose paths differ only in numbers, in their order."""
+        """This leaf and all whose paths differ from it only in numbers, in order."""
         return self._layers[without_numbers(path)]
 
     def is_last_number(self, path: str) -> bool:
-        """Whether there are equal layers, and none has a larger number."""
+        """Whether the leaf is the last of several equal layers."""
         return len(layers := self.equal_layers(path)) > 1 and layers[-1] == path
 
 

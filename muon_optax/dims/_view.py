@@ -25,20 +25,20 @@ Axes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class MatrixView:
-    """Which axes of an array are batch axes, rows and columns of its matrices.
+    """How to read an array as matrices: which axes are batch axes, rows and columns.
 
-    Views that give the same matrices in the same way are equal and hashable, whatever the
-    spec: `"in out"`, `MuonDimensionNumbers(0, 1)` and `MuonDimensionNumbers([-2], [-1])`.
+    Views are hashable. Specs with the same meaning give equal views: `"in out"`,
+    `MuonDimensionNumbers(0, 1)` and `MuonDimensionNumbers([-2], [-1])`.
 
     Attributes:
-      spec: The spec that the view was made from; for messages, ignored in comparisons.
-      shape: The shape of the array, with an axis that is a product replaced by its factors.
+      spec: The spec of the view, for messages.
+      shape: The shape of the array, with the factors of an axis that is a product.
       batch: The axes of `shape` with one matrix for each index.
       reduction: The axes of `shape` that the layer sums over. Flattened in this order they are
-        the rows of the matrix: `fan_in`.
-      output: The axes of `shape` that are left: the columns, `fan_out`.
-      divided: The axis of `shape` along which several matrices follow one another, such as a
-        fused query, key and value. None for most arrays.
+        the rows of the matrix, `fan_in`.
+      output: The other axes of `shape`: the columns, `fan_out`.
+      divided: The axis of `shape` along which several matrices are concatenated, such as a
+        fused query, key and value; usually None.
       parts: The lengths of these matrices along `divided`.
 
     Example:
@@ -60,7 +60,7 @@ class MatrixView:
 
     @property
     def sides(self) -> tuple[tuple[int, int, int], ...]:
-        """`(batch, fan_in, fan_out)` of each stack: one stack, or one for each part."""
+        """`(batch, fan_in, fan_out)` of each stack; one stack for each part."""
         return tuple(
             (
                 math.prod(shape[axis] for axis in self.batch),
@@ -72,11 +72,11 @@ class MatrixView:
 
     @property
     def is_reshape(self) -> bool:
-        """Whether an array has one stack, whose numbers are in the array's order."""
+        """Whether the matrices are one stack that is a mere reshape of the array."""
         return self.divided is None and self._order == tuple(range(len(self.shape)))
 
     def to_matrices(self, x: Array) -> list[Array]:
-        """The stacks `[batch, fan_in, fan_out]`, with a batch of 1 if `x` is one matrix."""
+        """The stacks `[batch, fan_in, fan_out]` of an array; batch is 1 for one matrix."""
         pieces = [x.reshape(self.shape)]
         if self.divided is not None:
             pieces = jnp.split(pieces[0], np.cumsum(self.parts)[:-1], self.divided)
@@ -86,7 +86,7 @@ class MatrixView:
         ]
 
     def from_matrices(self, stacks: Sequence[Array], shape: Axes) -> Array:
-        """The inverse of `to_matrices`: an array of that shape."""
+        """The inverse of `to_matrices`: an array of this shape."""
         order = self._order
         pieces = [
             stack.reshape([piece[axis] for axis in order]).transpose(np.argsort(order).tolist())
@@ -97,14 +97,14 @@ class MatrixView:
         return pieces[0].reshape(shape)
 
     def in_place(self) -> "MatrixView":
-        """This view, or that of the transposed matrices, if their order is the array's."""
+        """The view of the transposed matrices if that is a mere reshape, else this view."""
         transposed = self.batch + self.output + self.reduction
         if transposed != tuple(range(len(self.shape))):
             return self
         return replace(self, reduction=self.output, output=self.reduction)
 
     def factors(self, shape: Axes) -> list[Axes]:
-        """For each axis of an array of that shape, the axes of the view that it is made of."""
+        """For each axis of an array of this shape, the axes of the view that make it up."""
         groups, start = [], 0
         for length in shape:
             stop = start + 1
@@ -115,7 +115,7 @@ class MatrixView:
         return groups
 
     def broadcast_to_parts(self, values: Sequence[float], shape: Axes) -> np.ndarray:
-        """One value for each part, in a shape that broadcasts against an array of `shape`."""
+        """One value for each part, shaped to broadcast against an array of `shape`."""
         along = [size if axis == self.divided else 1 for axis, size in enumerate(self.shape)]
         repeated = np.repeat(values, self.parts).reshape(along)
         lengths, sizes = [1] * len(self.shape), []
@@ -134,7 +134,7 @@ class MatrixView:
 
     @property
     def _part_shapes(self) -> list[Axes]:
-        """The shape of each part of the array: of all of it, if it is not divided."""
+        """The shape of each part of the array; one shape if it is not divided."""
         if self.divided is None:
             return [self.shape]
         before, after = self.shape[: self.divided], self.shape[self.divided + 1 :]
@@ -142,9 +142,9 @@ class MatrixView:
 
 
 def view_of(spec: Spec, name: str, leaf: Any) -> MatrixView | None:
-    """The view that a spec gives of an array or a `jax.ShapeDtypeStruct`; None for None.
+    """The view of an array or `jax.ShapeDtypeStruct` under a spec; None if the spec is None.
 
-    A `LeafError` names the leaf if the spec does not fit it, a `SpecError` if a string cannot
+    Raises a `LeafError` if the spec does not fit the leaf, and a `SpecError` if a string cannot
     be read.
     """
     if spec is None:
@@ -168,7 +168,7 @@ def _view_of_numbers(spec: MuonDimensionNumbers, name: str, leaf: Any) -> Matrix
         raise LeafError(
             name,
             leaf,
-            f"{spec} names axes that it does not have; use None if it is not a matrix",
+            f"{spec} names axes that do not exist; use None if it is not a matrix",
         )
     reduction = tuple(axis % ndim for axis in reduction)
     output = tuple(axis % ndim for axis in output)
@@ -220,14 +220,16 @@ def _view_of_names(spec: str, name: str, leaf: Any) -> MatrixView:
 def _factor_sizes(
     length: int, axis: tuple[Factor, ...], spec: str, name: str, leaf: Any
 ) -> list[int]:
-    """The sizes of an axis' factors; one of them may follow from the axis' length."""
+    """The sizes of the factors of an axis; one of them may follow from the axis' length."""
     known = math.prod(factor.size or 1 for factor in axis)
     free = sum(factor.size is None for factor in axis)
     words = " ".join(factor.name for factor in axis)
     if free > 1:
         raise LeafError(name, leaf, f"in {spec!r} give all but one of ({words}) a size")
     if length != known and (not free or length % known):
-        problem = f"in {spec!r} the sizes of {words!r} make {known}, but its axis has {length}"
+        problem = (
+            f"in {spec!r} the sizes of {words!r} make {known}, but the axis has length {length}"
+        )
         raise LeafError(name, leaf, problem)
     return [length // known if factor.size is None else factor.size for factor in axis]
 
@@ -237,9 +239,9 @@ def _part_sizes(size: int, factor: Factor, spec: str, name: str, leaf: Any) -> A
     known = tuple(part for part in factor.parts if part is not None)
     count = len(factor.parts)
     if known and sum(known) != size:
-        problem = f"in {spec!r} the parts of {factor.name!r} make {sum(known)}, not {size}"
+        problem = f"in {spec!r} the parts of {factor.name!r} add up to {sum(known)}, not {size}"
         raise LeafError(name, leaf, problem)
     if not known and size % count:
-        problem = f"in {spec!r} {size} cannot be split into {count} equal parts; size each part"
+        problem = f"in {spec!r} {size} is not divisible by {count}; give each part a size"
         raise LeafError(name, leaf, problem)
     return known or (size // count,) * count

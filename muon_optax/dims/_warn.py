@@ -1,4 +1,4 @@
-"""What to say of leaves that may have the wrong label."""
+"""The warning about leaves that may have the wrong label."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from muon_optax.dims._resolve import ResolvedDims
 
 
 def warn_of_doubts(resolved: ResolvedDims, params: Any) -> None:
-    """Warn once of all doubtful leaves, with the rules that settle them."""
+    """Warn once about all doubtful leaves, with the rules that settle them."""
     if doubts := describe_doubts(resolved, leaves_by_path(params)):
-        warn_user(f"muon_optax is {doubts}\nprint(plan(params, dims)) shows what is done now.")
+        warn_user(f"muon_optax is {doubts}\nprint(plan(params, dims)) shows the labels in use.")
 
 
 def describe_doubts(resolved: ResolvedDims, leaves: Mapping[str, Any]) -> str | None:
@@ -26,8 +26,8 @@ def describe_doubts(resolved: ResolvedDims, leaves: Mapping[str, Any]) -> str | 
         return None
     count = "1 leaf" if len(needs) == 1 else f"{len(needs)} leaves"
     return (
-        f"not sure of {count}. Say what is right by rules in front of yours:\n"
+        f"not sure of {count}. Pass these rules as `dims`:\n"
         f"{write_dims(resolved.rules, needs, leaves)}\n"
-        "Each rule here says what seems right: 'in out' makes a leaf a matrix, None leaves it "
-        "to the fallback, as the argument `exclude` does."
+        "Check these guesses: 'in out' makes a leaf a matrix, and None sends it to the "
+        "fallback, as `exclude` does."
     )

@@ -1,6 +1,6 @@
-"""Which widths layers pass to one another: the outputs of one are the inputs of the next.
+"""The widths between layers: the outputs of one layer are the inputs of the next.
 
-A layer whose outputs no other layer takes is an output layer, or the table of an embedding.
+A layer whose outputs no other layer takes is an output layer or the table of an embedding.
 """
 
 import re
@@ -10,28 +10,28 @@ from collections.abc import Iterable, Mapping
 from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._view import Axes, MatrixView
 
-# A layer may take a part of what another one gives, such as one of eight gates or of nine
-# modulations, or several copies of it next to one another.
+# A layer may take a part of another's outputs, such as one of eight gates or nine modulations,
+# or several copies of them.
 _MOST_PARTS = 9
 SHORTEST_PART = 16  # shorter widths divide others by chance
 
 
 class Widths:
-    """The lengths that the layers of a tree take in and give out, and which leaf does.
+    """The widths that the layers of a tree take (inputs) and give (outputs), with their paths.
 
     Attributes:
       tables: The number of rows of each table, and its path.
-      heads: The numbers of outputs that output heads have.
+      heads: The numbers of outputs of the output heads.
     """
 
     def __init__(self, assignments: Iterable[Assignment], shapes: Mapping[str, Axes | None]):
         self._taken: dict[int, set[str]] = defaultdict(set)
         self._given: dict[int, set[str]] = defaultdict(set)
-        self._channels: set[int] = set()  # that convolutions take
-        self._images: set[int] = set()  # the channels that they give
+        self._channels: set[int] = set()  # taken by convolutions
+        self._images: set[int] = set()  # channels given by convolutions
         self.tables: dict[int, str] = {}
         self.heads: set[int] = set()
-        self._ends = min(shapes), max(shapes)  # what both are under, all are under
+        self._ends = min(shapes), max(shapes)  # a module above both is above all leaves
         for path, view, rule, *_ in assignments:
             shape = shapes[path] or ()
             if view is not None and rule is not None and "convolution" in rule.role:
@@ -59,7 +59,7 @@ class Widths:
         for _, fan_in, fan_out in view.sides:
             self._add(self._taken, path, (fan_in,))
             self._add(self._given, path, (fan_out,))
-        if len(view.output) > 1:  # the depth of heads, of which a norm may be as long
+        if len(view.output) > 1:  # the depth of heads, which may be a norm's length
             self._add(self._given, path, (view.shape[view.output[-1]],))
 
     def _add_convolution(self, path: str, view: MatrixView) -> None:
@@ -70,11 +70,11 @@ class Widths:
         self._images.add(fan_out)
 
     def num_takers(self, width: int, path: str) -> int:
-        """The number of other leaves that take this very width."""
+        """The number of other leaves that take exactly this width."""
         return len(self._taken[width] - {path})
 
     def is_taken(self, width: int, path: str) -> bool:
-        """Whether another leaf takes this very width, or a part of it."""
+        """Whether another leaf takes this width or a part of it."""
         return any(
             other == width or (_is_multiple(width, other) and width // other <= _MOST_PARTS)
             for other, paths in self._taken.items()
@@ -82,7 +82,7 @@ class Widths:
         )
 
     def is_joined(self, width: int, path: str) -> bool:
-        """Whether another leaf takes several of this width, or it and another one together."""
+        """Whether another leaf takes a multiple of this width, or its sum with another."""
         return self.is_added(width, path) or any(
             _is_multiple(other, width)
             for other, paths in self._taken.items()
@@ -90,7 +90,7 @@ class Widths:
         )
 
     def is_added(self, width: int, path: str) -> bool:
-        """Whether another leaf takes this width and one that a third leaf gives, together."""
+        """Whether another leaf takes the sum of this width and one that a third leaf gives."""
         return any(
             other > width and not self._given.get(other - width, set()) <= {path}
             for other, paths in self._taken.items()
@@ -104,12 +104,12 @@ class Widths:
     def is_the_models_input(
         self, width: int, fan_in: int, path: str, within: Iterable[str] = ()
     ) -> bool:
-        """Whether only layers that lead to this leaf take its width, as they take inputs.
+        """Whether only layers that lead to this leaf take `width`, as the model's first layers.
 
-        Of those in its own module, one has to be `within` these leaves.
+        If some of these are in the leaf's own module, one has to be in `within`.
         """
         first = self._taken[width] - {path}
-        # The layers of one module may give it together, such as a mean and a scale.
+        # Several layers of one module may give it, such as a mean and a scale.
         module = "/".join([*path.split("/")[:-2], ""])
         module = path if all(end.startswith(module) for end in self._ends) else module
         inside = {other for other in first | self._given[width] if other.startswith(module)}
@@ -128,7 +128,7 @@ class Widths:
         return True
 
     def _next(self, widths: Iterable[int], path: str) -> set[int]:
-        """The widths that those layers give which take these."""
+        """The outputs of the layers that take these widths."""
         takers = set().union(
             *(
                 self._taken[taken]
@@ -140,11 +140,11 @@ class Widths:
         return {width for width, paths in self._given.items() if paths & (takers - {path})}
 
     def may_be_an_image(self, width: int) -> bool:
-        """Whether a convolution may take this width, as the pixels of its channels."""
+        """Whether a convolution may take this width as its channels times pixels."""
         return any(_is_multiple(width, channels) for channels in self._channels)
 
     def is_given(self, width: int, path: str) -> bool:
-        """Whether another leaf gives this width, several of it, or an image to flatten."""
+        """Whether another leaf gives this width, a multiple of it, or an image to flatten."""
         return any(
             other == width
             or (other in self._images and _is_multiple(width, other))
@@ -159,25 +159,25 @@ def _is_multiple(large: int, small: int) -> bool:
 
 
 def channels(view: MatrixView) -> int:
-    """The input channels of a convolution; the other input axes are places.
+    """The number of input channels of a convolution; its other input axes are spatial.
 
-    They are next to the outputs, on the side with fewer axes if there are places on both.
+    The channels are next to the outputs, on the side with fewer axes if there are two sides.
     """
     before = sum(axis < view.output[0] for axis in view.reduction)
     first, last = view.shape[view.reduction[0]], view.shape[view.reduction[-1]]
-    if 2 * before == len(view.reduction):  # transposed, of one place: fewer than channels
+    if 2 * before == len(view.reduction):  # transposed, one spatial axis: shorter than channels
         return max(first, last)
     return first if 2 * before < len(view.reduction) else last
 
 
 def ends(view: MatrixView) -> tuple[int, int]:
-    """The widths that a layer takes and gives: of a convolution, its channels."""
+    """The widths that a layer takes and gives; for a convolution, its channels."""
     _, fan_in, fan_out = view.sides[0]
     return (channels(view) if len(view.reduction) > 1 else fan_in), fan_out
 
 
 def head_ends(path: str, shape: Axes) -> tuple[int, int]:
-    """The widths that an output head takes and gives; a `weight` has its outputs first."""
+    """The widths that an output head takes and gives; outputs come first in a `weight`."""
     first, last = shape[0], shape[-1]
     if re.search(r"weight(/0)?$", path):
         return shape[1], first

@@ -1,1 +1,1 @@
-"""What XLA's compilers and a roofline say of a program for a processor that is not there."""
+"""Estimates for devices that are not here, from XLA's compilers and a roofline model."""

@@ -1,4 +1,4 @@
-"""The compilation of a function, and what the program costs before it runs."""
+"""The compilation of a function, and the program's costs that are known before it runs."""
 
 import time
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import jax
 def compile_program(function: Callable, *shapes: Any, donate: tuple[int, ...] = ()):
     """The program for arguments of these shapes, and its costs: time, size, memory.
 
-    `xla_flops` is XLA's own count of the optimised program: it takes the body of a loop once,
-    and a call of a library (LAPACK) as zero.
+    `xla_flops` is XLA's own count. It counts the body of a loop once, and a call of a library
+    such as LAPACK as zero.
     """
     start = time.perf_counter()
     lowered = jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*shapes)

@@ -1,4 +1,4 @@
-"""The estimate of a function's time on a processor that is not there, by its compiler."""
+"""The estimated time of a function on a device that is not here, from its compiler."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from muon_optax.estimates._targets import Target
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a compiler says of a program; nothing is measured but `compile_s`.
+    """The costs of a program according to its compiler. Only `compile_s` is measured.
 
     Attributes:
-      seconds: Of one call; None if it cannot be said.
+      seconds: Seconds of one call; None if unknown.
       temp_bytes: Temporary memory; None if the program was not compiled.
-      compile_s: Seconds that the compiler took, or after which it was stopped.
-      note: Why there is no time, or what the estimate leaves out; "" for a whole estimate.
-      at_least: Whether it leaves something out, and it may take longer.
+      compile_s: Seconds of the compiler, or the time limit that stopped it.
+      note: Why there is no time, or what the estimate leaves out; "" for a complete estimate.
+      at_least: Whether the estimate is incomplete, so that the time may be longer.
     """
 
     seconds: float | None
@@ -32,10 +32,10 @@ class Estimate:
 
 
 def estimate(function: Callable, shape: jax.ShapeDtypeStruct, target: Target) -> Estimate:
-    """Compile a function of one array for a target, and add up its kernels.
+    """Compile a function of one array for a target, and add up the times of its kernels.
 
     Raises:
-      MissingCompiler: With what to install.
+      MissingCompiler: If the compiler is missing.
     """
     sharding = SingleDeviceSharding(target.device())
     given = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)

@@ -1,4 +1,4 @@
-"""The instructions of a compiled program, each as often as it runs, and the sizes of arrays."""
+"""The instructions of a compiled program, how often each runs, and the sizes of arrays."""
 
 import math
 import re
@@ -22,9 +22,9 @@ class Instruction:
 
     Attributes:
       text: The line.
-      name: Without `%`. No two instructions of a program share one.
-      result: Its type, such as `f32[2,3]{1,0}`, or a tuple of them.
-      opcode: Such as `dot`.
+      name: Its name without `%`, unique in a program.
+      result: The type of the result, such as `f32[2,3]{1,0}`, or a tuple of types.
+      opcode: Its operation, such as `dot`.
       called: The names of the computations that it calls.
     """
 
@@ -46,7 +46,7 @@ class Instruction:
 
     @property
     def is_root(self) -> bool:
-        """Whether its value is that of its computation."""
+        """Whether its value is the result of its computation."""
         return self.text.lstrip().startswith("ROOT ")
 
 
@@ -55,8 +55,8 @@ class Executed:
     """An instruction where it runs.
 
     Attributes:
-      instruction: What runs.
-      times: How often in one call of the program; None if a trip count is not known.
+      instruction: The instruction.
+      times: How often it runs in one call of the program; None if a trip count is unknown.
       in_loop: Whether it is in the body of a loop.
       fused: Whether it is a part of another instruction, such as a fusion or a reduction.
     """
@@ -68,10 +68,10 @@ class Executed:
 
 
 class Program:
-    """What `compiled.as_text()` says: optimised HLO of a CPU, GPU or TPU.
+    """The program of `compiled.as_text()`: optimized HLO for a CPU, GPU or TPU.
 
     Raises:
-      ValueError: If it is not HLO.
+      ValueError: If the text is not HLO.
     """
 
     def __init__(self, text: str):
@@ -92,11 +92,11 @@ class Program:
         self.by_name = {line.name: line for line in every}
 
     def executed(self) -> Iterator[Executed]:
-        """Every instruction where it runs, those of a called computation where it is called."""
+        """Every instruction, with those of called computations where they are called."""
         yield from self._walk(self.entry, 1, False, False)
 
     def inside(self, instruction: Instruction) -> Iterator[Instruction]:
-        """The instruction, and all that are a part of it."""
+        """The instruction, and all instructions that are parts of it."""
         yield instruction
         for name in instruction.called:
             for line in self.computations.get(name, ()):
@@ -115,7 +115,7 @@ class Program:
 
 
 def _called(line: str, opcode: str) -> tuple[str, ...]:
-    """What an instruction calls; the end of an asynchronous call is not another one."""
+    """The computations that an instruction calls; the end of an asynchronous call has none."""
     if opcode.endswith(("-done", "-update")):
         return ()
     branches = _BRANCHES.search(line)
@@ -124,18 +124,18 @@ def _called(line: str, opcode: str) -> tuple[str, ...]:
 
 
 def arrays(result: str) -> list[tuple[str, list[int], str]]:
-    """Dtype, sides and layout of every array of a type."""
+    """Dtype, shape and layout of every array in a type."""
     found = _ARRAY.findall(result)
     return [(dtype, lengths(sides), layout) for dtype, sides, layout in found]
 
 
 def size_in_bytes(result: str) -> int:
-    """Of all arrays of a type."""
+    """The bytes of all arrays in a type."""
     return sum(math.prod(sides) * _width(dtype) // 8 for dtype, sides, _ in arrays(result))
 
 
 def parts(result: str) -> list[str]:
-    """The elements of a tuple's type."""
+    """The types of a tuple's elements."""
     found, depth = [""], 0
     for letter in result[1:-1]:
         depth += (letter in "([{") - (letter in ")]}")
@@ -147,11 +147,11 @@ def parts(result: str) -> list[str]:
 
 
 def lengths(sides: str) -> list[int]:
-    """The numbers of a list."""
+    """The numbers in a list such as `2,3`."""
     return [int(x) for x in re.findall(r"\d+", sides)]
 
 
 def _width(dtype: str) -> int:
-    """In bits: a complex number's has both parts."""
+    """The bits of a number; of both parts for a complex dtype."""
     digits = re.search(r"\d+", dtype)
     return int(digits[0]) if digits else 8 if dtype == "pred" else 0

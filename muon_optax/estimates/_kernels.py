@@ -1,4 +1,4 @@
-"""The kernels of a compiled program: what each multiplies, moves, and takes by an estimate."""
+"""The kernels of a compiled program: products, bytes and estimated time of each."""
 
 import re
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a device runs as one.
+    """An instruction that a device runs as one kernel.
 
     Attributes:
       line: The instruction.
-      times: How often it runs; None if a trip count is not known.
-      bytes: That one run moves.
-      products: In it.
-      estimate: Of one run, in cycles on a TPU and in seconds on a GPU; None without one.
+      times: How often it runs; None if a trip count is unknown.
+      bytes: The bytes that one run moves.
+      products: The matrix products in it.
+      estimate: The time of one run, in a TPU's cycles or in seconds; None if unknown.
     """
 
     line: Instruction
@@ -36,12 +36,12 @@ class Kernel:
 
     @property
     def flops(self) -> int:
-        """Of one run."""
+        """The operations of one run."""
         return sum(found.flops for found in self.products)
 
 
 def kernels(program: Program, target: Target) -> list[Kernel]:
-    """All that run, in their order, collectives apart."""
+    """All kernels in order, without collectives."""
     found = []
     for at in program.executed():
         line = at.instruction
@@ -53,12 +53,12 @@ def kernels(program: Program, target: Target) -> list[Kernel]:
 
 
 def is_counted(kernel: Kernel, target: Target) -> bool:
-    """Whether it is a kernel of its own: on a TPU what has cycles, elsewhere all of them."""
+    """Whether it is a separate kernel: on a TPU if it has cycles, elsewhere always."""
     return target.kind != "tpu" or kernel.estimate is not None
 
 
 def rate_of(found: Product) -> str:
-    """The key of a target's `peak`."""
+    """The key of `Target.peak` for a product."""
     slow = "f32" in found.operands
     return "f32" + ", highest precision" * (found.precision == "highest") if slow else "bf16"
 
@@ -74,7 +74,7 @@ def _kernel(at: Executed, program: Program, target: Target) -> Kernel:
 def _estimate(
     line: Instruction, products: Sequence[Product], moved: int, target: Target
 ) -> float | None:
-    """XLA's own on a TPU; on a GPU the larger of operations and bytes, and a launch."""
+    """XLA's estimate on a TPU; on a GPU the longer of products and traffic, plus a launch."""
     if target.kind == "tpu":
         found = _CYCLES.search(line.text)
         return int(found[1]) if found else None

@@ -1,6 +1,6 @@
-"""The matrix products of a compiled program: operations, and the dtypes of their operands."""
+"""The matrix products of a compiled program: operations, and dtypes of operands."""
 
-# A line of HLO that is not as expected is an error anyway.
+# Unexpected HLO raises in any case.
 # pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
 # pyright: reportOptionalSubscript=false
 
@@ -13,14 +13,14 @@ from muon_optax.estimates._instructions import Instruction, Program, arrays, len
 
 @dataclass(frozen=True)
 class Product:
-    """A `dot`, or the convolution that a TPU makes of one.
+    """A `dot`, or the convolution that a TPU's compiler makes of it.
 
     Attributes:
-      operands: The dtypes of both.
+      operands: The dtypes of both operands.
       result: The dtype of the result.
-      flops: A multiplication and an addition count as two.
-      precision: `"highest"`, `"high"` or `"default"`, which for float32 is less than float32:
-        TF32 on a GPU, bfloat16 on a TPU.
+      flops: Operations; a multiplication and an addition count as two.
+      precision: `"highest"`, `"high"` or `"default"`. The default for float32 is TF32 on a GPU
+        and bfloat16 on a TPU.
     """
 
     operands: tuple[str, str]
@@ -34,7 +34,7 @@ class Product:
 
 
 def product(instruction: Instruction, program: Program) -> Product | None:
-    """What an instruction multiplies; None if it is not a matrix product."""
+    """The product of an instruction; None if it is not a matrix product."""
     if instruction.opcode not in ("dot", "convolution"):
         return None
     types = [program.by_name[name].result for name in instruction.operands]
@@ -51,7 +51,7 @@ def product(instruction: Instruction, program: Program) -> Product | None:
 
 
 def _convolution_flops(text: str, left: list[int], right: list[int], out: list[int]) -> int:
-    """A TPU's batch of products is a convolution over the batch that mostly meets padding."""
+    """The operations of a convolution; a TPU's batched product is one with much padding."""
     of_left, of_right, of_out = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", text).groups()
     total = 2 * right[of_right.index("i")]
     window = re.search(r"window=\{([^}]*)\}", text)
@@ -66,7 +66,7 @@ def _convolution_flops(text: str, left: list[int], right: list[int], out: list[i
 
 
 def _meetings(fields: dict[str, str], axis: int, length: int, results: int) -> int:
-    """The pairs of a result and an element of the window that meet an input, along one axis."""
+    """Along one axis, the pairs of a result and a window element that meet an input."""
 
     def field(name: str) -> int:
         return int(fields[name].split("x")[axis]) if name in fields else 1

@@ -1,4 +1,4 @@
-"""The processors that programs are compiled for, none of which has to be there."""
+"""The devices that programs can be compiled for, without having them."""
 
 import os
 from collections.abc import Sequence
@@ -17,32 +17,32 @@ NEEDED = {
     "cpu": (),
 }
 _INSTALL = {"tpu": "'jax[tpu]'", "gpu": "'jax[cuda13-local]' nvidia-cuda-nvcc"}
-LAUNCH = 2.5e-6  # seconds that a GPU's kernel takes at least
+LAUNCH = 2.5e-6  # the least seconds of a GPU's kernel
 _ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",  # no cloud's metadata server is asked
+    "TPU_SKIP_MDS_QUERY": "1",  # do not ask the cloud's metadata server
     "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # of this host, which has none
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is used, so none has to be locked
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any name: this host has no TPU
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is used, so none needs a lock
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # cuDNN and cuBLAS are not needed to compile
 }
 
 
 class MissingCompiler(RuntimeError):
-    """The compiler for a target is not installed, or does not work here."""
+    """The compiler for a target is not installed or does not work here."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A processor.
+    """A kind of device.
 
     Attributes:
-      name: As on the command line.
+      name: Its name on the command line.
       kind: `"tpu"`, `"gpu"` or `"cpu"`.
-      topology: The smallest set of such devices, as the compiler calls it: the sides of a
-        TPU's torus, or slices, nodes and the GPUs of a node.
-      bandwidth: Bytes a second to and from the memory; None if unknown.
-      peak: Operations a second of products, by the dtype of the operands.
-      clock: Cycles a second; None if unknown.
+      topology: The compiler's name for the smallest set of such devices: the sides of a TPU's
+        torus, or the numbers of slices, nodes, and GPUs per node.
+      bandwidth: Memory bandwidth in bytes per second; None if unknown.
+      peak: Operations per second of products, by the dtype of the operands.
+      clock: Cycles per second; None if unknown.
     """
 
     name: str
@@ -54,22 +54,22 @@ class Target:
 
     @property
     def unit(self) -> str:
-        """The name of an estimate in results."""
+        """The key of an estimate in result files."""
         return "estimated_cycles" if self.kind == "tpu" else "estimated_s"
 
     def device(self) -> Any:
         """A device to compile for.
 
         Raises:
-          MissingCompiler: With what to install.
+          MissingCompiler: If the compiler is missing.
         """
         return self.devices(self.topology)[0]
 
     def devices(self, topology: str) -> Sequence[Any]:
-        """The devices of a whole mesh: `"4x4x4"` of a TPU, `"1x8x8"` for 64 GPUs in 8 nodes.
+        """The devices of a topology: `"4x4x4"` for TPUs, `"1x8x8"` for 64 GPUs in 8 nodes.
 
         Raises:
-          MissingCompiler: With what to install.
+          MissingCompiler: If the compiler is missing.
         """
         os.environ.update({k: v for k, v in _ENVIRONMENT.items() if k not in os.environ})
         jax.config.update("jax_platforms", "cpu")  # this process computes on the CPU
@@ -78,18 +78,18 @@ class Target:
         self.check_installed()
         try:
             return self._describe(topology).devices
-        except Exception as error:  # whatever a compiler that does not fit the machine raises
+        except Exception as error:  # a compiler that does not fit the machine raises many types
             raise MissingCompiler(self._advice(str(error))) from error
 
     def check_installed(self) -> None:
-        """Refuse a target whose compiler is not installed, with what to install."""
+        """Refuse a target whose compiler is not installed."""
         if missing := [name for name in NEEDED[self.kind] if not installed(name)]:
             raise MissingCompiler(self._advice(f"{', '.join(missing)} not installed"))
 
     def _describe(self, topology: str) -> topologies.TopologyDescription:
         if self.kind == "tpu":
             return topologies.get_topology_desc(f"{self.name}:{topology}", "tpu")
-        jax.devices()  # registers the plug-in
+        jax.devices()  # registers the plugin
         config = Path(__file__).with_name(f"{self.name}.pbtxt").read_text()
         return topologies.get_topology_desc(
             self.name, "cuda", target_config=config, topology=topology
@@ -97,13 +97,13 @@ class Target:
 
     def _advice(self, reason: str) -> str:
         return (
-            f"no compiler for {self.name}: {reason}. On Linux, in an environment of its own: "
+            f"no compiler for {self.name}: {reason}. On Linux, in a new environment, run "
             f"pip install {_INSTALL[self.kind]}"
         )
 
 
 def installed(package: str) -> str:
-    """Its version, or "" without it."""
+    """The version of a package; "" if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -111,10 +111,10 @@ def installed(package: str) -> str:
 
 
 # Peaks and bandwidths of TPUs: docs.cloud.google.com/tpu/docs/v5e, /v5p and /v6e. The clock is
-# the peak over what the matrix units do in a cycle, 2·128² operations each: a v5e has four, a
-# v5p eight. A v6e's units are larger and its clock is not public, so it has no floor here.
-# GPUs: the rates that are reached, not those of the data sheets. An H200 reaches about 4.3 of
-# its 4.8 TB/s. float32 at the default precision runs as TF32.
+# the peak over the operations of all matrix units per cycle, 2·128² each: a v5e has four, a v5p
+# eight. A v6e's clock is not public. For GPUs these are rates that programs reach, not those of
+# data sheets: an H200 reaches about 4.3 of its 4.8 TB/s. float32 at the default precision runs
+# as TF32.
 _HOPPER = {"bf16": 800e12, "f16": 800e12, "f32": 400e12, "f32, highest precision": 60e12}
 TARGETS = {
     target.name: target

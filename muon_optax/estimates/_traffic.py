@@ -1,4 +1,4 @@
-"""The bytes that a kernel reads from the memory of its device, and writes there."""
+"""The bytes that a kernel reads from and writes to the memory of its device."""
 
 import math
 import re
@@ -18,11 +18,11 @@ _RENAMES = ("bitcast", "reshape")
 
 
 def traffic(kernel: Instruction, program: Program) -> int:
-    """Operands and results; an operand that is passed twice counts twice.
+    """The bytes of operands and results; an operand that is passed twice counts twice.
 
-    Of an operand that only slices read, it is the slices; of a result that is updated in place,
-    the part that is new. What a TPU's compiler keeps in the memory of the core, marked `S(1)`
-    or another number, moves nothing; what it moves there ahead of time counts as the move.
+    If only slices of an operand are read, the slices count. If a result is updated in place,
+    the new part counts. Arrays that a TPU's compiler keeps in the core's memory, marked `S(1)`
+    or another number, do not count, but moving them there does.
     """
     if kernel.opcode.endswith("-start"):
         return size_in_bytes(parts(kernel.result)[1])
@@ -41,7 +41,7 @@ def traffic(kernel: Instruction, program: Program) -> int:
 
 
 def _read(parameter: Instruction, inside: Sequence[Instruction], whole: int) -> int:
-    """What the fusion's instructions take of a parameter."""
+    """The bytes that the instructions of a fusion read of a parameter."""
     total, names = 0, {parameter.name}
     for line in inside:
         if not names & {*line.operands}:
@@ -56,7 +56,7 @@ def _read(parameter: Instruction, inside: Sequence[Instruction], whole: int) -> 
 
 
 def _written(kernel: Instruction, inside: Sequence[Instruction], program: Program) -> int:
-    """The result, or of one that is updated in place the update."""
+    """The bytes of the result, or of the update if it is updated in place."""
     root = next(line for line in inside if line.is_root)
     while root.opcode in _RENAMES:
         root = program.by_name[root.operands[0]]
@@ -66,7 +66,7 @@ def _written(kernel: Instruction, inside: Sequence[Instruction], program: Progra
 
 
 def _outside(result: str) -> int:
-    """The bytes of the arrays of a type that are in the memory of the device."""
+    """The bytes of the arrays in a type that are in the device's memory."""
     return sum(
         size_in_bytes(f"{dtype}[{','.join(map(str, sides))}]")
         for dtype, sides, layout in arrays(result)
@@ -75,5 +75,5 @@ def _outside(result: str) -> int:
 
 
 def entries(result: str) -> int:
-    """Of the largest array of a type."""
+    """The number of entries of the largest array in a type."""
     return max((math.prod(sides) for _, sides, _ in arrays(result)), default=0)

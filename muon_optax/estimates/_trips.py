@@ -1,6 +1,6 @@
 """How often the body of a compiled loop runs."""
 
-# A line of HLO that is not as expected is an error anyway.
+# Unexpected HLO raises in any case.
 # pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
 # pyright: reportOptionalSubscript=false
 
@@ -16,9 +16,9 @@ _KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
 def trips(loop: Instruction, program: Program) -> int | None:
-    """As XLA says, or of a loop that counts by one up to a constant; None for any other.
+    """The trip count from XLA, or of a loop that counts by one up to a constant; else None.
 
-    XLA's compiler for a TPU says it of some loops only.
+    XLA's compiler for TPUs states it for some loops only.
     """
     if found := _KNOWN.search(loop.text):
         return int(found[1])
@@ -50,7 +50,7 @@ def attribute(instruction: Instruction, name: str) -> str:
 
 
 def _original(name: str, program: Program) -> Instruction | None:
-    """What is copied."""
+    """The instruction, or the original if it is a copy."""
     line = program.by_name.get(name)
     return _original(line.operands[0], program) if _opcode(line) == "copy" else line
 
@@ -60,7 +60,7 @@ def _opcode(line: Instruction | None) -> str:
 
 
 def _index(line: Instruction | None) -> int | None:
-    """Of an element of the loop's tuple."""
+    """The index of an element of the loop's tuple."""
     found = _opcode(line) == "get-tuple-element" and re.search(r"index=(\d+)", line.text)
     return int(found[1]) if found else None
 

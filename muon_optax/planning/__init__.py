@@ -1,1 +1,1 @@
-"""`plan(params)`: how each parameter would be trained, as a table, and what looks wrong."""
+"""`plan(params)`: how `muon` would train each parameter, and what looks wrong, as a table."""

@@ -1,4 +1,4 @@
-"""The leaves of a model that its optimizer gets."""
+"""The leaves of a model that its optimizer trains."""
 
 import sys
 from typing import Any
@@ -14,8 +14,8 @@ _EQUINOX_SHAPES = (
 
 
 def select_parameters(params: Any) -> Any:
-    """`params`, of a model of `flax.nnx` in it only what `nnx.Optimizer` trains."""
-    nnx = sys.modules.get("flax.nnx")  # who passes such a model has imported it
+    """`params`, with only the `nnx.Param`s of each `flax.nnx` model in it."""
+    nnx = sys.modules.get("flax.nnx")  # imported already if there is such a model
     if nnx is not None:
         is_model = lambda node: isinstance(node, nnx.Module)
         select = lambda node: nnx.state(node, nnx.Param) if is_model(node) else node
@@ -23,11 +23,11 @@ def select_parameters(params: Any) -> Any:
     leaves = leaves_by_path(params)
     others = [name for name, leaf in leaves.items() if not hasattr(leaf, "dtype")]
     shapes = [leaf for leaf in leaves.values() if isinstance(leaf, jax.ShapeDtypeStruct)]
-    # If there are arrays, the error of the leaf says what to write.
+    # If there are arrays, the error about the first other leaf says what to write.
     if len(others) + len(shapes) == len(leaves) and (others or not leaves):
         found = f"{describe(leaves[others[0]])} at {others[0]!r}" if others else "no leaves"
         raise ValueError(
-            f"params has {found}: pass a tree of arrays or of shapes, and nothing else. A "
-            f"filter for arrays drops shapes; those of an Equinox model are {_EQUINOX_SHAPES}"
+            f"params has {found}; pass a tree that has only arrays or only shapes. For the "
+            f"shapes of an Equinox model, use {_EQUINOX_SHAPES}"
         )
     return params

@@ -1,4 +1,4 @@
-"""`plan`: which optimizer would train each parameter, before the first step."""
+"""`plan`: how `muon` would train each parameter, before the first step."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -60,42 +60,36 @@ def plan(
     families: Families = (),
     **settings: Any,
 ) -> Plan:
-    """How `muon` with the same arguments would train each parameter, as a table.
+    """Show how `muon` with the same arguments would train each parameter, as a table.
 
     Args:
-      params: A tree of arrays, or of shapes as `jax.eval_shape` returns them; or a model of
-        `flax.nnx`, of which the `nnx.Param`s count.
+      params: A tree of arrays or of `jax.ShapeDtypeStruct`s, or a model of `flax.nnx`.
       dims: Any form that `muon_optax.dims` lists.
       exclude: As for `muon`.
-      learning_rate: Muon's. The table shows each matrix' own rate if it is a number; the rates
-        of a schedule are not shown.
-      adam_learning_rate: The fallback's; None for `learning_rate`. Ignored when `fallback` is
-        given, whose own rate is not shown.
-      strict: Whether a doubtful leaf or an unused rule of your own is an error. Only leaves
-        that a rule of `LAYOUTS` or the leaves around decided are doubted.
-      why: Whether the table ends with the rules that decided.
+      learning_rate: As for `muon`. If it is a number, the table shows the rate of each leaf.
+      adam_learning_rate: As for `muon`. Ignored if `fallback` is given.
+      strict: Whether a doubtful leaf, or a rule of yours that no leaf uses, is an error.
+      why: Whether to list the rules that decided, and the reasons of doubts.
 
     Other Args:
       method: As for `muon`, for the number of operations.
       shape_scaling: A rule of `scale_by_shape`.
-      spectra: Measured singular values, from `diagnostics.spectra`. The table then has the
-        factor s/a of each leaf under its method, the cosine of its update with the exact polar
-        factor, and the cheapest method whose cosine is `cosine` or more, as
-        `"polar_express:5"`; "–" if there is none. `Plan.methods` are these, for
-        `muon(method=...)`. See `theory.certificate` and `theory.cosine`.
-      cosine: The cosine wanted of spectra, in (0, 1).
-      families: Names in `FAMILIES` to choose that method from; empty for the leaf's own.
-      **settings: Other arguments of `muon`, so that one dict serves both. They change nothing
-        here.
+      spectra: Measured singular values, from `diagnostics.spectra`. The table then shows for
+        each leaf the factor s/a of `theory.certificate`, the `theory.cosine` of its update with
+        the exact polar factor, and the cheapest method that reaches `cosine`, such as
+        `"polar_express:5"`, or "–" if none does. Pass `Plan.methods` to `muon(method=...)`.
+      cosine: The cosine that this method has to reach, in (0, 1).
+      families: Names in `FAMILIES` to choose this method from; empty for the leaf's own family.
+      **settings: Other arguments of `muon`, which change nothing here.
 
     Returns:
       A `Plan`; print it.
 
     Raises:
-      ValueError: If `muon` would raise it at `init`: a leaf that no rule fits, or no matrix at
-        all. If `params` has no leaves. If `spectra` are of other leaves, or of leaves whose
-        method is not a `NewtonSchulz`. If `strict`, also for doubtful leaves and unused rules.
-      TypeError: If `muon` has no such argument.
+      ValueError: If `muon` would raise it at `init`; if `params` has no leaves; if a path of
+        `spectra` is not a matrix with a `NewtonSchulz` method; or if `strict` and there are
+        doubtful leaves or unused rules.
+      TypeError: If a name in `settings` is not an argument of `muon`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -149,7 +143,7 @@ def plan(
 
 
 def _without_unused(resolved: ResolvedDims) -> ResolvedDims:
-    """Only the rules that decide a leaf, or are of a layout: those that advice keeps."""
+    """Without the user's rules that no leaf uses, which the advice should not repeat."""
     used = [found.rule for found in resolved.assignments.values()]
     rules = tuple(rule for rule in resolved.rules if rule in used or is_from_layout(rule))
     return ResolvedDims(resolved.assignments, rules)
@@ -162,7 +156,7 @@ def _known_keywords() -> set[str]:
 
 
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
-    """A rate as a number; None if it is a schedule."""
+    """A rate as a float; None if it is a schedule."""
     if rate is None or callable(rate):
         return None
     if isinstance(rate, jax.Array) and not rate.ndim:
@@ -176,14 +170,14 @@ def _rate_of_fallback(
     adam_learning_rate: optax.ScalarOrSchedule | None,
     settings: Mapping[str, Any],
 ) -> float | None:
-    """AdamW's rate; None for a fallback with a rate of its own."""
+    """AdamW's rate; None if there is another fallback."""
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
     shown = _shown_rate("adam_learning_rate", rate)
     return None if settings.get("fallback") is not None else shown
 
 
 def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[str, str]:
-    """The role of a leaf, and the rule, the evidence or the spec that gave it."""
+    """The role of a leaf, and the rule, evidence or spec that decided it."""
     view, rule = assignment.view, assignment.rule
     if rule is None:
         spec = view.spec if view else None
@@ -198,7 +192,7 @@ def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[
 def _views_and_methods(
     methods: FoundMethods, resolved: ResolvedDims, params: Any
 ) -> dict[str, tuple[MatrixView, PolarMethod]]:
-    """Of the leaves that Muon trains, by path."""
+    """The view and the method of each leaf that Muon trains, by path."""
     views = {path: found.view for path, found in resolved.assignments.items() if found.view}
     leaves = leaves_by_path(params)
     matrices = {path: leaves[path] for path in views}
@@ -208,7 +202,7 @@ def _views_and_methods(
 
 
 def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> float | None:
-    """The operations of one step, where the method counts them."""
+    """The operations of one step; None if the method does not count them."""
     total = 0
     for count, fan_in, fan_out in sides:
         m, n = sorted((fan_in, fan_out))

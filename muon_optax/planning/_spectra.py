@@ -1,4 +1,4 @@
-"""What a method makes of measured spectra, and the cheapest method that is near enough."""
+"""The quality of a method on measured spectra, and the cheapest method that is good enough."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +32,7 @@ def measure_spectra(
     check_number("cosine", wanted, "a number in (0, 1)", lambda c: 0 < c < 1)
     if unknown := [path for path in spectra or () if path not in leaves]:
         raise ValueError(
-            f"spectra are of {unknown[0]!r}; use paths of matrices, such as "
+            f"spectra has {unknown[0]!r}, which is not a matrix here; use paths such as "
             f"{next(iter(leaves))!r}, as diagnostics.spectra(params, state) returns them"
         )
     names = (families,) if isinstance(families, str) else tuple(families)
@@ -51,15 +51,15 @@ def _measure(
     families: Sequence[Coefficients],
     wanted: float,
 ) -> dict[str, Any]:
-    """Factor and cosine of the worst matrix, and the cheapest method that is near for all."""
+    """Factor and cosine of the worst matrix, and the cheapest method good enough for all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
-            f"leaf {path!r} has {describe(method)}; spectra need a NewtonSchulz with eps=0 and "
-            f"normalize one of {', '.join(POWERS)}; leave out those of this leaf"
+            f"leaf {path!r} has the method {describe(method)}; with spectra, use NewtonSchulz "
+            f"with eps=0 and normalize one of {', '.join(POWERS)}, or leave out this leaf"
         )
     if any(np.ndim(x) != 1 for x in spectra):
         raise ValueError(
-            f"spectra of {path!r}; use a list of arrays, the singular values of each matrix"
+            f"spectra of {path!r}; use a list with one array of singular values per matrix"
         )
     if not spectra:
         return {}
@@ -83,7 +83,7 @@ def _measure(
 
 
 def _by_steps(method: NewtonSchulz, family: Coefficients) -> Iterator[NewtonSchulz]:
-    """The method with one step of a family, two and so on, where they are stable."""
+    """The method with 1, 2, 3, … steps of a family, as far as they are stable."""
     most = len(family.stages) if family.tail == "fixed" else MAX_STEPS
     for steps in range(1, most + 1):
         with suppress(ValueError):  # unstable

@@ -1,4 +1,4 @@
-"""A plan as a table: one line for all leaves that are trained in the same way."""
+"""A plan as a table, with one line for all leaves that are trained in the same way."""
 
 import html
 import math
@@ -22,25 +22,25 @@ class LeafPlan:
     """How one parameter is trained.
 
     Attributes:
-      path: Its path, such as `"layers/0/mlp/kernel"`.
+      path: The leaf's path, such as `"layers/0/mlp/kernel"`.
       shape: The shape of the array.
       optimizer: `"Muon"` or `"fallback"`.
-      role: The role that the deciding rule gives it, in words.
-      why: The number of that rule in `dims`, its pattern and spec; or the other leaves that say
-        so, or the spec given.
+      role: The role from the rule that decided, in words.
+      why: The number, pattern and spec of that rule; or what other leaves show, or the given
+        spec.
       matrices: `(count, fan_in, fan_out)`, once for each part of a fused leaf; empty for the
         fallback.
       scales: The shape factor for each of `matrices`.
-      rates: The learning rate times the shape factor for each of `matrices`; for a leaf of the
-        fallback its rate. Empty if `plan` got no number.
-      flops: Operations of the polar factors in one step; None if the method does not say.
+      rates: The learning rate times the shape factor for each of `matrices`, or the fallback's
+        rate. Empty if `plan` got no number.
+      flops: Operations of the polar factors in one step; None if the method does not count.
       doubt: Why the treatment may be wrong; None if nothing looks wrong.
-      method: Its polar method; None for the fallback.
-      factor: `theory.certificate(method, spectrum=...).factor`, the largest over the spectra of
-        its matrices; None without.
-      cosine: `theory.cosine(method, spectrum)`, the least over them; None without.
-      needed: The cheapest method that has the cosine wanted; None without spectra, or if there
-        is none.
+      method: The polar method; None for the fallback.
+      factor: The largest `theory.certificate(method, spectrum=...).factor` of its matrices;
+        None without spectra.
+      cosine: The least `theory.cosine(method, spectrum)` of its matrices; None without spectra.
+      needed: The cheapest method that reaches the wanted cosine; None without spectra, or if no
+        method does.
     """
 
     path: str
@@ -69,15 +69,15 @@ class Plan:
     """How each parameter is trained; `print` it, or let a notebook show it.
 
     Leaves that are trained in the same way share a line: `layers_{0..11}/kernel` is twelve
-    leaves. Shape, matrices and rates on that line are those of one leaf; operations (the last
-    column, in a unit that suits the total) are those of all of them in one step. `rate`
-    includes the factor `scale`. `(?)` marks a doubtful leaf.
+    leaves. Shape, matrices and rates on a line are per leaf. Operations, in the last column,
+    are per step for all leaves of the line. `rate` includes the factor `scale`. `(?)` marks a
+    doubtful leaf.
 
     Attributes:
-      leaves: One for each parameter, in the order of `jax.tree.leaves`.
-      unused: A sentence for each rule of your own that no leaf uses.
-      advice: The rules that settle the doubtful leaves; None if there are none.
-      show_why: Whether it ends with the rules that decided.
+      leaves: One `LeafPlan` for each parameter, in the order of `jax.tree.leaves`.
+      unused: A sentence for each of your rules that no leaf uses.
+      advice: Rules that settle the doubtful leaves; None if there are none.
+      show_why: Whether to list the rules that decided, and the reasons of doubts.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def methods(self) -> dict[str, PolarMethod]:
-        """Path → the method needed, else its own, of every matrix: for `muon(method=...)`."""
+        """Path → the needed method, else the current one, for `muon(method=...)`."""
         return {leaf.path: leaf.needed or leaf.method for leaf in self.leaves if leaf.method}
 
     @property
@@ -117,14 +117,14 @@ class Plan:
         return f"<table>{row('th', head)}{body}</table><pre>{remarks}</pre>"
 
     def _lines(self) -> list[list[str]]:
-        """The cells of the table, its head first, without columns that say nothing."""
+        """The cells of the table, headings first, without columns that say nothing."""
         unit = _unit_of(self._flops)
         lines = [[*_COLUMNS, unit], *(_row(group, _UNITS[unit]) for group in self._groups())]
         kept = [column for column in zip(*lines) if self._says_something(*column)]
         return [list(line) for line in zip(*kept)]
 
     def _says_something(self, head: str, *cells: str) -> bool:
-        """Whether a cell is not empty; one method for all matrices is known."""
+        """Whether a column has cells; one method for all matrices is not worth a column."""
         return len({*cells} - {""}) > (head == "method")
 
     def _groups(self) -> list[list[LeafPlan]]:
@@ -132,7 +132,7 @@ class Plan:
         alike: dict[tuple, list[LeafPlan]] = {}
         for leaf in self.leaves:
             path = without_numbers(leaf.path)
-            measured = leaf.path if leaf.factor else None  # which has a line of its own
+            measured = leaf.path if leaf.factor else None  # a leaf with spectra is not grouped
             key = path, leaf.shape, leaf.role, leaf.why, leaf.doubt, measured, repr(leaf.method)
             alike.setdefault(key, []).append(leaf)
         groups = []
@@ -162,7 +162,12 @@ class Plan:
         remarks = [said, *list_problems(self.unused, self.advice)]
         if self.show_why:
             reasons = dict.fromkeys(f"{leaf.role}: {leaf.why}" for leaf in self.leaves)
-            remarks += ["", "Why, rule by rule:", *reasons]
+            doubts = [
+                f"{range_of_paths([leaf.path for leaf in leaves])} (?): {leaves[0].doubt}"
+                for leaves in self._groups()
+                if leaves[0].doubt
+            ]
+            remarks += ["", "Why, rule by rule:", *reasons, *doubts]
         return remarks
 
 
@@ -171,14 +176,14 @@ def list_problems(unused: Sequence[str], advice: str | None) -> list[str]:
     problems = list(unused)
     if unused:
         where = ", as below." if advice else "."
-        problems.append(f"Correct an unused rule or leave it out{where}")
+        problems.append(f"Correct an unused rule or remove it{where}")
     if advice:
         problems.append(f"plan is {advice}")
     return problems
 
 
 def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
-    """The cells for leaves that are trained in the same way."""
+    """The cells of leaves that are trained in the same way."""
     first = leaves[0]
     counts: Counter[tuple[int, int]] = Counter()
     for count, fan_in, fan_out in first.matrices:
@@ -205,23 +210,23 @@ def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
 
 
 def _format_method(method: PolarMethod | None) -> str:
-    """Its name and steps, such as `polar_express:8`, or what else its `repr` says."""
+    """Name and steps, such as `polar_express:8`, or the `repr`."""
     text = "–" if method is None else f"{method!r:.60}"
     return re.sub(r"NewtonSchulz\('(\w+)', (\d+)\)$", r"\1:\2", text)
 
 
 def _unit_of(flops: float) -> str:
-    """The largest unit of which the operations are one or more."""
+    """The largest unit in which the number is at least 1."""
     return next((unit for unit, size in _UNITS.items() if flops >= size), "FLOP")
 
 
 def _format_operations(value: float) -> str:
-    """Three digits, or three after the point: never an exponent."""
+    """Three digits, or three after the point, without an exponent."""
     if value < 0.0005:
         return "<0.001"
     return f"{value:.3f}" if value < 1 else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _format_numbers(values: Iterable[float]) -> str:
-    """Three digits of each distinct number."""
+    """The distinct numbers, with three digits each."""
     return ", ".join(dict.fromkeys(f"{value:.3g}" for value in values))

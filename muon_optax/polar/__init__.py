@@ -1,1 +1,1 @@
-"""Polar methods, a file each: how to replace a matrix by its polar factor."""
+"""Polar methods, which replace a matrix by its polar factor, one per file."""

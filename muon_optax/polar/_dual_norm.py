@@ -1,4 +1,4 @@
-"""The polar factor times its inner product with the matrix: steepest descent's step."""
+"""The polar factor times its inner product with the matrix: the step of steepest descent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from muon_optax.polar._team import ALONE, Team
 
 @dataclass(frozen=True)
 class DualNorm:
-    """`x ↦ Re⟨x, o⟩·o` with `o = method.polar(x)`: PolarGrad's step.
+    """PolarGrad's step: `x ↦ Re⟨x, o⟩·o` with `o = method.polar(x)`.
 
-    With the exact polar factor the product is the nuclear norm, the dual of the operator norm.
-    The update then shrinks with the gradient, as in gradient descent. Learning rates are of
-    another order than Muon's.
+    With the exact polar factor, `⟨x, o⟩` is the nuclear norm of x, the dual of the operator
+    norm. The update shrinks with the gradient, as in gradient descent, so Muon's learning rates
+    do not fit.
 
     Attributes:
       method: Any polar method.
@@ -52,11 +52,11 @@ class DualNorm:
           x: `[..., m, n]`, real or complex, of any float dtype.
 
         Returns:
-          The same shape and dtype; the product is summed in float32 or wider. A number beyond
-          the largest of x's dtype becomes the largest.
+          The same shape and dtype. Inner products are summed in float32 or wider, and results
+          are clipped to the largest number of x's dtype.
 
         Raises:
-          ValueError: If x has fewer than two axes or is not of floats.
+          ValueError: If x is not an array `[..., m, n]` of floats.
         """
         check_matrix(x)
         return x if x.size == 0 else _scale_by_inner(x, self.method.polar(x))
@@ -68,7 +68,7 @@ class DualNorm:
         return batched(self.method).plan(min(m, n), max(m, n), dtype, platform)
 
     def prepare(self, x: Array, platform: Platform) -> tuple[Array, Any]:
-        """The stack, and what the inner method needs of it."""
+        """The stack, and what the inner method prepares."""
         return x, batched(self.method).prepare(x, platform)
 
     def polar_stacks(
@@ -84,7 +84,7 @@ class DualNorm:
 
 
 def _scale_by_inner(x: Array, polar: Array, team: Team = ALONE) -> Array:
-    """`Re⟨x, o⟩·o` of matrices of which a team's devices have parts."""
+    """`Re⟨x, o⟩·o` of matrices that a team of devices may share."""
     y, scale = scale_to_range(x, team.max)
     o = polar.astype(y.dtype)
     inner = (y.conj() * o).real.sum((-2, -1), keepdims=True)

@@ -1,7 +1,7 @@
-"""The factor by which stages multiply a matrix, from its Gram matrix alone.
+"""The factor by which stages multiply a matrix, computed from its Gram matrix alone.
 
-A stage multiplies x by a polynomial h of the Gram matrix `a = x·xᴴ`, and a by h². All of these
-commute. So the members of a team can each have some rows of every one.
+A stage multiplies x by a polynomial h of the Gram matrix `a = x·xᴴ`, and a by h². These
+commute, so each member of a team can compute some rows of all of them.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from muon_optax.polar._team import RowProducts
 def gram_factor(
     stages: Schedule, products: RowProducts, gram: Array, divisor: Array | None = None
 ) -> Array:
-    """`q` with `q·x` the stages applied to x, for `gram = x·xᴴ: [..., m, m]`.
+    """The matrix q such that `q·x` is the stages applied to x, from `gram = x·xᴴ: [..., m, m]`.
 
-    With a divisor, `[..., 1, 1]`, they are applied to `x/divisor`, and neither x nor its Gram
-    matrix is divided. The Gram matrix has the dtype of the products' operands, and so has q.
+    With a divisor, `[..., 1, 1]`, the stages are applied to `x/divisor`; the Gram matrix is
+    still that of x. The Gram matrix and q have the dtype of the products' operands.
     """
     dtype, rows = gram.dtype, products.take(gram)
     ratio = None if divisor is None else divisor**-2
@@ -43,7 +43,7 @@ def stage_factor(
     gram: Array,
     ratio: Array | None = None,
 ) -> Array:
-    """The rows of `h = c0·1 + c1·a + … + c_κ·a^κ` of `a = ratio·gram`, not yet rounded."""
+    """Rows of `h = c0·1 + c1·a + … + c_κ·a^κ` for `a = ratio·gram`, in a wide dtype."""
     wide = wide_dtype(gram.dtype)
     identity = products.take(jnp.eye(gram.shape[-1], dtype=wide))
     h = stage[0] * jnp.broadcast_to(identity, rows.shape)

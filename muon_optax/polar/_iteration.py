@@ -1,10 +1,10 @@
-"""Newton-Schulz, segment by segment, on matrices that share every product they can.
+"""Newton-Schulz, segment by segment, on many matrices in few products.
 
     Operand(x, largest) → y = s·x for an exact power of two s
     → for every segment: r = y·yᴴ, q = factor(r), y ← q·y
 
-Tall matrices stay as they are: `r = yᴴ·y` and `y ← y·q`. Equal matrices go through products as
-one stack, and so do all Gram matrices r.
+Tall matrices are not transposed: `r = yᴴ·y` and `y ← y·q`. Matrices of equal shape share
+products as one stack, and so do all Gram matrices r.
 """
 
 import functools
@@ -27,10 +27,10 @@ from muon_optax.polar._team import ALONE, RowProducts, Team
 
 
 class Operand(NamedTuple):
-    """What Newton-Schulz reads of matrices `[..., m, n]`.
+    """The input of Newton-Schulz, prepared from matrices `[..., m, n]`.
 
     Attributes:
-      x: The matrices, in bfloat16 already if the products will have it so.
+      x: The matrices, already rounded to bfloat16 if the products take bfloat16.
       largest: `[..., m]`, the largest absolute value of each row.
     """
 
@@ -46,9 +46,9 @@ def iterate(
     platform: Platform,
     team: Team = ALONE,
 ) -> list[Array]:
-    """The schedule applied to matrices of one bucket; see `NewtonSchulz.polar_stacks`.
+    """Apply the schedule to matrices of one bucket; see `NewtonSchulz.polar_stacks`.
 
-    `plan` is that of any of them.
+    `plan` is the plan of any of them.
     """
     xs, largest = zip(*operands)
     groups = group_indices([x.shape[-2:] for x in xs])
@@ -71,13 +71,13 @@ def _finish(
     platform: Platform,
     team: Team,
 ) -> list[Array]:
-    """The last product, split into arrays of these shapes."""
+    """The last product, `q·y`, split into arrays of these shapes."""
     multiply = functools.partial(
         multiply_short_side, tall=_is_tall(y, team), dtype=None, platform=platform
     )
     if platform == "cpu":
         return split(multiply(q, y), shapes)
-    # An accelerator appends to each array's product what follows: decay, rate and weight.
+    # With one product per array, an accelerator fuses decay, rate and weight update into it.
     return [multiply(*parts) for parts in zip(split(q, shapes), split(y, shapes))]
 
 
@@ -94,11 +94,11 @@ def _iterate_joined(
     tall = [_is_tall(x, team) for x, _ in joined]
 
     def gram_matrices(ys: Sequence[Array], dtype: DTypeLike | None) -> list[Array]:
-        rounded = None if team.size > 1 else dtype  # a part is not, but the sum
+        rounded = None if team.size > 1 else dtype  # in a team, round the sum and not the parts
         parts = [gram_matrix(y, t, rounded, platform) for y, t in zip(ys, tall)]
         return [products.sum(part, dtype) for part in parts]
 
-    # The norms are near 1 then, and so are the powers of them that the factor has.
+    # Keeps the norms, and the powers of them in the factor, near 1.
     halvings = round(math.log2(plan.m * plan.n) / 4)
     largest = team.max([rows.max((-2, -1), keepdims=True) for _, rows in joined])
     scales = [find_scale(of_stack, halvings) for of_stack in largest]
@@ -126,13 +126,13 @@ def _normalize(
     bound: NormBound,
     gram_matrices: Callable[[Sequence[Array], DTypeLike | None], list[Array]],
 ) -> tuple[list[Array], list[Array], list[list[Array]]]:
-    """The operands y, their Gram matrices, and by what both are still to be divided."""
+    """The operands y, their Gram matrices, and the divisors still to be applied to both."""
     ys = [x.astype(dtype) for x in scaled]
     # Powers of the norm would leave the range of float16.
     divides = bound.is_of_rows or dtype == "float16"
     grams = gram_matrices(ys, None if divides else dtype)
     norms = [
-        # In the scale's dtype: of float64 it may be beyond float32.
+        # In the scale's dtype: the scale of a float64 matrix may exceed float32.
         bound(g.astype(wide_dtype(g.dtype, s.dtype)), s).astype(wide_dtype(g.dtype))
         for g, s in zip(grams, scales)
     ]
@@ -144,7 +144,7 @@ def _normalize(
 
 
 def _is_tall(x: Array, team: Team) -> bool:
-    """Whether the columns are the short side; in a team the rows always are."""
+    """Whether the columns are the short side; in a team all matrices are wide."""
     return team.size == 1 and x.shape[-2] > x.shape[-1]
 
 

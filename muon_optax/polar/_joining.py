@@ -1,4 +1,4 @@
-"""Stacks joined along their batch axis, so that one product serves many matrices."""
+"""Stacks joined along their batch axis, so that one product takes many matrices."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -17,20 +17,20 @@ def group_indices(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def map_joined(function: Callable[..., Array], *lists: Sequence[Array]) -> list[Array]:
-    """`[function(*xs) for xs in zip(*lists)]` of arrays `[..., m, n]`, by one call."""
+    """`[function(*xs) for xs in zip(*lists)]` for arrays `[..., m, n]`, in one call."""
     shapes = [x.shape for x in lists[0]]
     return split(function(*map(join, lists)), shapes)
 
 
 def join(arrays: Sequence[Array]) -> Array:
-    """Arrays `[..., m, n]` as one stack; a single one stays as it is."""
-    if len(arrays) == 1:  # its batch may be symbolic, in jax.export
+    """Arrays `[..., m, n]` as one stack; a single array is returned unchanged."""
+    if len(arrays) == 1:  # in jax.export its batch may be symbolic
         return arrays[0]
     return jnp.concatenate([x.reshape(-1, *x.shape[-2:]) for x in arrays])
 
 
 def split(stack: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """The inverse of `join`, of a stack made from arrays of these shapes."""
+    """The inverse of `join`, for arrays of these shapes."""
     if len(shapes) == 1:
         return [stack]
     ends = np.cumsum([math.prod(shape[:-2]) for shape in shapes])

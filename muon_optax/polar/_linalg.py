@@ -1,4 +1,4 @@
-"""Arithmetic that the polar methods share: the exact scale, the product, the SVD."""
+"""Arithmetic of the polar methods: the exact scale, the product, the SVD."""
 
 import math
 from collections.abc import Callable
@@ -25,9 +25,9 @@ def check_matrix(x: Array) -> None:
 def scale_to_range(
     x: Array, reduce: Callable[[Array], Array] = lambda largest: largest
 ) -> tuple[Array, Array]:
-    """`x·s` in float32 or wider, and the power of two s that brings max|x| into [2, 4).
+    """`x·s` in float32 or wider, and s, the power of two that brings max|x| into [2, 4).
 
-    `reduce` takes the maximum over the devices that have parts of the same matrices.
+    `reduce` takes the maximum over devices that share a matrix.
     """
     x = x.astype(wide_dtype(x.dtype))
     scale = find_scale(reduce(find_largest(x).max(-1)[..., None, None]))
@@ -35,22 +35,22 @@ def scale_to_range(
 
 
 def find_largest(x: Array) -> Array:
-    """`max|x|` of every row, `[..., m]`, of real and imaginary parts in float32 or wider."""
-    # By rows, so that the pass that writes x can find it; without a first value, or a TPU makes
-    # that pass by itself. What does not depend on the scale of x has no derivative by it.
+    """`max|x|` of every row, `[..., m]`, over real and imaginary parts, in float32 or wider."""
+    # By rows and without an initial value, so that XLA fuses it into the pass that writes x.
+    # The result of a method does not depend on the scale, so the scale needs no gradient.
     return lax.stop_gradient(_sizes(x).max(axis=-1))
 
 
 def _sizes(x: Array) -> Array:
-    """The larger of real and imaginary part of every entry."""
+    """The larger absolute value of the real and the imaginary part of every entry."""
     x = x.astype(wide_dtype(x.dtype))
     return jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def find_scale(largest: Array, halvings: int = 0) -> Array:
-    """The power of two that brings a number into [2, 4).
+    """The power of two that brings a number into [2, 4), divided by 2^halvings.
 
-    With `halvings` into that interval over a power of two, if the result is a normal number.
+    The result is clipped to normal numbers.
     """
     _, exponent = jnp.frexp(largest)
     info = jnp.finfo(largest.dtype)
@@ -61,8 +61,7 @@ def find_scale(largest: Array, halvings: int = 0) -> Array:
 def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]:
     """`x/‖x‖` over some axes and `‖x‖`, in float32 or wider; zero stays zero.
 
-    No finite number is too large or too small to be squared. A norm beyond the largest number
-    is that number.
+    Squares neither overflow nor underflow. The norm is clipped to the largest number.
     """
     x = x.astype(wide_dtype(x.dtype))
     largest = _sizes(x).max(axes, keepdims=True, initial=0)
@@ -76,12 +75,12 @@ def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]
 def product(
     a: Array, b: Array, dtype: DTypeLike | None = None, platform: Platform = "cpu"
 ) -> Array:
-    """`a @ b`, summed in float32 or wider, never in TF32; returned so or rounded to a dtype."""
+    """`a @ b`, summed in float32 or wider (never TF32), and rounded to a dtype if given."""
     return _contract(a, b, 1, 0, dtype, platform)
 
 
 def gram_matrix(x: Array, tall: bool, dtype: DTypeLike | None, platform: Platform) -> Array:
-    """`x·xᴴ` of matrices, `xᴴ·x` of tall ones."""
+    """`x·xᴴ`, or `xᴴ·x` if tall."""
     if tall:
         return _contract(x.conj(), x, 0, 0, dtype, platform)
     return _contract(x, x.conj(), 1, 1, dtype, platform)
@@ -90,25 +89,25 @@ def gram_matrix(x: Array, tall: bool, dtype: DTypeLike | None, platform: Platfor
 def multiply_short_side(
     q: Array, x: Array, tall: bool, dtype: DTypeLike | None, platform: Platform
 ) -> Array:
-    """`q·x` of matrices, `x·q` of tall ones."""
+    """`q·x`, or `x·q` if tall."""
     return product(x, q, dtype, platform) if tall else product(q, x, dtype, platform)
 
 
 def _contract(
     a: Array, b: Array, axis_a: int, axis_b: int, dtype: DTypeLike | None, platform: Platform
 ) -> Array:
-    """The sum of products over a row (0) or column (1) axis of each, batch by batch."""
+    """The batched product, summed over the row axis (0) or the column axis (1) of each."""
     wide = wide_dtype(a.dtype)
     if platform == "cpu":
-        # The same numbers. On a CPU XLA (jax 0.7 to 0.12) cannot run a transposed product of
-        # bfloat16 into float32.
+        # This changes no number. On a CPU, XLA (jax 0.7 to 0.12) cannot run a transposed
+        # product of bfloat16 into float32.
         a, b = a.astype(wide), b.astype(wide)
     batch = tuple(range(a.ndim - 2))
     found = lax.dot_general(
         a,
         b,
         (((a.ndim - 2 + axis_a,), (b.ndim - 2 + axis_b,)), (batch, batch)),
-        # Half precision has nothing to gain from more than the default.
+        # Half precision gains nothing from more than the default.
         precision=lax.Precision.HIGHEST if a.dtype == wide else None,
         # A TPU sums in float32 in any case, and fuses products whose results are bfloat16.
         preferred_element_type=dtype if platform == "tpu" and dtype == "bfloat16" else wide,
@@ -120,8 +119,7 @@ def _contract(
 def svd(x: Array, compute_uv: bool = True) -> Any:
     """`jnp.linalg.svd` without full matrices; NaN for every matrix that is not finite."""
     # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30). XLA's
-    # call for a whole batch has been seen to hang on a CPU with two threads (jaxlib 0.10.2);
-    # it takes one matrix after the other there anyway.
+    # batched call, which is sequential on a CPU, has hung with two threads (jaxlib 0.10.2).
     decompose = partial(jnp.linalg.svd, full_matrices=False, compute_uv=compute_uv)
     finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
     stack = jnp.where(finite, x, 0).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

@@ -1,4 +1,4 @@
-"""What a polar method is: an object with `polar(x)`, and three optional methods, to batch."""
+"""The interface of polar methods: `polar(x)`, and three optional methods for batching."""
 
 import dataclasses
 import math
@@ -16,15 +16,14 @@ from muon_optax.polar._team import ALONE, Team
 
 
 class PolarMethod(Protocol):
-    """Anything that can orthogonalize: `polar(x)`, of x's shape and dtype, with `polar(0) = 0`.
+    """An object with `polar(x)`, which returns x's polar factor, exact or approximate.
 
-    A method has no `__call__`, because `optax.inject_hyperparams` takes every callable argument
-    for a schedule. A frozen dataclass is best: equal methods then share a compiled program. A
-    method must not change after its first use.
+    The polar factor of `x = U·diag(σ)·Vᴴ` is `U·Vᴴ` over the nonzero σ, so `polar(0) = 0`.
 
-    Three more methods are optional, see `BatchedMethod`: `plan` says what a matrix costs and
-    which stacks may go through one call, `prepare` what is read of each stack, and
-    `polar_stacks` is that call. Without it each stack goes through `polar`.
+    Write a frozen dataclass: equal methods then share a compiled program. A method must not
+    change after its first use. It must not have `__call__`, because `optax.inject_hyperparams`
+    treats callable arguments as schedules. Three optional methods make many matrices share one
+    call; see `BatchedMethod`.
 
     Example:
       >>> from muon_optax import orthogonalize
@@ -38,30 +37,31 @@ class PolarMethod(Protocol):
     """
 
     def polar(self, x: Array, /) -> Array:
-        """The polar factor, exact or not, of every matrix of `x: [..., m, n]`.
+        """The polar factor of every matrix of `x: [..., m, n]`, in x's shape and dtype.
 
-        Without `polar_stacks` `muon` passes wide matrices only, m ≤ n: it takes `polar(xᵀ)` to
-        be `polar(x)ᵀ`.
+        Without `polar_stacks`, `muon` passes only wide matrices, m ≤ n, and assumes that
+        `polar(xᵀ)` is `polar(x)ᵀ`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """How a method works on one m × n matrix, m ≤ n: what batching needs to know of it.
+    """The cost of one m × n matrix, m ≤ n, and how it may be batched.
+
+    A team is a group of devices that share one matrix: each has a part of the long side.
 
     Attributes:
       flops: Operations; a multiplication and an addition count as two.
-      bucket: Stacks whose plans have equal buckets go through one call of `polar_stacks`, such
-        as `(m, n, dtype)`. A stack goes alone if it is None.
-      wire_dtype: The dtype in which matrices may travel between devices, at most as wide as
-        their own; None for their own. The method gets them as they arrive.
-      team_bytes: Bytes that each device of a large team receives while they share the
-        operations on one matrix, of which each has a part of the long side; infinite for a
-        method that needs the matrix whole.
+      bucket: Stacks with equal buckets go through one call of `polar_stacks`. Any hashable
+        value, such as `(m, n, dtype)`; None if a stack needs a call of its own.
+      wire_dtype: The dtype in which matrices travel between devices and arrive at the method,
+        at most as wide as their own; None means their own.
+      team_bytes: Bytes that each device of a large team receives per matrix; infinite if the
+        method needs whole matrices.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
-      commutes_with_transpose: Whether `polar(xᵀ)` of a square matrix is `polar(x)ᵀ`. Otherwise
-        squares are passed as `[fan_in, fan_out]`, even if that transposes an array.
+      commutes_with_transpose: Whether `polar(xᵀ)` of a square matrix is `polar(x)ᵀ`. If not,
+        square matrices are always passed as `[fan_in, fan_out]`.
     """
 
     flops: float
@@ -73,27 +73,27 @@ class MethodPlan:
 
 
 class BatchedMethod(PolarMethod, Protocol):
-    """A polar method with the optional methods: `plan`, `prepare` and `polar_stacks`."""
+    """A polar method with the optional methods `plan`, `prepare` and `polar_stacks`."""
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform, /) -> MethodPlan:
-        """What one m × n matrix costs, m ≤ n, and which stacks may go through one call."""
+        """The cost of one m × n matrix, m ≤ n, and which stacks may share a call."""
         ...
 
     def prepare(self, x: Array, platform: Platform, /) -> Any:
-        """What `polar_stacks` needs of matrices `[..., m, n]`, wide or tall: a tree of arrays.
+        """The input of `polar_stacks`, a tree of arrays, for any matrices `[..., m, n]`.
 
-        The pass over memory that makes a gradient's momentum makes it, too. It should be small
-        and in the dtype of the products; x itself is always right.
+        The pass over memory that updates the momentum computes it, so keep it small and in the
+        dtype of the products. Returning x is always correct.
         """
         ...
 
     def polar_stacks(
         self, operands: Sequence[Any], platform: Platform, team: Team = ALONE
     ) -> list[Array]:
-        """The polar factors of what `prepare` returned for stacks of one bucket.
+        """The polar factors, from what `prepare` returned for stacks of one bucket.
 
-        A device of a team of several has a part of the long side of wide matrices. A method
-        whose plan has infinite `team_bytes` never gets such a team.
+        In a team of several devices, each has a part of the long side, and all matrices are
+        wide. A method whose plan has infinite `team_bytes` gets no such team.
         """
         ...
 
@@ -102,7 +102,7 @@ _OPTIONAL = ("plan", "prepare", "polar_stacks")
 
 
 def batched(method: PolarMethod) -> BatchedMethod:
-    """The method itself if it has all optional methods, or one that adds what is missing."""
+    """The method, wrapped to add the optional methods if any is missing."""
     if all(hasattr(method, name) for name in _OPTIONAL):
         return method  # pyright: ignore[reportReturnType] (it has all)
     return _OneByOne(method)
@@ -110,7 +110,7 @@ def batched(method: PolarMethod) -> BatchedMethod:
 
 @dataclass(frozen=True)
 class _OneByOne:
-    """A method that goes through every stack by itself."""
+    """A method that is called once for every stack."""
 
     method: PolarMethod
 
@@ -118,7 +118,7 @@ class _OneByOne:
         return self.method.polar(x)
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
-        if plan := getattr(self.method, "plan", None):  # but it needs the matrix whole
+        if plan := getattr(self.method, "plan", None):  # without teams
             return dataclasses.replace(plan(m, n, dtype, platform), team_bytes=math.inf)
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
@@ -140,7 +140,7 @@ class _OneByOne:
 
 
 def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) -> None:
-    """Refuse polar factors that do not have the shapes of their matrices."""
+    """Refuse polar factors that do not have the shapes of the matrices."""
     expected, found = ([jnp.shape(x) for x in of] for of in (stacks, polars))
     if found != expected:
         raise ValueError(
@@ -150,15 +150,15 @@ def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) 
 
 
 def check_method(method: Any) -> None:
-    """Refuse anything that is not a polar method: a family, a class."""
+    """Refuse anything that is not a polar method, such as a family or a class."""
     if isinstance(method, type) or not callable(getattr(method, "polar", None)):
         raise ValueError(
-            f"method={describe(method)}; use a name, such as 'fast', NewtonSchulz('jordan', "
-            "5), SVD(), or an object with .polar"
+            f"method={describe(method)}; use a name such as 'fast', NewtonSchulz('jordan', 5), "
+            "SVD(), or an object with .polar(x)"
         )
     missing = [name for name in _OPTIONAL if not hasattr(method, name)]
     if missing and hasattr(method, "polar_stacks"):
         raise ValueError(
-            f"method={describe(method)} has polar_stacks; it needs {' and '.join(missing)}, "
-            "too: plan says which stacks share a call, prepare what it gets of each"
+            f"method={describe(method)} has polar_stacks; it also needs "
+            f"{' and '.join(missing)}, see BatchedMethod"
         )

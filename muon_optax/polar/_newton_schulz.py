@@ -1,4 +1,4 @@
-"""Newton-Schulz: an odd polynomial of any degree, applied to matrices by products alone."""
+"""Newton-Schulz: odd polynomials of any degree, applied to matrices by products alone."""
 
 import dataclasses
 import functools
@@ -30,48 +30,44 @@ _COMPUTE_DTYPES = ("input", "float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True, repr=False)
 class NewtonSchulz:
-    """`x ↦ c0·x + c1·(x·xᴴ)·x + c2·(x·xᴴ)²·x + …`, `steps` times, after normalization.
+    """Normalize x, then apply `x ↦ c0·x + c1·(x·xᴴ)·x + c2·(x·xᴴ)²·x + …` `steps` times.
 
     Each step maps every singular value by the family's polynomial and keeps the singular
-    vectors. The matrix is first scaled by an exact power of two. So the result does not depend
-    on the scale of the input, from the smallest normal to the largest finite number. Zero stays
-    zero.
+    vectors. The result does not depend on the scale of x, because x is first scaled by an exact
+    power of two. Zero stays zero.
 
-    The polynomial can be evaluated in two ways. The direct form computes the Gram matrix x·xᴴ
-    at every step. The Gram form carries it from step to step and uses x only at the ends, which
-    takes fewer operations above an aspect ratio of 1.5. `plan` says which one is used.
+    The direct form computes the Gram matrix `x·xᴴ` at every step. The Gram form updates it from
+    step to step, which takes fewer operations above an aspect ratio of 1.5. `plan` says which
+    form a matrix gets.
 
     Attributes:
-      coefficients: The family, its name in `FAMILIES`, or plain numbers: those of one stage,
-        `(3.4445, -4.775, 2.0315)`, or a row of them for every step.
-      steps: The number of stages, q in the paper, at most 99: all are unrolled. The last stage
-        of numbers repeats. None stands for the family's `default_steps`: 5 for Jordan's, and
-        for rows of numbers as many as there are rows.
-      normalize: The bound on the largest singular value by which x is divided, computed from
-        the first Gram matrix. `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, which
-        is tighter. `"aol"`: rows (of the wide side) rescaled by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which
-        changes the polar factor itself. `"spectral"`: `‖x‖_op`, by an SVD of the Gram matrix,
-        which costs more than the steps it may save. `"paper"`: `max(1, ‖x‖_F)`, as in
-        Algorithm 1; not scale-invariant.
-      eps: Added to `‖x‖_F` or `‖x‖_op`, in units of x; with `"frobenius"` and `"spectral"`
-        only. The default 0 keeps the result scale-invariant; other libraries use 1e-7 or 1e-8.
+      coefficients: A family, its name in `FAMILIES`, or numbers: one stage
+        `(3.4445, -4.775, 2.0315)`, or a row of numbers per step.
+      steps: The number of stages, at most 99; the last row of numbers repeats. None means the
+        family's `default_steps`: 5 for Jordan's, or the number of rows.
+      normalize: The norm that x is divided by, an upper bound on the largest singular value.
+        `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, a tighter bound. `"aol"`: row i
+        (of the wide matrix) is multiplied by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which changes the polar
+        factor. `"spectral"`: `‖x‖_op`, by an SVD of the Gram matrix, which costs more than
+        the steps it may save. `"paper"`: `max(1, ‖x‖_F)`, as in Algorithm 1, which depends on
+        the scale of x.
+      eps: Added to the norm, in units of x; only with `"frobenius"` and `"spectral"`. Other
+        libraries use 1e-7 or 1e-8. The default 0 keeps the result independent of the scale.
       form: `"direct"`, `"gram"`, or `"auto"` for the cheaper one. The Gram form computes a new
-        Gram matrix where rounding errors would otherwise become visible.
-      compute_dtype: Of the products' operands, which accumulate in float32 or wider:
-        `"float16"`, `"bfloat16"`, `"float32"` (never TF32) or `"float64"`; `"input"` for the
-        dtype of x, float32 at least. None means float32 in a program for a CPU, and bfloat16
-        in one for an accelerator if the schedule is stable in it (`"cans"` and
-        `"polar_express"` are not). With None, float64 input keeps its precision; complex input
-        always does. float64 needs `jax_enable_x64`.
-      allow_unstable: Accept a schedule that is otherwise an error, the last under Raises, to
-        reproduce a run that was made with it. Its updates may point against the momentum, or
+        Gram matrix before rounding errors become visible.
+      compute_dtype: The dtype of the products' operands: `"float16"`, `"bfloat16"`,
+        `"float32"` (never TF32), `"float64"` (needs `jax_enable_x64`), or `"input"` for x's
+        dtype, at least float32. Products always accumulate in float32 or wider. None means
+        float32 on a CPU, and on accelerators bfloat16 if the schedule is stable in bfloat16
+        (`"cans"` and `"polar_express"` are not). With None, float64 input keeps its precision;
+        complex input always does.
+      allow_unstable: Accept a schedule that may make singular values negative or let them
+        grow, to reproduce an older run. Updates may then point against the momentum or
         overflow.
 
     Raises:
-      ValueError: If the family, normalization or form is unknown, `steps` is not positive or
-        exceeds a fixed family, `eps` is negative or does not go with this normalization,
-        `compute_dtype` is unknown, or the schedule makes singular values in (0, 1] negative or
-        takes them far from 1, counting the rounding of the operands, unless `allow_unstable`.
+      ValueError: If an argument is unknown or out of its range, `steps` exceeds a fixed family,
+        or the schedule is unstable in the dtype of the operands; see `allow_unstable`.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -93,7 +89,7 @@ class NewtonSchulz:
     allow_unstable: bool = False
 
     def __post_init__(self):
-        # A name and the family it names are one configuration: equal, and one jit key.
+        # So that a name and its family make equal methods, which share a compiled program.
         object.__setattr__(self, "coefficients", find_family(self.coefficients))
         if self.steps is None:
             object.__setattr__(self, "steps", find_family(self.coefficients).default_steps)
@@ -140,7 +136,7 @@ class NewtonSchulz:
           The same shape and dtype.
 
         Raises:
-          ValueError: If x has fewer than two axes or is not of floats.
+          ValueError: If x is not an array `[..., m, n]` of floats.
         """
         check_matrix(x)
         if x.size == 0:
@@ -152,7 +148,7 @@ class NewtonSchulz:
         return by_platform(polar, x).astype(x.dtype)
 
     def prepare(self, x: Array, platform: Platform) -> Operand:
-        """What the products need of matrices `[..., m, n]`, found in one pass over them."""
+        """The input of `polar_stacks`, computed in one pass over matrices `[..., m, n]`."""
         m, n = x.shape[-2:]
         dtype = self.plan(m, n, x.dtype, platform).wire_dtype or x.dtype
         return Operand(saturating_cast(x, dtype), find_largest(x))
@@ -161,14 +157,14 @@ class NewtonSchulz:
     def polar_stacks(
         self, operands: Sequence[Operand], platform: Platform, team: Team = ALONE
     ) -> list[Array]:
-        """Apply the schedule to stacks that share every product they can.
+        """Apply the schedule to several stacks in as few products as possible.
 
         Args:
           operands: What `prepare` returned for matrices `[..., m, n]`, wide or tall, whose
             plans have equal buckets.
-          platform: What the program is for, `"cpu"`, `"gpu"` or `"tpu"`.
-          team: The devices, under `jax.shard_map`, that have a part of the long side of these
-            matrices each; all are wide then. What moves are m × m matrices.
+          platform: `"cpu"`, `"gpu"` or `"tpu"`.
+          team: Under `jax.shard_map`, the devices that each have a part of the long side of
+            these matrices, which must be wide. They exchange m × m matrices.
 
         Returns:
           The same shapes, in float32 or wider.
@@ -181,16 +177,16 @@ class NewtonSchulz:
     def plan(
         self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
     ) -> NewtonSchulzPlan:
-        """How an m × n matrix is worked on.
+        """The form, segments and operations for an m × n matrix.
 
         Args:
-          m: One side of the matrix, which may not be that of the parameter: see `dims`.
+          m: One side of the matrix. It may differ from the parameter's shape; see `dims`.
           n: The other side.
-          dtype: Of the input.
+          dtype: The input's dtype.
           platform: `"cpu"`, `"gpu"` or `"tpu"`.
 
         Returns:
-          A plan to print: form, segments and operations.
+          A plan; print it.
 
         Raises:
           ValueError: If a side is not a whole number ≥ 0.
@@ -204,7 +200,7 @@ class NewtonSchulz:
         operands = self._operand_dtype(dtype, platform)
         m, n = min(m, n), max(m, n)
         plan = make_plan(self.schedule, m, n, operands, self.form, dtype, platform)
-        if self.normalize == "spectral":  # an SVD, which all members of a team would repeat
+        if self.normalize == "spectral":  # all members of a team would repeat the SVD
             plan = dataclasses.replace(plan, team_bytes=math.inf)
         return dataclasses.replace(plan, commutes_with_transpose=self.normalize != "aol")
 

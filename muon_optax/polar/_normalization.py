@@ -1,4 +1,4 @@
-"""Upper bounds of a matrix's largest singular value, all computed from its Gram matrix."""
+"""Upper bounds on a matrix's largest singular value, computed from its Gram matrix."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ Normalization = Literal["frobenius", "schatten4", "aol", "spectral", "paper"]
 
 @dataclass(frozen=True)
 class NormBound:
-    """The divisor of a matrix that brings every singular value to at most 1.
+    """A divisor that brings all singular values of a matrix to at most 1.
 
     Attributes:
       normalize: Which bound; see `NewtonSchulz`.
@@ -29,10 +29,10 @@ class NormBound:
         return self.normalize == "aol"
 
     def __call__(self, gram: Array, scale: Array) -> Array:
-        """The divisor of the rows of y, from `gram = y·yᴴ` for `y = scale·x`.
+        """The divisor of `y = scale·x`, from `gram = y·yᴴ: [..., m, m]`.
 
-        `gram` is `[..., m, m]` in a dtype that holds that of `scale`. Returns `[..., m, 1]` of
-        the rows, else `[..., 1, 1]`; 1 where y is zero.
+        The dtype of `gram` is at least as wide as that of `scale`. Returns `[..., m, 1]` if
+        rows have divisors of their own, else `[..., 1, 1]`; 1 where y is zero.
         """
         scale = scale.astype(jnp.finfo(gram.dtype).dtype)
         return self._bound(gram, scale).astype(gram.dtype)
@@ -46,7 +46,7 @@ class NormBound:
         if self.normalize == "spectral":
             sigma = svd(gram, compute_uv=False)[..., :1, None]
             return jnp.sqrt(_positive(sigma)) + self.eps * scale
-        # By a mask and not by indices: compilers append that to the product.
+        # XLA's trace is a mask, not a gather, so compilers fuse it into the product.
         trace = jnp.trace(gram, axis1=-2, axis2=-1).real[..., None, None]
         frobenius = jnp.sqrt(_positive(trace))
         if self.normalize == "paper":
@@ -55,6 +55,6 @@ class NormBound:
 
 
 def _positive(x: Array) -> Array:
-    """`x` with 1 in place of 0, so that its root has a gradient, and tiny sums raised."""
+    """`x` with zeros replaced by 1 and tiny numbers raised, so that its root has a gradient."""
     info = jnp.finfo(x.dtype)
     return jnp.where(x > 0, jnp.maximum(x, info.tiny / info.eps), 1)

@@ -1,7 +1,4 @@
-"""The methods by name, and `orthogonalize`, which applies one to a matrix.
-
-The polar factor of `x = U·diag(σ)·Vᴴ` is `U·Vᴴ` over the nonzero σ.
-"""
+"""The methods by name, and `orthogonalize`, which applies one to a matrix."""
 
 from jax import Array
 
@@ -13,9 +10,9 @@ from muon_optax.polar._svd import SVD
 
 
 def find_method(method: PolarMethod | str, others: tuple[str, ...] = ()) -> PolarMethod:
-    """The method of a name in `METHODS`, or of one with a number of steps; a method as it is.
+    """The method that a name stands for, such as `"fast"`; a method is returned unchanged.
 
-    `others` are names that the caller knows, for the error.
+    `others` are more names for the error to list.
 
     >>> find_method("polar_express:8")
     NewtonSchulz('polar_express', 8)
@@ -36,17 +33,19 @@ METHODS: dict[str, PolarMethod] = Choices(
 def orthogonalize(x: Array, method: PolarMethod | str = NewtonSchulz()) -> Array:  # noqa: B008
     """The polar factor of every matrix of `x: [..., m, n]`.
 
+    The polar factor of `x = U·diag(σ)·Vᴴ` is `U·Vᴴ` over the nonzero σ.
+
     Args:
       x: `[..., m, n]`, real or complex, of any float dtype.
-      method: Any object with `.polar(x)`, or a name, as for `muon`. The default, Jordan's five
-        steps, is made for training: it leaves singular values between about 0.5 and 1.2. For
-        an accurate factor pass `SVD()` or `METHODS["near_exact"]`.
+      method: Any object with `.polar(x)`, or a name, as in `muon`. The default, Jordan's five
+        steps, is made for training and leaves singular values between about 0.5 and 1.2. For
+        an accurate factor pass `SVD()` or `"near_exact"`.
 
     Returns:
       The same shape and dtype.
 
     Raises:
-      ValueError: If x has fewer than two axes or is not of floats, or `method` is not a polar
+      ValueError: If x is not an array `[..., m, n]` of floats, or `method` is not a polar
         method.
 
     Example:

@@ -1,7 +1,7 @@
-"""Where Newton-Schulz computes a new Gram matrix: at every stage, or as rarely as it can.
+"""When Newton-Schulz computes a new Gram matrix: at every stage, or as rarely as it can.
 
-To carry a Gram matrix over a stage takes three products of the short side. To compute a new one
-takes two with the long side in them. So carrying pays where `2·n > 3·m`, for any polynomial.
+Updating the Gram matrix after a stage takes three products of m × m matrices. Computing a new
+one takes two products with the long side n. So updating is cheaper if `2·n > 3·m`.
 """
 
 import functools
@@ -23,19 +23,19 @@ Form = Literal["auto", "direct", "gram"]
 
 @dataclass(frozen=True, kw_only=True)
 class NewtonSchulzPlan(MethodPlan):
-    """How `NewtonSchulz` works on an m × n matrix, m ≤ n; `print` it.
+    """How `NewtonSchulz` computes an m × n matrix, m ≤ n; `print` it.
 
     A segment is a run of stages on one Gram matrix `r = x·xᴴ`. Each stage multiplies q by
-    `h(r)` and carries r on as `r·h(r)²`; after the last, `x ← q·x`. Segments of one stage each
-    are the direct form. A single segment is the Gram form; more are restarts of it.
+    `h(r)` and r by `h(r)²`; the segment ends with `x ← q·x`. In the direct form each segment
+    has one stage. In the Gram form a segment has several.
 
     Attributes:
       m: The short side.
       n: The long side.
-      dtype: Of the products' operands; they accumulate in float32 or wider.
+      dtype: The dtype of the products' operands; they accumulate in float32 or wider.
       segments: The number of stages in each segment, first to last.
       direct_flops: Operations of the direct form.
-      is_joined: Whether it goes through products together with other matrices.
+      is_joined: Whether the matrix shares products with other matrices.
 
     Example:
       >>> from muon_optax import NewtonSchulz
@@ -61,8 +61,8 @@ class NewtonSchulzPlan(MethodPlan):
         return f"{self.m} × {self.n} in {self.dtype}: {what}{other}{joined}"
 
 
-# The longest short side of matrices that share products. One product of such matrices does not
-# fill the device; for larger ones sharing only moves memory.
+# The longest short side of matrices that share products. A product of larger matrices fills the
+# device alone, and joining would only cost memory traffic.
 _JOINED_SIDE: dict[Platform, int] = {"cpu": 128, "gpu": 1024, "tpu": 1024}
 
 
@@ -75,7 +75,7 @@ def make_plan(
     dtype: DTypeLike,
     platform: Platform,
 ) -> NewtonSchulzPlan:
-    """The plan for an m × n matrix of a dtype, m ≤ n, whose products have `operands`."""
+    """The plan for an m × n matrix, m ≤ n, of a dtype; `operands` is the products' dtype."""
     eps = float(jnp.finfo(operands).eps)
     is_joined = m <= _JOINED_SIDE[platform]
     direct = form == "direct" or (form == "auto" and 2 * n <= 3 * m)
@@ -96,10 +96,10 @@ def make_plan(
 
 
 def count_gathers(schedule: Schedule, segments: Sequence[int]) -> list[int]:
-    """How often a team gathers an m × m matrix in each segment, its Gram matrix apart.
+    """How often a team gathers an m × m matrix in each segment, except the Gram matrix.
 
-    Once for every `h(r)` and every r that is carried on, and once for q. A polynomial with
-    more than two powers of r needs the highest product of them, too.
+    It gathers every `h(r)`, every updated r, and q once. A polynomial with more than two powers
+    of r also needs their highest product.
     """
     found, start = [], 0
     for count in segments:
@@ -113,14 +113,14 @@ def count_gathers(schedule: Schedule, segments: Sequence[int]) -> list[int]:
 def _count_team_bytes(
     schedule: Schedule, segments: Sequence[int], m: int, itemsize: int
 ) -> float:
-    """See `MethodPlan.team_bytes`: a Gram matrix is summed in float32, and then rounded."""
+    """See `MethodPlan.team_bytes`. A Gram matrix is summed in float32, then rounded."""
     gathers = sum(count_gathers(schedule, segments)) + len(segments)
     return float(m * m * (len(segments) * max(4, itemsize) + gathers * itemsize))
 
 
 @functools.lru_cache
 def _fewest_segments(schedule: Schedule, eps: float) -> tuple[int, ...]:
-    """The fewest stable segments; of these, those whose worst `amplification` is least."""
+    """The fewest stable segments; among these, those with the least worst `amplification`."""
     best = [(0, 0.0, ())]
     for stop in range(1, len(schedule) + 1):
         options = []
@@ -133,15 +133,13 @@ def _fewest_segments(schedule: Schedule, eps: float) -> tuple[int, ...]:
 
 
 def amplification(stages: Schedule, eps: float, first: bool) -> float:
-    """The error of a segment's result, divided by the largest that is allowed.
+    """The error of a segment's result, divided by the largest allowed error.
 
-    An error δ in r moves a small eigenvalue, and with it the result, by `s²·δ` relative to
-    itself, where s is the slope of the segment's scalar map at 0. A negative eigenvalue, which
-    rounding makes of 0, grows at least as much. In the first segment, straight after the
-    normalization, `‖r‖_F` is about 1 and rounding is distributed over all entries: δ = eps/16
-    as measured. Later many singular values are near 1, and δ = eps/8. The limit is `8·√eps`:
-    0.003 in float32, 0.7 in bfloat16. Measured errors are smaller; see docs/design.md. A single
-    stage carries nothing: it is the direct form.
+    An error δ in r changes the result at small eigenvalues by `s²·δ`, relative to itself; s is
+    the slope of the segment's scalar map at 0. Measured errors are δ = eps/16 in the first
+    segment, where `‖r‖_F` is about 1, and eps/8 later, where many singular values are near 1.
+    The limit is `8·√eps`: 0.003 in float32, 0.7 in bfloat16; see docs/design.md. A single stage
+    is the direct form and has no such error.
     """
     if len(stages) == 1:
         return 0.0

@@ -1,9 +1,9 @@
-"""Which schedules keep singular values near 1 when operands are rounded.
+"""Whether a schedule keeps singular values near 1 when operands are rounded.
 
-Every normalization bounds singular values by 1. Rounding to half precision can take them just
-above. There a polynomial may turn negative, as the first of CANS does at 1.0004, or grow stage
-after stage, as all of Polar Express do. A matrix of rank one, whose norm is one singular value,
-would then change sign or blow up.
+Normalization bounds singular values by 1, but rounding to half precision can raise them above.
+There a polynomial may be negative, as the first of CANS is at 1.0004, or grow from stage to
+stage, as all of Polar Express do. The update of a rank-one matrix would then change its sign or
+overflow.
 """
 
 import functools
@@ -12,27 +12,26 @@ from dataclasses import replace
 from muon_optax._polynomials import Stage, first_zero, image
 from muon_optax.coefficients import Coefficients, Schedule
 
-# Where roundings are amplified the next stage reaches 8 or more; elsewhere all stay below 2.1.
+# A schedule that amplifies rounding reaches 8 or more; all others stay below 2.1.
 _LIMIT = 3.0
 _SAFETY_FACTORS = (1.01, 1.02, 1.03, 1.05, 1.1, 1.2, 1.3, 1.5)
 
 
 @functools.lru_cache
 def find_instability(schedule: Schedule, eps: float) -> str:
-    """How a schedule could leave the polar factor if all its roundings conspired; "" if not.
+    """Why a schedule is unstable when all roundings are worst; "" if it is stable.
 
-    `eps` is the machine epsilon of the products' operands. The result is empty where every
-    stage is positive on the values that it can get, none exceeds the limit, and without
-    rounding the last stays below 2, closer to the polar factor than 0 is.
+    `eps` is the machine epsilon of the products' operands. A schedule is stable if every stage
+    is positive on its possible inputs, no stage exceeds the limit, and without rounding the
+    last stays below 2, which is closer to 1 than 0 is.
 
-    It follows the largest singular value as a number. A matrix is rounded entry by entry, which
-    can do more: with a safety factor that is barely enough, matrices of rank one were seen to
-    change sign. None did with the factors that `suggest_fix` names, or in `METHODS`.
+    This follows the largest singular value only. Rounding the entries of a matrix can do more,
+    so the safety factors of `suggest_fix` leave a margin.
     """
     unit = eps / 2
     exact = reach = 1.0
     for number, stage in enumerate(schedule, 1):
-        # A stage rounds x, x·xᴴ, which is the square of a rounded x, every power, h and h·x.
+        # A stage rounds x, x·xᴴ (the square of a rounded x), every power, h and h·x.
         reach *= 1 + 1.5 * unit
         if (zero := first_zero(_perturb(stage, -unit))) <= reach:
             return f"stage {number} makes them negative in [{zero:.6g}, {reach:.6g}]"
@@ -44,7 +43,7 @@ def find_instability(schedule: Schedule, eps: float) -> str:
 
 
 def suggest_fix(family: Coefficients, steps: int, eps: float) -> str:
-    """What to write in place of an unstable family: the smallest safety factor that helps."""
+    """What to use instead of an unstable family: the smallest safety factor that helps."""
     if find_instability(family.schedule(steps), 0.0):
         return "This happens even without rounding: use other coefficients"
     for safety in _SAFETY_FACTORS:
@@ -57,5 +56,5 @@ def suggest_fix(family: Coefficients, steps: int, eps: float) -> str:
 
 
 def _perturb(stage: Stage, unit: float) -> Stage:
-    """The stage with its higher powers off by a rounding each, all in one direction."""
+    """The stage with each higher power rounded in the same direction."""
     return tuple(c + max(s - 1, 0) * unit * abs(c) for s, c in enumerate(stage))

@@ -15,17 +15,14 @@ from muon_optax.polar._linalg import check_matrix, product, scale_to_range, svd
 class SVD:
     """The exact polar factor `U·Vᴴ` over the singular values above `rcond·σ_max`.
 
-    Equivalent to the unitary factor of `scipy.linalg.polar` where x has full rank.
-
-    The paper's idealization: a partial isometry on the range of x. Directions of the null
-    space, where the SVD's vectors are arbitrary, become zero, and so does the zero matrix. A
-    matrix with an entry that is not finite becomes NaN; the others of its batch do not.
-    Computed in float32 or wider. A rank-deficient x that was rounded to half precision has full
-    rank, with singular values of that precision's eps: pass `rcond` there.
+    If x has full rank, it is the unitary factor of `scipy.linalg.polar`. Directions of the null
+    space become zero, and so does the zero matrix. A matrix that is not finite becomes NaN and
+    does not affect others of its batch. Computed in float32 or wider.
 
     Attributes:
-      rcond: Singular values up to `rcond·σ_max` count as zero; None for
-        `max(m, n)·eps` of the dtype that is computed in.
+      rcond: Singular values up to `rcond·σ_max` count as zero. None means `max(m, n)·eps` of
+        the computing dtype. Pass a larger `rcond` for a rank-deficient x in half precision,
+        because rounding gives it full rank.
 
     Raises:
       ValueError: If `rcond` is not in [0, 1).
@@ -56,7 +53,7 @@ class SVD:
           The same shape and dtype.
 
         Raises:
-          ValueError: If x has fewer than two axes or is not of floats.
+          ValueError: If x is not an array `[..., m, n]` of floats.
         """
         check_matrix(x)
         if x.size == 0:
@@ -65,6 +62,6 @@ class SVD:
         u, sigma, vh = svd(y)
         default = max(x.shape[-2:]) * float(jnp.finfo(sigma.dtype).eps)
         rcond = default if self.rcond is None else self.rcond
-        # Not >=, or a zero matrix would keep its arbitrary directions.
+        # Not >=, because a zero matrix has arbitrary singular vectors.
         kept = (sigma > rcond * sigma[..., :1]).astype(u.dtype)
         return product(u * kept[..., None, :], vh).astype(x.dtype)

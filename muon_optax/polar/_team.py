@@ -1,7 +1,7 @@
-"""Devices that work on the same matrices: a part of the long side each, and of small products.
+"""Teams: devices that share the same matrices, each with a part of the long side.
 
-What has no long side, such as a Gram matrix, every member can have whole, or some rows of it.
-The rows of a product take the same rows of one factor, and all of the other.
+Members also share the products of small matrices, such as Gram matrices: each computes some
+rows, from the same rows of one factor and all of the other.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Team(Protocol):
     """The devices that have parts of the same matrices.
 
     Attributes:
-      size: How many they are.
+      size: The number of devices.
     """
 
     @property
@@ -38,7 +38,7 @@ class Team(Protocol):
         ...
 
     def sum_own(self, x: Array) -> Array:
-        """The sum of all members' `x[i]`, for the position i of this device."""
+        """The sum of `x[i]` over all members, where i is the position of this device."""
         ...
 
     def gather(self, x: Array, axis: int) -> Array:
@@ -47,7 +47,7 @@ class Team(Protocol):
 
 
 class _Alone:
-    """The team of a device that has whole matrices."""
+    """The team of one device, which has whole matrices."""
 
     size = 1
 
@@ -73,13 +73,13 @@ ALONE: Team = _Alone()
 
 @dataclass(frozen=True)
 class RowProducts:
-    """Products of m × m matrices, of which each member of a team has some rows."""
+    """Products of m × m matrices whose rows are divided among the members of a team."""
 
     platform: Platform
     team: Team = ALONE
 
     def take(self, whole: Array) -> Array:
-        """This member's rows; the last member's may end with zeros."""
+        """This member's rows; those of the last member may be padded with zeros."""
         if self.team.size == 1:
             return whole
         return lax.dynamic_index_in_dim(
@@ -90,20 +90,20 @@ class RowProducts:
         """The sum of all members' matrices, rounded to a dtype."""
         if self.team.size == 1:
             return whole
-        # An all-reduce would return all rows before they are rounded: twice the bytes.
+        # An all-reduce would move all rows before they are rounded: twice the bytes.
         rows = self.team.sum_own(self._by_member(whole))
         return self.gather(rows.astype(dtype or whole.dtype))
 
     def gather(self, rows: Array) -> Array:
-        """The whole of a square matrix."""
+        """The whole square matrix from all members' rows."""
         return self.team.gather(rows, -2)[..., : rows.shape[-1], :]
 
     def multiply(self, rows: Array, whole: Array, dtype: DTypeLike | None = None) -> Array:
-        """The rows of a product, summed in float32 or wider and returned so or rounded."""
+        """Rows of a product, summed in float32 or wider, and rounded to a dtype if given."""
         return product(rows, whole, dtype, self.platform)
 
     def _by_member(self, whole: Array) -> Array:
-        """`[member, ..., rows, m]`; zeros follow the last row."""
+        """`[member, ..., rows, m]`, padded with zeros after the last row."""
         *batch, m, _ = whole.shape
         rows = -(-m // self.team.size)
         missing = rows * self.team.size - m

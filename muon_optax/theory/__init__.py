@@ -1,22 +1,23 @@
-"""The mathematics of Muon with Newton-Schulz, as functions of float64 numbers.
+"""The mathematics of Muon with Newton-Schulz, as functions of float64 numbers, without JAX.
 
-Names and letters are those of Kim & Oh, arXiv 2601.19156; docs/theory.md has the claims.
-docs/proofs.md and docs/proofs_training.md prove what the paper does not. Nothing here uses JAX.
+Names and letters are those of Kim & Oh, arXiv 2601.19156. docs/theory.md has the claims, and
+docs/proofs.md and docs/proofs_training.md the proofs that are not in the paper.
 
-A `schedule` is a tuple of stages, first applied first, or anything that names one: a name in
-`METHODS`, with a number of steps if you like (`"jordan"`, `"polar_express:8"`, `"fast"`), a
-`Coefficients`, a `NewtonSchulz` or another object with `.schedule`, or the numbers that
-`NewtonSchulz` takes. A method brings its normalization, where that matters.
+The argument `schedule` is a tuple of stages in order of application; or a name in `METHODS`,
+optionally with a number of steps (`"jordan"`, `"polar_express:8"`, `"fast"`); or a
+`Coefficients`; or a `NewtonSchulz` or another object with `.schedule`; or numbers, as for
+`NewtonSchulz`. If it is a method, its normalization is used, too.
 
-- A schedule on a singular value: `scalar_map`, `image`, `sup_error`.
+- The effect of a schedule on a singular value: `scalar_map`, `image`, `sup_error`.
 - Its quality: `certificate`, `alignment`, `alignment_bound`, `cosine`, `steps_for`,
   `tabulate`.
 - Its cost: `products`, `flops`.
 - The paper's residuals: `residual_polynomial`, `residual`, `residual_bound`, `polar_error`,
   `constant_factor`.
-- Convergence: `Problem`, `Run`, `Momentum`, `bound` and `best_run`, for any schedule, with
-  Nesterov's step, weight decay and heavy tails; of constant runs `muon_bound`, `paper_bound`,
-  `tuned_step`, `best_step`, `spectral_bound`; of SGD `sgdm_bound`, `tuned_sgdm_step`.
+- Convergence with Nesterov's momentum, weight decay and heavy-tailed noise: `Problem`, `Run`,
+  `Momentum`, `bound`, `best_run`.
+- Convergence of constant runs: `muon_bound`, `paper_bound`, `tuned_step`, `best_step`,
+  `spectral_bound`; of SGD: `sgdm_bound`, `tuned_sgdm_step`.
 
 >>> [round(end, 3) for end in image("jordan", 0.01)]
 [0.682, 1.134]

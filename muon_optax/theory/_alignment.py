@@ -1,8 +1,8 @@
 """The alignment of an update with its momentum, for any coefficients.
 
-With `O = Σ_i P(x_i)·u_i·v_iᵀ` for the normalized momentum `Σ_i x_i·u_i·v_iᵀ`, two numbers
-enter the convergence of Muon: the alignment `a = ⟨M, O⟩/‖M‖_* = Σ x_i·P(x_i)/Σ x_i` and the
-operator norm `s = max |P(x_i)|`. The exact polar factor has a = s = 1.
+The normalized momentum `Σ_i x_i·u_i·v_iᵀ` gives the update `O = Σ_i P(x_i)·u_i·v_iᵀ`. Muon's
+convergence depends on two numbers: the alignment `a = ⟨M, O⟩/‖M‖_* = Σ x_i·P(x_i)/Σ x_i` and
+the operator norm `s = max |P(x_i)|`. For the exact polar factor a = s = 1.
 """
 
 import functools
@@ -24,11 +24,11 @@ _ROUNDS = 4
 
 
 class Certificate(NamedTuple):
-    """Two bounds on an update, which are the last two arguments of `muon_bound`.
+    """Bounds on the alignment and operator norm of an update, for `muon_bound`.
 
     Attributes:
-      alignment: a, a lower bound of the alignment of any update that the certificate covers.
-      operator_norm: s, an upper bound of the operator norm of any such update.
+      alignment: a, a lower bound on the alignment of the update.
+      operator_norm: s, an upper bound on the operator norm of the update.
 
     Example:
       >>> Certificate(alignment=0.75, operator_norm=1.5).factor
@@ -40,11 +40,10 @@ class Certificate(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """`s/a ≥ 1`, the most by which the guarantee exceeds that of the exact polar factor.
+        """The factor `s/a ≥ 1`, by which the bound is larger than for the exact polar factor.
 
-        Each guarantee is at its own best step size; see docs/theory.md, section 4, and
-        docs/proofs_training.md, 4.8. The factor is 1/(1-ε) = χ if the paper's ε is known, and
-        infinite if a is not positive.
+        Both bounds are at their best step sizes, and s/a is an upper limit; see docs/theory.md,
+        section 4, and docs/proofs_training.md, 4.8. It is infinite if a is not positive.
         """
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
@@ -52,20 +51,20 @@ class Certificate(NamedTuple):
 def alignment(
     schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None = None
 ) -> float:
-    """`a = Σ x_i·P(x_i)/Σ x_i` of one spectrum, with normalized singular values x.
+    """The alignment `a = Σ x_i·P(x_i)/Σ x_i` for normalized singular values x.
 
     Args:
-      schedule: Stages, or what names them; `()` for the normalization alone.
+      schedule: See `muon_optax.theory`; `()` for the normalization alone.
       spectrum: The singular values of the momentum, in any unit, not all zero.
-      normalize: As in `NewtonSchulz`: `"frobenius"` or `"schatten4"`. None for that of the
-        method if `schedule` is one, else Frobenius.
+      normalize: `"frobenius"` or `"schatten4"`, as in `NewtonSchulz`. None means that of
+        `schedule` if it is a method, else `"frobenius"`.
 
     Returns:
       The alignment, 1 for an exact polar factor.
 
     Raises:
-      ValueError: If a singular value is negative or not finite, if all are zero, or if the
-        normalization is another.
+      ValueError: If a singular value is negative or not finite, all are zero, or the
+        normalization is neither of the two.
 
     Example:
       >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
@@ -78,20 +77,20 @@ def alignment(
 def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None = None) -> float:
     """The cosine of the angle between an update and the exact polar factor.
 
-    `Σ P(x)/√(r·Σ P(x)²)` over the r nonzero singular values, those above 1e-6 of the largest.
-    Unlike the alignment it counts small ones as much as large ones. In the training runs of
+    `Σ P(x)/√(r·Σ P(x)²)` over the r singular values above 1e-6 of the largest. Unlike in the
+    alignment, small singular values count as much as large ones. In the training runs of
     docs/theory_measured.md the loss rises below a cosine of 0.9; `s/a` does not predict it.
 
     Args:
-      schedule: Stages, or what names them; `()` for the normalization alone.
+      schedule: See `muon_optax.theory`; `()` for the normalization alone.
       spectrum: The singular values of the momentum, in any unit, not all zero.
       normalize: As in `alignment`.
 
     Returns:
-      A number in [-1, 1], 1 for an exact polar factor or a multiple of it; 0 for a zero update.
+      A number in [-1, 1]: 1 for a multiple of the exact polar factor, 0 for a zero update.
 
     Raises:
-      ValueError: As `alignment` does.
+      ValueError: As in `alignment`.
 
     Example:
       >>> [round(cosine(f"jordan:{q}", [1.0, 0.1, 0.01]), 2) for q in (1, 3, 5)]
@@ -106,23 +105,22 @@ def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None =
 
 
 def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = None) -> float:
-    """`a(P, r)`, a lower bound of the alignment of every momentum of rank r or less.
+    """A lower bound `a(P, r)` on the alignment, for every momentum of rank r or less.
 
-    For every λ ≥ 0 the number `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound,
-    because `Σ x_i² = 1`; this is the largest of them. It is exact for `()`: `1/√r`.
+    For every λ ≥ 0, `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound, because
+    `Σ x_i² = 1`. This is the largest of these bounds. Unlike the paper's χ, it does not depend
+    on the condition of the momentum. For `()` it is `1/√r`, which is exact.
 
     Args:
-      schedule: Stages, or what names them; `()` for the normalization alone.
-      rank: r, at least 1. If it is not known, pass the shorter side of the matrix.
-      normalize: As in `alignment`; `"schatten4"` has x⁴ for x² above.
+      schedule: See `muon_optax.theory`; `()` for the normalization alone.
+      rank: r, at least 1. If unknown, pass the shorter side of the matrix.
+      normalize: As in `alignment`; for `"schatten4"` the formula has x⁴ in place of x².
 
     Returns:
-      The bound, to about 2e-6; -inf for a schedule that overflows. Unlike χ, it does not
-      assume that the momentum is well-conditioned. It does not hold for other normalizations
-      (`"paper"`, `"aol"`, or a positive eps).
+      The bound, accurate to about 2e-6; -inf for a schedule that overflows.
 
     Raises:
-      ValueError: If `rank` is not positive, or the normalization is another.
+      ValueError: If `rank` is not positive, or the normalization is neither of the two.
 
     Example:
       >>> round(alignment_bound("jordan", rank=768), 3)
@@ -153,9 +151,9 @@ def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = 
 
 
 def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm) -> float:
-    """The least alignment of k ≤ rank equal singular values: `P(k^(-1/2))`, for 1024 sizes k.
+    """The least alignment of k ≤ rank equal singular values: `P(k^(-1/2))` for 1024 numbers k.
 
-    It is not less than `alignment_bound`.
+    It is at least `alignment_bound`.
     """
     check_integer("rank", rank)
     sizes = np.unique(np.geomspace(1, rank, 1024).round())
@@ -171,23 +169,23 @@ def certificate(
     spectrum: ArrayLike | None = None,
     normalize: Norm | None = None,
 ) -> Certificate:
-    """Alignment and operator norm of an update, from what is known about the momentum.
+    """Bounds on the alignment and operator norm of an update.
 
-    Pass exactly one of `rank`, `delta0` and `spectrum`.
+    Pass exactly one description of the momentum: `rank`, `delta0` or `spectrum`.
 
     Args:
-      schedule: Stages, or what names them.
-      rank: The rank r, for the `alignment_bound`, which does not depend on the condition.
-      delta0: The paper's δ_0: normalized singular values are in `[√(1-δ_0), 1]`.
+      schedule: See `muon_optax.theory`.
+      rank: The rank r; the alignment is then the `alignment_bound`.
+      delta0: The paper's δ_0: all normalized singular values are in `[√(1-δ_0), 1]`.
       spectrum: All singular values, as measured.
-      normalize: As in `alignment`, for `rank` and `spectrum`.
+      normalize: As in `alignment`; for `rank` and `spectrum`.
 
     Returns:
       A `Certificate` for the worst momentum of this description.
 
     Raises:
       ValueError: If not exactly one of the three is given, it is out of its range, or the
-        normalization is another.
+        normalization is neither of the two.
 
     Example:
       >>> a, s = certificate("polar_express", rank=768)
@@ -204,7 +202,7 @@ def certificate(
         return Certificate(a, max(-low, high))
     if delta0 is not None:
         if not 0.0 <= delta0 <= 1.0:
-            raise ValueError(f"delta0={delta0}; use a residual in [0, 1]")
+            raise ValueError(f"delta0={delta0}; use a number in [0, 1]")
         low, high = image(schedule, math.sqrt(1.0 - delta0))
         return Certificate(low, max(-low, high))
     assert spectrum is not None
@@ -214,7 +212,7 @@ def certificate(
 
 
 def check_one_is_given(**known: ArrayLike | None) -> None:
-    """Require one of several descriptions of a momentum."""
+    """Require exactly one of several descriptions of a momentum."""
     given = [name for name, value in known.items() if value is not None]
     if len(given) != 1:
         raise ValueError(f"got {given or 'nothing'}; pass exactly one of {list(known)}")
@@ -222,7 +220,7 @@ def check_one_is_given(**known: ArrayLike | None) -> None:
 
 @functools.cache
 def _first_grid() -> NDArray:
-    """Where the minimum over x is sought first, then on finer grids around the lowest points.
+    """The first grid to search for the minimum over x; finer grids around its minima follow.
 
     The oscillations of a composed polynomial are even in log x, and dense close to 1.
     """
@@ -231,8 +229,8 @@ def _first_grid() -> NDArray:
 
 
 def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
-    """The λ ≥ 0 at which `min_k values_k + λ·slopes_k`, concave in λ, is highest."""
-    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|, which limits λ.
+    """The λ ≥ 0 that maximizes `min_k values_k + λ·slopes_k`, which is concave in λ."""
+    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|; this limits λ.
     low, high = 0.0, 4.0 * float(np.abs(values).max())
     for _ in range(56):
         middle = (low + high) / 2
@@ -242,7 +240,7 @@ def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
 
 
 def _around_minima(x: NDArray, values: NDArray) -> NDArray:
-    """65 points between the neighbours of every local minimum, one column for each."""
+    """65 points between the neighbours of every local minimum, one column per minimum."""
     padded = np.concatenate([[math.inf], values, [math.inf]])
     minima = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
     minima = minima[np.argsort(values[minima])[:_MINIMA]]
@@ -250,14 +248,14 @@ def _around_minima(x: NDArray, values: NDArray) -> NDArray:
 
 
 def norm_of(schedule: ScheduleLike, normalize: Norm | None) -> Norm:
-    """The normalization asked for, else the method's own, else Frobenius."""
+    """The given normalization, else the method's, else Frobenius."""
     if normalize is None:
         are_numbers = isinstance(schedule, tuple | list | np.ndarray)
         normalize = "frobenius" if are_numbers else find_preset(schedule).normalize
         if normalize not in POWERS or getattr(schedule, "eps", 0):
             raise ValueError(
-                f"{schedule!r:.80} has a normalization that the theory does not cover; pass "
-                f"normalize, one of {[*POWERS]}, for what the method would do with that"
+                f"{schedule!r:.80} has a normalization that the theory does not cover; to "
+                f"compute with another, pass normalize, one of {[*POWERS]}"
             )
     check_choice("normalize", normalize, POWERS)
     return normalize

@@ -1,8 +1,8 @@
 """Convergence bounds for Muon and SGD: the mean gradient norm over T steps.
 
-Each bounds `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm of the gradient, for Algorithm 1
-of the paper: `M_t = β·M_{t-1} + G_t`, one matrix, a constant step size, without a Nesterov step
-and weight decay. Each is the worst case over all problems with the given constants.
+Each bounds `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm of the gradient, in the worst
+case over all problems with the given constants. The algorithm is the paper's Algorithm 1: one
+matrix, `M_t = β·M_{t-1} + G_t`, a constant step size, no Nesterov momentum, no weight decay.
 """
 
 import math
@@ -17,14 +17,14 @@ def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -
     """The paper's bound on Muon's mean gradient, with all constants.
 
     `1/(1-ε)·[D/(Tη) + (Lη/2)·(1+ε)² + 2βLη(1+ε)/(1-β) + 2σ√(r/B)·√((1-β)/(1+β))
-    + 2β√(2rLD)/(T(1-β))]`, for any η > 0. It needs ε, the supremum over the whole run of the
-    operator-norm distance to the polar factor, below 1.
+    + 2β√(2rLD)/(T(1-β))]`, for any η > 0. Here ε is the largest operator-norm distance to the
+    polar factor in the run.
 
     Args:
       problem: The constants.
-      eta: η.
+      eta: The step size η > 0.
       beta: β in [0, 1).
-      polar_error: ε in [0, 1); 0 for the exact polar factor, Theorem 4.
+      polar_error: ε in [0, 1); 0 for the exact polar factor, as in Theorem 4.
 
     Returns:
       The bound, in units of the gradient's nuclear norm.
@@ -61,11 +61,11 @@ def muon_bound(
     `(1/a)·[D/(Tη) + (Lη/2)·s² + (a+s)·R]` with
     `R = βLηs/(1-β) + √((1-β)/(1+β))·√(r/B)·σ + β√(2LD)/(T(1-β))`, for any η > 0. With a ≥ 1-ε
     and s ≤ 1+ε it is at most `paper_bound`. With `*certificate(schedule, rank=r)` it holds for
-    every momentum, and for every coefficient list with a positive certified alignment.
+    every momentum.
 
     Args:
       problem: The constants.
-      eta: η.
+      eta: The step size η > 0.
       beta: β in [0, 1).
       alignment: a > 0, a lower bound over the run; 1 for the exact polar factor.
       operator_norm: s ≥ a, an upper bound over the run; 1 for the exact polar factor.
@@ -98,13 +98,13 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
     """A bound on the mean gradient of SGD with momentum, in the same nuclear norm.
 
     `√r·√(2D(1-β)/(Tη) + 2β²·L_F·D/(T(1-β)) + (1-β)·σ²/B)` for `W ← W - η·M` and
-    `η ≤ (1-β)²/L_F`. The factor √r comes from measuring in the nuclear norm a descent in the
-    Frobenius norm. Muon's bound does not have it, but its L may be r times L_F. If all
-    curvatures are equal it is, and the bound for SGD is not worse.
+    `η ≤ (1-β)²/L_F`. The factor √r is there because SGD descends in the Frobenius norm. Muon's
+    bound does not have it, but its L may be up to r times L_F: if all curvatures are equal, for
+    example, and then SGD's bound is not worse.
 
     Args:
-      problem: The constants; `L_F` should be given.
-      eta: η.
+      problem: The constants; pass `L_F`.
+      eta: The step size η > 0.
       beta: β in [0, 1).
 
     Returns:
@@ -118,7 +118,7 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
       0.2
 
     Source: docs/theory.md, section 5; proof in docs/proofs_training.md, 5.1. It replaces
-    Kim & Oh, arXiv 2601.19156, Theorem 3.
+    Theorem 3 of Kim & Oh, arXiv 2601.19156.
     """
     check_update(beta)
     p, smoothness = _with_variance(problem), problem.frobenius_smoothness
@@ -131,10 +131,10 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
 
 
 def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1.0) -> float:
-    """`‖W_t‖_op ≤ max(‖W_0‖_op, s/λ)` under decoupled weight decay, at every step.
+    """The bound `‖W_t‖_op ≤ max(‖W_0‖_op, s/λ)` at every step, under decoupled weight decay.
 
-    It holds for `W ← (1 - η_t·λ)·W - η_t·O` with any step sizes `0 ≤ η_t ≤ 1/λ`, because that
-    is a convex combination of W and `-O/λ`. A shape factor multiplies s.
+    It holds for `W ← (1 - η_t·λ)·W - η_t·O` with step sizes `0 ≤ η_t ≤ 1/λ`, which is a convex
+    combination of W and `-O/λ`. A shape factor multiplies s.
 
     Args:
       initial: `‖W_0‖_op`.
@@ -161,7 +161,7 @@ def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1
 
 def _with_variance(problem: Problem) -> Problem:
     if problem.p < 2:
-        raise ValueError(f"p={problem.p}: this bound needs a variance; use theory.bound")
+        raise ValueError(f"p={problem.p}; use p=2, or theory.bound for heavy-tailed noise")
     return problem
 
 

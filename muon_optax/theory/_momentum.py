@@ -1,4 +1,4 @@
-"""The weights that a momentum gives to the gradients of a run, and what follows from them."""
+"""The weights of a run's gradients in the momentum, and quantities that follow from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# A number for all steps; one for every step; or a function of the step's index from 0.
+# A number for all steps, one number per step, or a function of the step's index from 0.
 Values = float | Sequence[float] | NDArray | Callable[[int], float]
 
 
@@ -26,17 +26,17 @@ def values_at(name: str, values: Values, steps: int) -> NDArray:
 class Momentum:
     """`N_t = β_t·N_{t-1} + (1-β_t)·G_t` from `N_0 = 0`, as weights `N_t = Σ_k c_{t,k}·G_k`.
 
-    Nesterov's is `β_t·N_t + (1-β_t)·G_t`. Its error `N_t - ∇f(W_{t-1})` has three parts, one
-    for every method. A number β stands for a momentum that goes on for ever: its sums are those
-    to infinity, which bound the sums of any run; pass `[beta] * T` for the sums of a short one.
-    A momentum with bias correction is this one without Nesterov's step.
+    Nesterov's momentum is `β_t·N_t + (1-β_t)·G_t`. The methods return the three parts of the
+    error `N_t - ∇f(W_{t-1})`. If β is a number, their sums go to infinity, which bounds the
+    sums of any run; pass `[beta] * T` for the exact sums of a short run. Without
+    Nesterov's momentum, bias correction does not change the update.
 
     Attributes:
-      beta: β in [0, 1): a number, one for every step, or a function of the step's index.
-      nesterov: Whether the step is Nesterov's.
+      beta: β in [0, 1): a number, one number per step, or a function of the step's index.
+      nesterov: Whether to use Nesterov's momentum.
 
     Raises:
-      ValueError: If β leaves [0, 1), in the methods.
+      ValueError: By the methods, if β is not in [0, 1).
 
     Example:
       >>> plain, nesterov = Momentum(0.95), Momentum(0.95, nesterov=True)
@@ -64,9 +64,9 @@ class Momentum:
         return not callable(self.beta) and np.ndim(self.beta) == 0
 
     def missing(self, steps: int) -> NDArray:
-        """`1 - Σ_k c_{t,k}` at every step: the part of the first gradient that is missing.
+        """`1 - Σ_k c_{t,k}` at every step: the weight that is missing at the start.
 
-        Of a constant β the last number has the steps after the end in it.
+        If β is a number, the last entry includes all later steps.
         """
         beta = self.betas(steps)
         found = np.cumprod(beta)
@@ -75,7 +75,7 @@ class Momentum:
         return found * beta if self.nesterov else found
 
     def lags(self, lengths: Sequence[float] | NDArray) -> NDArray:
-        """How far behind the gradients are, if step j moves the weights by `lengths[j]`."""
+        """The distance that weights moved since the gradients, if step j moves `lengths[j]`."""
         beta = self.betas(len(lengths))
         behind = beta[0] / (1 - beta[0]) * lengths[0] if self.is_constant else 0.0
         found = [behind]
@@ -85,7 +85,7 @@ class Momentum:
         return np.array(found) * (beta if self.nesterov else 1)
 
     def moments(self, p: float, steps: int) -> NDArray:
-        """`Σ_k c_{t,k}^p` at every step: 1 < p ≤ 2, with 2 for the variance."""
+        """`Σ_k c_{t,k}^p` at every step, for 1 < p ≤ 2; p = 2 gives the variance."""
         beta, found = self.betas(steps), []
         total = (1 - beta[0]) ** p / (1 - beta[0] ** p) if self.is_constant else 0.0
         for b in beta:

@@ -1,4 +1,4 @@
-"""The constants of a problem, and the tuned step sizes and momentums for them."""
+"""The constants of a problem, and tuned step sizes and momentums for them."""
 
 import math
 from dataclasses import dataclass
@@ -9,18 +9,17 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Problem:
-    """The constants that the bounds depend on, in the paper's letters.
+    """The constants in the bounds, in the paper's letters.
 
     Attributes:
-      L: Smoothness from operator to nuclear norm:
-        `‖∇f(X) - ∇f(Y)‖_* ≤ L·‖X - Y‖_op`. Units of f per square unit of W.
+      L: Smoothness from operator to nuclear norm: `‖∇f(X) - ∇f(Y)‖_* ≤ L·‖X - Y‖_op`.
       D: `f(W_0) - inf f`.
-      sigma: `E‖∇f(W; ξ) - ∇f(W)‖_F^p ≤ sigma^p` for one sample; 0 without noise.
-      r: min(m, n).
+      sigma: Noise of one sample: `E‖∇f(W; ξ) - ∇f(W)‖_F^p ≤ sigma^p`; 0 without noise.
+      r: The shorter side of the matrix, min(m, n).
       T: Number of steps.
       B: Number of samples in a batch.
       L_F: Smoothness in the Frobenius norm, for SGD: `L_F ≤ L ≤ r·L_F`. None means L.
-      p: The moment of the noise that is finite, in (1, 2]; 2 is the variance.
+      p: The finite moment of the noise, in (1, 2]; 2 is the variance.
 
     Raises:
       ValueError: If a constant is out of its range, or L_F exceeds L.
@@ -59,7 +58,7 @@ class Problem:
         return self.L if self.L_F is None else self.L_F
 
     def noise(self, moment: ArrayLike) -> NDArray:
-        """A bound of `E‖Σ_k c_k·ξ_k‖_*` for weights with `Σ_k c_k^p = moment`."""
+        """A bound on `E‖Σ_k c_k·ξ_k‖_*` for weights with `Σ_k c_k^p = moment`."""
         sums = 1.0 if self.p == 2 else 2.0  # see docs/proofs_training.md, 4.3
         batch = sums * np.asarray(moment, np.float64) * self.B ** (1 - self.p)
         return math.sqrt(self.r) * self.sigma * batch ** (1 / self.p)
@@ -68,8 +67,8 @@ class Problem:
 def tuned_step(problem: Problem) -> tuple[float, float]:
     """The paper's step size and momentum for Muon.
 
-    `1-β = min(√(L·D·B)/(σ·√(r·T)), 1)` and `η = √((1-β)·D/(T·L))`: neither depends on the
-    polynomial. To compare bounds of several polynomials, use `best_step` for each.
+    `1-β = min(√(L·D·B)/(σ·√(r·T)), 1)` and `η = √((1-β)·D/(T·L))`. They do not depend on the
+    polynomial; to compare polynomials, use `best_step` for each.
 
     Args:
       problem: The constants.
@@ -92,8 +91,8 @@ def tuned_step(problem: Problem) -> tuple[float, float]:
 def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
     """Step size and momentum for SGD, `W ← W - η·M`.
 
-    `1-β = min(√(L_F·D·B)/(σ·√T), 1)` as in the paper, and `η = (1-β)²/(2·L_F)`, half of the
-    largest for which `sgdm_bound` holds.
+    `1-β = min(√(L_F·D·B)/(σ·√T), 1)` as in the paper, and `η = (1-β)²/(2·L_F)`, half the
+    largest step size of `sgdm_bound`.
 
     Args:
       problem: The constants.
@@ -105,7 +104,7 @@ def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
       >>> tuned_sgdm_step(Problem(L=1.0, D=1.0, sigma=0.0, r=4, T=10_000))
       (0.5, 0.0)
 
-    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, which has η = (1-β)²/(4L).
+    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, with η = (1-β)²/(4L).
     """
     smoothness = problem.frobenius_smoothness
     beta = _tuned_momentum(smoothness, problem.sigma, problem)
@@ -115,7 +114,7 @@ def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
 def best_step(
     problem: Problem, beta: float, alignment: float = 1.0, operator_norm: float = 1.0
 ) -> float:
-    """The step size that minimizes `muon_bound` at a given momentum.
+    """The step size that minimizes `muon_bound` for a given momentum.
 
     `η = √(D/(T·L·(s²/2 + (a+s)·β·s/(1-β))))`.
 
@@ -155,6 +154,6 @@ def check_update(beta: float, alignment: float = 1.0, operator_norm: float = 1.0
         raise ValueError(f"beta={beta}; use β in [0, 1)")
     if not 0.0 < alignment <= operator_norm * (1 + 1e-12):
         raise ValueError(
-            f"alignment={alignment}, operator_norm={operator_norm}; use 0 < a ≤ s, "
-            "as from certificate(...)"
+            f"alignment={alignment}, operator_norm={operator_norm}; use 0 < alignment ≤ "
+            "operator_norm, as certificate(...) returns them"
         )

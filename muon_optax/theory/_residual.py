@@ -1,7 +1,7 @@
 """The paper's measures of an iterate after q steps: the residual δ, the error ε, the factor χ.
 
-They are for the Taylor family, `coefficients.taylor(kappa)`, whose map of [0, 1] into itself is
-monotone: `1 - δ = (1 - ε)² = 1/χ²`. For other coefficients use `certificate`.
+`1 - δ = (1 - ε)² = 1/χ²`. They hold for the Taylor family, `coefficients.taylor(kappa)`, which
+maps [0, 1] into itself monotonically. For other coefficients use `certificate`.
 """
 
 import math
@@ -12,11 +12,11 @@ from muon_optax._polynomials import binomial_series
 
 
 def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
-    """The polynomial φ that maps the residual to that of the next step, divided by `u^(κ+1)`.
+    """The coefficients of the polynomial φ that maps the residual to that of the next step.
 
     `φ(u) = 1 - (1-u)·p(1-u)² = u^(κ+1)·Σ_s a_s·u^s` with
     `a_s = (2κ+1)·c_κ·c_s/(κ+1+s)`, `c_s = C(2s, s)/4^s`. Every a_s is positive and their sum
-    is 1. Therefore `φ(u) ≤ u^(κ+1)` on all of [0, 1], for every κ.
+    is 1, so `φ(u) ≤ u^(κ+1)` on [0, 1].
 
     Args:
       kappa: The degree of p in λ, at least 1.
@@ -31,8 +31,8 @@ def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
       >>> [str(a) for a in residual_polynomial(1)]
       ['3/4', '1/4']
 
-    Source: Kim & Oh, arXiv 2601.19156, Lemmas 2 and 3, which write φ out for κ = 1 and 2 and
-    prove the inequality close to 0 for others; docs/proofs.md, 2.1, has it on [0, 1].
+    Source: Kim & Oh, arXiv 2601.19156, Lemmas 2 and 3, for κ = 1 and 2; docs/proofs.md, 2.1,
+    for every κ.
     """
     check_integer("kappa", kappa)
     c = binomial_series(kappa)
@@ -40,10 +40,10 @@ def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
 
 
 def residual(delta0: float, kappa: int, steps: int) -> float:
-    """δ_q: the orthogonality residual after q steps, by the exact recursion.
+    """The orthogonality residual δ_q after q steps, by the exact recursion `δ_{j+1} = φ(δ_j)`.
 
-    `δ_{j+1} = φ(δ_j)`, where `δ_j = ‖Π - X_j·X_jᵀ‖_op = 1 - λ_min⁺(X_j·X_jᵀ)`, Π projects on
-    the range of the momentum and λ_min⁺ is the smallest nonzero eigenvalue.
+    `δ_j = ‖Π - X_j·X_jᵀ‖_op = 1 - λ_min⁺(X_j·X_jᵀ)`, where Π projects on the range of the
+    momentum and λ_min⁺ is the smallest nonzero eigenvalue.
 
     Args:
       delta0: δ_0 in [0, 1]: 1 minus the square of the smallest nonzero singular value after
@@ -52,8 +52,8 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
       steps: q, at least 0.
 
     Returns:
-      δ_q in [0, 1]. Float64 has 1 - δ only to 1e-16: for singular values below about 1e-6 use
-      `scalar_map`.
+      δ_q in [0, 1]. For singular values below about 1e-6, use `scalar_map`, because rounding
+      hides 1 - δ.
 
     Raises:
       ValueError: If an argument is outside its range.
@@ -69,15 +69,15 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
     a = [float(x) for x in residual_polynomial(kappa)]
     for _ in range(steps):
         delta = delta ** (kappa + 1) * sum(x * delta**s for s, x in enumerate(a))
-        delta = min(delta, 1.0)  # the a_s, rounded, may sum to 1 + eps
+        delta = min(delta, 1.0)  # the rounded a_s may add up to 1 + eps
     return delta
 
 
 def residual_bound(delta0: float, kappa: int, steps: int) -> float:
-    """`δ_q ≤ δ_0^((κ+1)^q)`, the paper's bound.
+    """The paper's bound on the residual, `δ_q ≤ δ_0^((κ+1)^q)`.
 
-    It decreases doubly exponentially in q once it is small. Before that, the smallest singular
-    value grows by a factor `p(0)` a step, and the residual stays close to 1.
+    It stays close to 1 while the smallest singular value grows by a factor `p(0)` per step.
+    Then it decreases doubly exponentially in q.
 
     Args:
       delta0: δ_0 in [0, 1].
@@ -105,10 +105,9 @@ def residual_bound(delta0: float, kappa: int, steps: int) -> float:
 
 
 def polar_error(delta: float) -> float:
-    """`ε = 1 - √(1-δ)`: the distance to the polar factor, from the residual.
+    """The distance to the polar factor, `ε = ‖X - Polar(M)‖_op = 1 - √(1-δ)`.
 
-    `ε_q = ‖X_q - Polar(M)‖_op`. It assumes singular values of at most 1, which the Taylor
-    family has.
+    It assumes singular values of at most 1, as the Taylor family has.
 
     Args:
       delta: δ in [0, 1].
@@ -129,11 +128,11 @@ def polar_error(delta: float) -> float:
 
 
 def constant_factor(delta: float) -> float:
-    """`χ = 1/(1-ε) = 1/√(1-δ)`: the paper's rate, relative to that of the exact polar factor.
+    """The paper's factor `χ = 1/(1-ε) = 1/√(1-δ)`, relative to the exact polar factor.
 
     Pass δ_q from `residual` for the exact χ_q, or from `residual_bound` for that of Theorem 2.
-    δ_0 is the supremum over all momenta of a run, and in practice so close to 1 that χ_q is
-    very large; `certificate` does not need it.
+    In practice the largest δ_0 of a run is so close to 1 that χ_q is very large. `certificate`
+    does not need δ_0.
 
     Args:
       delta: δ in [0, 1].
@@ -156,5 +155,5 @@ def constant_factor(delta: float) -> float:
 
 def _check_fraction(name: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}={value}; use a residual in [0, 1]")
+        raise ValueError(f"{name}={value}; use a number in [0, 1]")
     return float(value)

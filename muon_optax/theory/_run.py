@@ -1,4 +1,4 @@
-"""One bound for the Muon that people run: Nesterov, decay, schedules, heavy tails."""
+"""A bound for Muon in practice: Nesterov's momentum, decay, schedules, heavy-tailed noise."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,20 +12,19 @@ from muon_optax.theory._alignment import Certificate
 from muon_optax.theory._momentum import Momentum, Values, values_at
 from muon_optax.theory._problem import Problem, check_update
 
-EXACT = Certificate(1.0, 1.0)  # the polar factor's
+EXACT = Certificate(1.0, 1.0)  # of the exact polar factor
 
 
 @dataclass(frozen=True, eq=False)  # it may hold arrays
 class Run:
-    """How Muon runs: `W_t = W_{t-1} - η_t·(O_t + λ·W_{t-1})`.
+    """The settings of a run of Muon, `W_t = W_{t-1} - η_t·(O_t + λ·W_{t-1})`.
 
     Attributes:
-      eta: η, the length of an update: learning rate times shape factor. A number, one for
-        every step, or a function of the step's index from 0, such as a schedule of Optax.
-      momentum: What is orthogonalized; a number is β without Nesterov's step.
-      weight_decay: λ ≥ 0, decoupled, with `η_t·λ ≤ 1`. With a shape factor c it is `λ/c` of
-        `muon`'s, which decays by the learning rate and not by η.
-      radius: `‖W_0‖_op`, which matters with weight decay alone.
+      eta: η, the learning rate times the shape factor. A number, one number per step, or a
+        function of the step's index from 0, such as a schedule of Optax.
+      momentum: The `Momentum`; a number means β without Nesterov's momentum.
+      weight_decay: λ ≥ 0 with `η_t·λ ≤ 1`: `muon`'s weight decay, divided by the shape factor.
+      radius: `‖W_0‖_op`, needed only with weight decay.
 
     Example:
       >>> Run(eta=0.1, momentum=0.9).momentum
@@ -45,7 +44,7 @@ class Run:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all steps are alike."""
+        """Whether all steps are equal: constant η and β, no weight decay."""
         constant = not callable(self.eta) and np.ndim(self.eta) == 0
         return constant and self.momentum.is_constant and self.weight_decay == 0
 
@@ -53,16 +52,13 @@ class Run:
         """η of every step."""
         eta = values_at("eta", self.eta, steps)
         if not ((eta > 0).any() and (eta >= 0).all() and np.isfinite(eta).all()):
-            raise ValueError(f"eta={self.eta!r:.60}; use numbers ≥ 0, not all of them 0")
+            raise ValueError(f"eta={self.eta!r:.60}; use numbers ≥ 0, not all 0")
         if (eta * self.weight_decay > 1).any():
             raise ValueError(f"weight_decay={self.weight_decay}; use at most 1/η")
         return eta
 
     def radii(self, steps: int, operator_norm: float = 1.0) -> NDArray:
-        """A bound of `‖W_t‖_op` before every step and after the last, of updates of a norm.
-
-        With decay it goes to `operator_norm/λ`, and beyond only if W_0 is there.
-        """
+        """A bound on `‖W_t‖_op` before every step and after the last."""
         radius, found = self.radius, [self.radius]
         for eta in self.etas(steps):
             radius = (1 - eta * self.weight_decay) * radius + eta * operator_norm
@@ -74,11 +70,11 @@ class Bound(NamedTuple):
     """The parts of a bound, in units of the gradient's nuclear norm; see `bound`.
 
     Attributes:
-      descent: What is left of `f(W_0) - inf f`; it falls with the number of steps.
-      curvature: That a step is not infinitely short.
-      drift: That the momentum averages gradients of former weights.
-      noise: That it averages few of them.
-      start: That it begins at zero.
+      descent: From `f(W_0) - inf f`; decreases with the number of steps.
+      curvature: From the length of the steps.
+      drift: From gradients of earlier weights in the momentum.
+      noise: From the noise of the gradients in the momentum.
+      start: From the zero momentum at the start.
     """
 
     descent: float
@@ -89,16 +85,17 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The bound."""
+        """The bound: the sum of all parts."""
         return sum(self)
 
 
 def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound:
-    """A bound on Muon's mean gradient, for any schedule, momentum, decay and tail.
+    """A bound on Muon's mean gradient, with schedules, weight decay and heavy-tailed noise.
 
     It bounds the mean over steps, with weights η_t, of `E[‖g_t‖_* + (λ/a)·⟨g_t, W_{t-1}⟩]`,
-    `g_t = ∇f(W_{t-1})`: without decay the gradient's nuclear norm. With decay it is λ/a times
-    the Frank–Wolfe gap of minimizing f over `‖W‖_op ≤ a/λ`, zero only at a KKT point.
+    where `g_t = ∇f(W_{t-1})`. Without decay this is the gradient's nuclear norm. With decay it
+    is λ/a times the Frank–Wolfe gap of minimizing f over `‖W‖_op ≤ a/λ`, which is zero only at
+    a KKT point.
 
     Args:
       problem: The constants; with `p < 2` the noise needs no variance.
@@ -106,11 +103,11 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
       certificate: Alignment a > 0 and operator norm s of every update.
 
     Returns:
-      The parts of the bound; `.total` is their sum. Where η and β are numbers, without decay,
-      Nesterov's step and heavy tails, that is `muon_bound`.
+      The parts of the bound; `.total` is their sum. It is `muon_bound` for constant η and β
+      without weight decay, Nesterov's momentum and heavy tails.
 
     Raises:
-      ValueError: If an argument is out of its range, or a schedule has another length than
+      ValueError: If an argument is out of its range, or the length of a schedule is not
         `problem.T`.
 
     Example:
@@ -148,21 +145,21 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
 
 
 def best_run(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Run:
-    """The run whose step sizes are multiplied by one number so that its bound is least.
+    """Scale the step sizes of a run so that its bound is smallest.
 
-    Without decay the best number is exact, of a constant run that of `best_step`; with decay it
-    is searched to 1e-6, with `η_t·λ ≤ 1`. Schedules are compared by their bounds after this.
+    Use it before comparing schedules by their bounds. Without decay the scale is exact; with
+    decay it is found by a search to 1e-6, under `η_t·λ ≤ 1`.
 
     Args:
       problem: The constants.
-      run: The shape of its step sizes; their size does not count.
+      run: The run; only the shape of its step sizes matters, not their size.
       certificate: As for `bound`.
 
     Returns:
-      The run, with an array `eta` if it was a schedule.
+      The scaled run; `eta` is an array if it was a schedule.
 
     Raises:
-      ValueError: As `bound` does.
+      ValueError: As in `bound`.
 
     Example:
       >>> problem = Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100)

@@ -1,4 +1,4 @@
-"""The scalar map of a schedule: the singular value out, of a singular value in."""
+"""The scalar map of a schedule, from a singular value to a singular value."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,12 +9,12 @@ from muon_optax._schedules import ScheduleLike, find_stages
 
 
 def scalar_map(schedule: ScheduleLike, x: ArrayLike) -> NDArray[np.float64]:
-    """`P_q(x) = (p_q ∘ … ∘ p_1)(x)`: singular values out, of singular values in.
+    """The map of singular values, `P_q(x) = (p_q ∘ … ∘ p_1)(x)`.
 
-    Newton-Schulz keeps the singular vectors and moves each singular value by this map.
+    Newton-Schulz keeps the singular vectors and maps each singular value by P_q.
 
     Args:
-      schedule: Stages, first applied first, or what names them; see `muon_optax.theory`.
+      schedule: See `muon_optax.theory`.
       x: Singular values after normalization, any shape.
 
     Returns:
@@ -33,13 +33,10 @@ def scalar_map(schedule: ScheduleLike, x: ArrayLike) -> NDArray[np.float64]:
 
 
 def image(schedule: ScheduleLike, lower: float, upper: float = 1.0) -> tuple[float, float]:
-    """The exact image `[min P_q, max P_q]` of the interval [lower, upper].
-
-    The image of an interval under a polynomial is an interval. Its ends are values at the ends
-    or at critical points, and are computed stage by stage.
+    """The image `[min P_q, max P_q]` of the interval [lower, upper], computed stage by stage.
 
     Args:
-      schedule: Stages, or what names them.
+      schedule: See `muon_optax.theory`.
       lower: Lower end.
       upper: Upper end.
 
@@ -61,15 +58,15 @@ def image(schedule: ScheduleLike, lower: float, upper: float = 1.0) -> tuple[flo
 
 
 def sup_error(schedule: ScheduleLike, lower: float) -> float:
-    """`max |1 - P_q(x)|` over x in [lower, 1].
+    """The largest error `max |1 - P_q(x)|` over x in [lower, 1].
 
     Args:
-      schedule: Stages, or what names them.
+      schedule: See `muon_optax.theory`.
       lower: The smallest singular value, after normalization.
 
     Returns:
-      The largest distance of a singular value from 1; the operator-norm distance to the
-      polar factor of any matrix whose singular values lie in [lower, 1].
+      The largest distance of a singular value from 1. It bounds the operator-norm distance to
+      the polar factor for any matrix with singular values in [lower, 1].
 
     Raises:
       ValueError: If `lower` exceeds 1.

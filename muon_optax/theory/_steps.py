@@ -1,4 +1,4 @@
-"""The cost of a schedule in products and operations, and the steps for a given accuracy."""
+"""The products and operations of a schedule, and the number of steps for a given accuracy."""
 
 from numpy.typing import ArrayLike
 
@@ -21,11 +21,11 @@ MAX_STEPS = 64
 def products(schedule: ScheduleLike) -> int:
     """The number of matrix products in the direct form of a schedule.
 
-    A stage of degree 2κ+1 takes one for `x·xᴴ`, one for the result, and those of a polynomial
-    of degree κ by Paterson-Stockmeyer: in total 2, 3, 4, 4, 5 for κ = 1 to 5.
+    A stage of degree 2κ+1 takes one product for `x·xᴴ`, one for the result, and those of a
+    polynomial of degree κ by Paterson-Stockmeyer's scheme: 2, 3, 4, 4, 5 for κ = 1 to 5.
 
     Args:
-      schedule: Stages, or what names them.
+      schedule: See `muon_optax.theory`.
 
     Returns:
       The number of products, large (with `[m, n]`) and small (`[m, m]`) together.
@@ -41,12 +41,11 @@ def products(schedule: ScheduleLike) -> int:
 def flops(schedule: ScheduleLike, m: int, n: int) -> int:
     """Floating-point operations of a schedule's direct form on an m × n matrix.
 
-    A stage makes two products with the long side in them, `2·m²·n` operations each for m ≤ n,
-    and the small ones of its polynomial, `2·m³` each. `NewtonSchulz` may use fewer;
-    `NewtonSchulz.plan` counts those.
+    For m ≤ n a stage has two products of `2·m²·n` operations, and the small products of its
+    polynomial of `2·m³` operations. `NewtonSchulz` may need fewer; see `NewtonSchulz.plan`.
 
     Args:
-      schedule: Stages, or what names them.
+      schedule: See `muon_optax.theory`.
       m: One side.
       n: The other side.
 
@@ -80,24 +79,22 @@ def steps_for(
     spectrum: ArrayLike | None = None,
     normalize: Norm | None = None,
 ) -> int | None:
-    """The fewest steps whose guarantee is within a factor of that of the exact polar factor.
+    """The fewest steps for which `certificate(...).factor`, s/a, is at most `factor`.
 
-    The factor is `certificate(...).factor`, `s/a`. With `delta0` and the Taylor family it is
-    the paper's χ_q, and the result is the smallest q with `χ_q ≤ factor`. Pass exactly one of
-    `rank`, `delta0` and `spectrum`.
+    The bound on convergence is then at most `factor` times that of the exact polar factor. With
+    `delta0` and the Taylor family, s/a is the paper's χ_q. Pass exactly one of `rank`, `delta0`
+    and `spectrum`.
 
     Args:
-      factor: The largest allowed factor, above 1: 1.1 for a guarantee within 10 %.
-      family: A `Coefficients`, or what names a schedule of one; its own number of steps does
-        not count.
-      rank: The rank, if only that is known; see `certificate`.
-      delta0: The paper's δ_0.
-      spectrum: All singular values, as measured.
+      factor: The largest allowed s/a, above 1: 1.1 for a bound within 10 %.
+      family: A `Coefficients`, or any schedule, whose number of steps is ignored.
+      rank: As in `certificate`.
+      delta0: As in `certificate`.
+      spectrum: As in `certificate`.
       normalize: As in `alignment`.
 
     Returns:
-      q ≥ 1, or None if the family does not reach the factor, with all stages of a fixed family
-      or 64 steps of one that repeats.
+      q ≥ 1; or None if all stages of a fixed family, or 64 steps of another, are not enough.
 
     Raises:
       ValueError: If `factor` is not above 1, the family is unknown, or not exactly one of the
@@ -118,7 +115,7 @@ def steps_for(
     most = len(family.stages) if family.tail == "fixed" else MAX_STEPS
     for q in range(1, most + 1):
         schedule = family.schedule(q)
-        if rank is not None:  # a cheap test, which rules out most q
+        if rank is not None:  # a cheap test that excludes most q
             a = alignment_of_equals(schedule, rank, normalize)
             if Certificate(a, image(schedule, 0.0)[1]).factor > factor:
                 continue

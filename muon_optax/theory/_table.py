@@ -1,4 +1,4 @@
-"""Methods side by side, on one measured spectrum."""
+"""A table of methods on one measured spectrum."""
 
 import math
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from muon_optax.theory._steps import products
 
 
 class Row(NamedTuple):
-    """What a method does to a spectrum, in exact arithmetic.
+    """The result of a method on a spectrum, in exact arithmetic.
 
     Attributes:
       method: The name of the preset or family; `"numbers"` if there is none.
       steps: The number of stages.
       products: The number of matrix products in the direct form.
-      error: `‖O - Polar(M)‖_F/‖Polar(M)‖_F` of the update O of the momentum M.
-      alignment: See `theory.alignment`; 1 for the exact polar factor, as the next two.
+      error: `‖O - Polar(M)‖_F/‖Polar(M)‖_F` for the momentum M and the update O.
+      alignment: See `theory.alignment`.
       smallest: The smallest singular value of the update.
-      largest: The largest.
+      largest: The largest singular value of the update.
     """
 
     method: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """What methods do to a spectrum; `print` it.
+    """The results of methods on a spectrum; `print` it.
 
     Attributes:
       rows: A `Row` for every method and number of steps.
@@ -60,25 +60,24 @@ def tabulate(
     steps: Sequence[int] | None = None,
     rcond: float | None = None,
 ) -> Table:
-    """How near methods come to the polar factor of a momentum with these singular values.
+    """Compare how close methods come to the polar factor of a momentum with this spectrum.
 
     Args:
       spectrum: The singular values as measured, in any unit, not all zero.
-      methods: Schedules, or what names them; see `muon_optax.theory`. By default all of
-        `METHODS` but `"svd"`. A method brings its own normalization.
-      steps: Numbers of steps to take with every method; None for the method's own. A family
-        without so many stages has no such row.
-      rcond: Singular values up to `rcond` times the largest count as zero, and do not count.
-        None for their number times the eps of their dtype, float32 or wider: as in `SVD`,
-        where it is the longer side of the matrix.
+      methods: Schedules; see `muon_optax.theory`. The default is all of `METHODS` except
+        `"svd"`.
+      steps: Numbers of steps to try for every method; None means the method's own. A fixed
+        family with fewer stages has no such row.
+      rcond: Singular values up to `rcond` times the largest are ignored. None means their
+        number times the eps of their dtype, float32 or wider.
 
     Returns:
       A `Table`, computed in float64.
 
     Raises:
-      ValueError: If a name is unknown, a normalization is not Frobenius or Schatten-4, a number
-        of steps is not positive, a singular value is negative or not finite, all are zero, or
-        `rcond` is not in [0, 1).
+      ValueError: If a name is unknown, a normalization is neither `"frobenius"` nor
+        `"schatten4"`, a number of steps is not positive, the spectrum is invalid, or `rcond` is
+        not in [0, 1).
 
     Example:
       >>> print(tabulate([1.0, 0.3, 0.1, 0.01, 0.003], ("jordan", "fast"), steps=(4, 5)))
@@ -108,7 +107,7 @@ def tabulate(
 
 
 def _row(name: str, schedule: Schedule, x: NDArray) -> Row:
-    """The row of a schedule, and of a normalized spectrum without zeros."""
+    """The row of a schedule, for a normalized spectrum without zeros."""
     values = scalar_map(schedule, x)
     return Row(
         name,

@@ -1,1 +1,1 @@
-"""Chainable Optax transformations, one equation a file."""
+"""Chainable Optax transformations, one equation per file."""

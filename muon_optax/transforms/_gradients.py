@@ -1,4 +1,4 @@
-"""Gradients next to parameters: of the same leaves and shapes, and some of them missing."""
+"""Gradients compared with parameters: checks, missing gradients, dtypes."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from muon_optax._leaves import LeafError, check_float_array, leaves_by_path
 
 
 def check_gradients(updates: Any, params: Any) -> None:
-    """Refuse gradients with a missing or unknown leaf, or one of another shape.
+    """Refuse gradients with a missing leaf, an unknown leaf or another shape.
 
-    A complex gradient of a real parameter is refused, too. Nothing is checked without `params`.
+    Also refuse a complex gradient of a real parameter. Without `params` nothing is checked.
     """
     if params is None:
         return
@@ -28,20 +28,20 @@ def check_gradients(updates: Any, params: Any) -> None:
         )
         raise ValueError(
             f"the gradients do not match the parameters. {found}. Pass what jax.grad returns "
-            "for these parameters, with None for a leaf that keeps its value"
+            "for these parameters; use None as the gradient of a leaf that should not change"
         )
     for name, x in gradients.items():
         check_float_array(name, x)
         if x.shape != known[name].shape:
-            problem = f"a gradient for a parameter of shape {known[name].shape}"
+            problem = f"the parameter has shape {known[name].shape}; pass a gradient of it"
             raise LeafError(name, x, problem)
         if jnp.iscomplexobj(x) and not jnp.iscomplexobj(known[name]):
-            problem = "a gradient for a real parameter; pass its real part"
+            problem = "complex, but the parameter is real; pass the real part"
             raise LeafError(name, x, problem)
 
 
 def zeros_for_missing(updates: Any, params: Any) -> tuple[Any, set[KeyPath]]:
-    """The gradients with zeros where a parameter's is None, and the paths of these."""
+    """The gradients with None replaced by zeros, and the paths of these parameters."""
     is_none = lambda x: x is None
     missing = {p for p, x in jax.tree.leaves_with_path(updates, is_leaf=is_none) if x is None}
     if params is None or not missing:
@@ -61,10 +61,9 @@ def freeze_missing(
     old_state: Any,
     missing: set[KeyPath],
 ) -> tuple[Any, Any]:
-    """Updates and state after a step of `inner`, with nothing done to missing parameters.
+    """Updates and state after a step of `inner`, with missing parameters left alone.
 
-    Their updates are zero and what the state has of them keeps its value. Optax says which
-    parts of the state belong to parameters.
+    Their updates are zero, and their parts of the state keep their values.
     """
     if not missing:
         return updates, state
@@ -75,7 +74,7 @@ def freeze_missing(
     is_pair = lambda x: isinstance(x, _Pair)
 
     def choose(path: KeyPath, pair: _Pair) -> Array:
-        # A parameter may have several moments, and then its path is the beginning of theirs.
+        # A parameter may have several moments; its path is then a prefix of theirs.
         owners = (path[:length] for length in range(len(path) + 1))
         return pair.old if any(owner in missing for owner in owners) else pair.new
 
@@ -93,7 +92,7 @@ def freeze_missing(
 
 
 class _Pair:
-    """What a state has at one leaf, after and before a step; a leaf itself."""
+    """The values at one leaf of a state after and before a step; itself a leaf."""
 
     def __init__(self, new: Array, old: Array):
         self.new, self.old = new, old
@@ -102,11 +101,11 @@ class _Pair:
 def cast_like_params(
     transformation: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation that gets gradients in their parameters' dtype, and float16 as float32.
+    """Give a transformation gradients in the parameters' dtype, but float16 as float32.
 
-    Squares of float16 leave its range, and so does Adam's ε. And a state that mixes dtypes with
-    gradients of another would change its own. Updates have the parameters' dtype, or the
-    gradients' without parameters.
+    In float16 the squares of gradients and Adam's ε would be out of range. With gradients of
+    another dtype than the parameters, the state's dtype would change. Updates have the dtype of
+    the parameters, or of the gradients without parameters.
     """
     inner = optax.with_extra_args_support(transformation)
 

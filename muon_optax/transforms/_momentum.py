@@ -1,7 +1,6 @@
-"""Momentum: `μ ← β·μ + (1-β)·g`, and with Nesterov's step `β·μ + (1-β)·g` once more.
+"""Momentum: `μ ← β·μ + (1-β)·g`, then `μ` or, with Nesterov's step, `β·μ + (1-β)·g`.
 
-It knows no polar method. Sums are taken in float32 or wider, and finite gradients of any size
-give a finite momentum.
+Sums are taken in float32 or wider. Finite gradients give a finite momentum.
 """
 
 from functools import partial
@@ -25,13 +24,13 @@ OnNonfinite = Literal["propagate", "skip"]
 
 
 class MuonState(NamedTuple):
-    """The state of the momentum.
+    """The state of Muon's momentum.
 
     Attributes:
-      count: int32 scalar, the steps done.
+      count: int32 scalar, the number of steps.
       mu: The momentum, a tree like the parameters.
-      skipped: int32 scalar, the number of matrices skipped so far because they were not finite;
-        None under `on_nonfinite="propagate"`.
+      skipped: int32 scalar, how often a matrix was skipped because it was not finite; None with
+        `on_nonfinite="propagate"`.
     """
 
     count: Array
@@ -49,11 +48,10 @@ def accumulate_momentum(
     dims: Dims = None,
     on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
-    """Replace gradients by their momentum, in float32 or wider; the first half of Muon.
+    """Replace gradients by their momentum, in float32 or wider: the first half of Muon.
 
-    The arguments are those of `scale_by_muon`. `dims` is needed under `on_nonfinite="skip"`
-    only, to tell the matrices of a leaf apart. A blend beyond the largest number of its dtype
-    becomes that number.
+    The arguments are those of `scale_by_muon`. `dims` is needed only with
+    `on_nonfinite="skip"`, to tell the matrices of a leaf apart.
     """
     beta = check_schedulable("beta", beta, "a number in [0, 1)", lambda b: 0 <= b < 1)
     check_choice("on_nonfinite", on_nonfinite, get_args(OnNonfinite))
@@ -97,24 +95,20 @@ def accumulate_momentum(
 
 
 def _check_policy(state: Any, on_nonfinite: OnNonfinite) -> None:
-    """Refuse a state that another policy or an older version has made."""
+    """Refuse a state of another optimizer, or of another `on_nonfinite`."""
+    convert = "convert it once: compat.transfer(state, like=tx.init(params))"
     if not isinstance(state, MuonState):
-        raise ValueError(
-            f"the state of the momentum is a {type(state).__name__}, not a MuonState; carry it "
-            "over once: compat.transfer(state, like=tx.init(params))"
-        )
+        found = f"{type(state).__module__}.{type(state).__name__}"
+        raise ValueError(f"the state is {found}, not muon_optax.MuonState; {convert}")
     made_with = "propagate" if state.skipped is None else "skip"
     if made_with != on_nonfinite:
-        raise ValueError(
-            f"this state was made with on_nonfinite={made_with!r}; carry it over once: "
-            "compat.transfer(state, like=tx.init(params))"
-        )
+        raise ValueError(f"the state was made with on_nonfinite={made_with!r}; {convert}")
 
 
 def _add(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) -> Array:
-    """`β·μ + gain·g` in float32 or wider, whatever dtype μ is stored in."""
+    """`β·μ + gain·g` in float32 or wider, even if μ is stored in a narrower dtype."""
     if g.shape != mu.shape:
-        problem = f"the state has a momentum of shape {mu.shape} for it; use tx.init(params)"
+        problem = f"its momentum has shape {mu.shape}; make a new state by tx.init(params)"
         raise LeafError(path_name(path), g, problem)
     wide = wide_dtype(g.dtype, mu.dtype)
     decay, gain = (jnp.asarray(weight, jnp.finfo(wide).dtype) for weight in (decay, gain))
@@ -130,10 +124,10 @@ def _blend_weights(
     bias_correction: bool,
     dtype: np.dtype,
 ) -> tuple[Array, Array | None, Array]:
-    """The weights of μ and g in `μ` or `β·μ + gain·g`, divided by their bias; and a unit.
+    """The weights of μ and g in `μ` or `β·μ + gain·g`, with bias correction; and a unit.
 
-    The unit is a power of two that makes the sum of the weights at most 1. Multiplied by it, no
-    term overflows and ∞ - ∞ never occurs.
+    The unit is a power of two by which the weights are scaled to a sum of at most 1, so that no
+    term overflows.
     """
     decay, gain = jnp.asarray(decay, dtype), jnp.asarray(gain, dtype)
 
@@ -150,7 +144,7 @@ def _blend_weights(
 
 
 def _blend(weights: tuple[Array, Array | None, Array], mu: Array, g: Array) -> Array:
-    """What is orthogonalized, the weighted sum of momentum and gradient."""
+    """The input of the polar step, a weighted sum of momentum and gradient."""
     of_mu, of_g, unit = weights
     blend = (unit * of_mu).astype(mu.dtype) * mu
     if of_g is not None:
@@ -164,7 +158,7 @@ def _real_dtype(x: Array) -> np.dtype:
 
 
 def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
-    """The momentum's dtype; a complex parameter keeps its own."""
+    """The momentum's dtype; for a complex parameter always the parameter's."""
     keeps_its_own = mu_dtype is None or jnp.issubdtype(param.dtype, jnp.complexfloating)
     return param.dtype if keeps_its_own else jnp.dtype(mu_dtype)
 

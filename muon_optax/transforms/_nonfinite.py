@@ -1,4 +1,4 @@
-"""How matrices that are not finite skip a step, each by itself."""
+"""Skipping the update of single matrices that are not finite."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +14,11 @@ from muon_optax.dims import MatrixView
 def skip_nonfinite(
     blend: Any, mu: Any, old_mu: Any, views: Sequence[MatrixView], skipped: Array
 ) -> tuple[Any, Any, Array]:
-    """The blend with zeros for every matrix that is not finite, its old momentum, and a count.
+    """Blend and momentum after skipping every matrix whose blend is not finite, and the count.
 
-    The polar factor of zero is zero, so such a matrix stays where it is. `blend`, `mu` (after
-    the step) and `old_mu` (before it) are trees with one view per leaf; `skipped` counts the
-    matrices so far.
+    A skipped matrix gets a zero blend, whose polar factor is zero, and keeps its momentum.
+    `blend`, `mu` (after the step) and `old_mu` (before it) are trees with one view per leaf;
+    `skipped` is the count so far.
     """
     leaves, treedef = jax.tree.flatten(blend)
     masks = []
@@ -32,7 +32,7 @@ def skip_nonfinite(
 
 
 def _find_finite(x: Array, view: MatrixView) -> tuple[Array, Array]:
-    """Whether each entry's matrix is finite, and how many matrices are not."""
+    """For each entry whether its matrix is finite, and the number of matrices that are not."""
     stacks = view.to_matrices(gather_explicit(jnp.isfinite(x)))
     finite = [stack.all((-2, -1), keepdims=True) for stack in stacks]
     broken = sum((jnp.sum(~f, dtype=jnp.int32) for f in finite), start=jnp.int32(0))

@@ -1,4 +1,4 @@
-"""Muon+: the rows and columns of an update get one norm after the polar step."""
+"""Muon+: after the polar step, give all rows and then all columns of an update norm 1."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -18,15 +18,14 @@ from muon_optax.transforms._by_leaf import map_stacks, transform_leaves
 def normalize_sides(
     eps: ArrayLike = 1e-7, *, dims: Dims = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Give the update's weights of every output norm 1, then those of every input.
+    """Normalize the update of each output's weights, then of each input's weights (Muon+).
 
-    `u ← u/√(‖u‖² + ε)`, twice. Chain it between `scale_by_muon` and `scale_by_shape`. The
-    Frobenius norm of a matrix becomes √fan_in; that of a polar factor is
-    √min(fan_in, fan_out). So a tall matrix gets an update √(fan_in/fan_out) larger than under
-    `muon`, with `"adam_rms"`, too.
+    Both use `u ← u/√(‖u‖² + ε)`. Chain it between `scale_by_muon` and `scale_by_shape`. The
+    Frobenius norm becomes √fan_in, but a polar factor's is √min(fan_in, fan_out). So if
+    fan_in > fan_out, the update is √(fan_in/fan_out) times larger than under `muon`.
 
     Args:
-      eps: ε > 0. Norms far below √ε stay small.
+      eps: ε > 0.
       dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
 
     Returns:

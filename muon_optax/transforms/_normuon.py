@@ -1,4 +1,4 @@
-"""NorMuon: one second moment for each neuron, so that all of them move by the same amount."""
+"""NorMuon: a second moment for each neuron, so that all neurons get updates of equal size."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -22,8 +22,8 @@ class NeuronState(NamedTuple):
     """The state of `scale_by_neuron_rms`.
 
     Attributes:
-      nu: A tree like the parameters, with a tuple at every leaf: for each of its stacks of
-        matrices float32 `[batch, 1, fan_out]`, the mean square of every neuron's update.
+      nu: A tree like the parameters, with a tuple at every leaf: for each stack of matrices
+        float32 `[batch, 1, fan_out]`, the mean square of every neuron's update.
     """
 
     nu: Any
@@ -32,11 +32,11 @@ class NeuronState(NamedTuple):
 def scale_by_neuron_rms(
     b2: ArrayLike = 0.95, eps: ArrayLike = 1e-10, *, dims: Dims = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Divide the update of each neuron by its root mean square; keep the matrix's norm.
+    """Divide each neuron's update by its running RMS, and keep the matrix's norm (NorMuon).
 
-    `v ← β₂·v + (1-β₂)·mean(O²)` over the inputs of each output, `O' = O/(√v + ε)`, then
-    `O'·‖O‖_F/‖O'‖_F`. Chain it between `scale_by_muon` and `scale_by_shape`. A neuron is a
-    column of the matrix view `[fan_in, fan_out]`.
+    `v ← β₂·v + (1-β₂)·mean(O²)` over the inputs of each neuron, `O' = O/(√v + ε)`, then
+    `O'·‖O‖_F/‖O'‖_F`. A neuron is a column of the matrix `[fan_in, fan_out]`. Chain it between
+    `scale_by_muon` and `scale_by_shape`.
 
     Args:
       b2: β₂ in [0, 1), the decay of the second moment.
@@ -83,7 +83,7 @@ def _scale_neurons(
 
 
 def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: ArrayLike) -> tuple[Array, Array]:
-    """The scaled stack, and its neurons' second moment `v: [batch, 1, fan_out]`."""
+    """The scaled stack, and the new second moment `v: [batch, 1, fan_out]`."""
     wide = o.astype(wide_dtype(o.dtype))
     square = jnp.sum(jnp.abs(wide) ** 2, -2, keepdims=True) / max(1, o.shape[-2])
     scaled, v = divide_by_rms(wide, square, v, b2, eps)
@@ -93,15 +93,15 @@ def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: ArrayLike) -> tuple[Arr
 def divide_by_rms(
     o: Array, square: Array, v: Array, b2: ArrayLike, eps: ArrayLike
 ) -> tuple[Array, Array]:
-    """`o/(√v + ε)`, and the second moment v with the new squares."""
+    """`o/(√v + ε)`, and the updated second moment v."""
     b2, eps = jnp.asarray(b2, square.dtype), jnp.asarray(eps, square.dtype)
-    square = clip(square, jnp.finfo(jnp.float32).max)  # or v would be infinite for ever
+    square = clip(square, jnp.finfo(jnp.float32).max)  # or v would stay infinite
     v = b2 * v.astype(square.dtype) + (1 - b2) * square
     return o / (jnp.sqrt(v) + eps).astype(o.dtype), v.astype(jnp.float32)
 
 
 def restore_norm(scaled: Array, o: Array) -> Array:
-    """Every matrix of a stack with the Frobenius norm, and the dtype, that it has in `o`."""
+    """Every matrix of a stack with the Frobenius norm and the dtype of its matrix in `o`."""
     (direction, _), (_, norm) = normalize(scaled), normalize(o)
     restored = direction * norm.astype(direction.dtype)
     return clip(restored, jnp.finfo(o.dtype).max).astype(o.dtype)

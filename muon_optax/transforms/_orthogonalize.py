@@ -1,4 +1,4 @@
-"""The polar step, `o = polar(x)` matrix by matrix, and `scale_by_muon`: momentum, then that."""
+"""The polar step, `o = polar(x)` for each matrix, and `scale_by_muon`: momentum, then it."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -41,58 +41,53 @@ def scale_by_muon(
     shardings: Shardings = None,
     on_nonfinite: OnNonfinite = "propagate",
 ) -> optax.GradientTransformationExtraArgs:
-    """Replace a gradient by the polar factor of its momentum, matrix by matrix.
+    """Replace each gradient matrix by the polar factor of its momentum.
 
-    `μ ← β·μ + (1-β)·g`, then `polar(μ)`, or `polar(β·μ + (1-β)·g)` with Nesterov's step.
-    Each matrix stays where it is; small equal ones share the products of the method.
+    `μ ← β·μ + (1-β)·g`, then `polar(μ)`, or `polar(β·μ + (1-β)·g)` with Nesterov's momentum.
 
     Args:
       method: How to orthogonalize: a `NewtonSchulz(...)`, `SVD()`, any object with
-        `.polar(x)`, or a name: of `METHODS`, or `"polar_express:8"` with a number of steps.
-        Or rules, `{"attn": "polar_express:8", ".*": "jordan"}`: from a leaf's path, or a name
-        or regular expression for whole parts of one, to a method. A rule for the whole path
-        goes first, then the first that fits; each leaf needs one.
-      beta: Momentum decay in [0, 1), or a schedule of it by step.
-      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`. None: every
-        leaf is `[fan_in, fan_out]`.
+        `.polar(x)`, or a name such as `"fast"` (see `METHODS`) or `"polar_express:8"`
+        (8 steps). Or a dict from paths to methods,
+        `{"attn": "polar_express:8", ".*": "jordan"}`. A key is a whole path, or a name or
+        regular expression that matches whole parts of a path. A whole path decides first,
+        then the first key that matches. Each leaf needs a method.
+      beta: Momentum decay in [0, 1), a number or a schedule.
+      dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`. None means
+        that every leaf is `[fan_in, fan_out]`.
 
     Other Args:
-      nesterov: Whether to look one step ahead.
-      bias_correction: Divide `μ` by `1 - β^(t+1)` and `g` by `1 - β^t` in Nesterov's blend
-        (`μ` by `1 - β^t` without), as `optax.contrib.muon` does. With a scale-invariant method
-        it matters only to the blend, in the first steps. Keller Jordan's and torch's Muon have
-        none. With a schedule, β is the current value.
-      heavy_ball: `μ ← β·μ + g`, and `β·μ + g` for Nesterov's step. As long as β is constant,
-        that is 1/(1-β) times the average and has its polar factor. A state from another
+      nesterov: Whether to use Nesterov's momentum.
+      bias_correction: Whether to divide μ by `1 - β^(t+1)` and g by `1 - β^t` in Nesterov's sum
+        (without Nesterov, μ by `1 - β^t`), as `optax.contrib.muon` does. The Muons of Keller
+        Jordan and PyTorch do not.
+      heavy_ball: Use `μ ← β·μ + g`, and `β·μ + g` for Nesterov's momentum. With a constant β
+        this is 1/(1-β) times the average and has the same polar factor. The state of another
         library may need it.
-      mu_dtype: The momentum's dtype, for real leaves; None for the parameter's own. The
-        average itself is taken in float32 or wider. A number beyond the largest of its dtype
-        is stored as the largest.
-      shardings: How the parameters are sharded over devices. Needed under `jax.jit` on a mesh
-        with automatic axes (`AxisType.Auto`); elsewhere None, because it is read from the
-        arrays. One of
-        `NamedSharding(mesh, PartitionSpec())`, for all parameters alike, here all on every
-        device;
-        `jax.tree.map(lambda p: p.sharding, params)`, a tree of them, or abstract parameters
-        (`jax.ShapeDtypeStruct`s) that have them;
-        `(mesh, specs)`, a mesh and a tree of `PartitionSpec`s such as
-        `nnx.get_partition_spec(state)`, where None is `PartitionSpec()`;
-        a function from a tree of parameters or gradients, perhaps without some of the leaves,
-        to one of these.
-        A tree may also be a prefix of the parameters'.
-      on_nonfinite: What happens to a matrix whose gradient or momentum has a NaN or an
-        infinity. `"propagate"`: its update and momentum are broken from then on, those of
-        other matrices are not. `"skip"`: its update is zero, its momentum keeps its value, and
-        `MuonState.skipped` counts it. Each matrix of a leaf is judged by itself.
+      mu_dtype: The momentum's dtype; None means the parameter's. Sums are taken in float32 or
+        wider. Complex leaves keep their dtype.
+      shardings: How the parameters are sharded. Needed only under `jax.jit` on a mesh with
+        automatic axes (`AxisType.Auto`); otherwise it is read from the arrays. One of:
+        a `NamedSharding` for all parameters, such as `NamedSharding(mesh, PartitionSpec())`;
+        a tree of them, such as `jax.tree.map(lambda p: p.sharding, params)`, or of
+        `jax.ShapeDtypeStruct`s with shardings;
+        `(mesh, specs)` with a tree of `PartitionSpec`s, such as
+        `nnx.get_partition_spec(state)`, where None means `PartitionSpec()`;
+        a function from a tree of parameters or gradients (or a part of it) to one of these.
+        A tree may be a prefix of the parameters' tree.
+      on_nonfinite: What to do about a matrix whose gradient or momentum has a NaN or an
+        infinity. `"propagate"`: its update and momentum stay broken; other matrices do not.
+        `"skip"`: its update is zero, its momentum keeps its value, and `MuonState.skipped`
+        counts it. Each matrix of a leaf is checked separately.
 
     Returns:
-      A transformation whose updates have the parameters' dtype, or the gradients' where
-      `update` gets no parameters. Its state is a `MuonState`.
+      A transformation whose state is a `MuonState`. Updates have the parameters' dtype, or the
+      gradients' dtype if `update` gets no parameters.
 
     Raises:
-      ValueError: If an argument is out of its range; at `init` and `update`, if a leaf is
-        not a matrix under `dims`, not of floats, or without a method. The error names the
-        leaf's path. At `init`, if a rule of `method` fits no path.
+      ValueError: If an argument is out of its range. At `init` and `update`, if a leaf is not
+        a matrix under `dims`, not of floats, or without a method; the error names the leaf. At
+        `init`, if a key of `method` matches no path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -129,11 +124,11 @@ def orthogonalize_momentum(
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`accumulate_momentum`, perhaps wrapped, and the polar step, in one transformation.
+    """`accumulate_momentum`, or a wrapper of it, and the polar step in one transformation.
 
-    One pass over memory reads a gradient and writes its momentum and what the method needs of
-    the blend. As two transformations that would be two or three. The arguments are those of
-    `scale_by_muon`, the state that of the momentum.
+    In one pass over memory, it reads a gradient and writes its momentum and the method's input.
+    Two transformations would take two or three passes. The arguments are those of
+    `scale_by_muon`; the state is the momentum's.
     """
     methods = find_methods(method)
 
@@ -156,7 +151,7 @@ def orthogonalize_momentum(
 
 
 def check_methods(methods: FoundMethods, dims: Dims, params: optax.Params) -> None:
-    """Refuse parameters that are not matrices or have no method, and rules that fit none."""
+    """Refuse parameters that are not matrices or have no method, and rules that match none."""
     matrix_views(dims, params)
     check_rules(methods, leaves_by_path(params), params)
 
@@ -170,10 +165,9 @@ def polar_step(
     mu: Any = None,
     measurement: Measurement | None = None,
 ) -> tuple[Any, Any, list[Array | None]]:
-    """The polar factors of a tree of matrices, in the dtypes of another tree.
+    """The polar factors of a tree of matrices, in the dtypes of `like`.
 
-    Also the momentum that the blend was made with, if there is one, and what a measurement says
-    of each leaf.
+    Also returns the momentum, if given, and each leaf's numbers from a measurement.
     """
     named, treedef = leaves_by_path(blend), jax.tree.structure(blend)
     leaves = [*named.values()]

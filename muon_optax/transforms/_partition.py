@@ -1,4 +1,4 @@
-"""Two optimizers for one model: one for its matrices, one for the rest."""
+"""Two optimizers for one model: one for the matrices, one for all other leaves."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -33,28 +33,27 @@ def partition_matrices(
     *,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.partition` into the matrices and the rest, by what `dims` says of a whole tree.
+    """Train the matrices by one optimizer and all other leaves by another.
 
-    `muon` is this with one chain for the matrices; pass another chain for another Muon.
+    `muon` is this function with the standard chain. Use it with your own chain.
 
     Args:
-      matrices: From `dims`, resolved for the whole tree, to the transformation of the matrices;
-        pass this `dims` on to every transformation that takes one. Without it a transformation
-        reads every leaf as `[fan_in, fan_out]`.
-      fallback: The transformation of all other leaves.
-      dims: See `muon_optax.dims`.
-      shardings: For `place_state` of both states, as in `scale_by_muon`.
+      matrices: A function from `dims`, resolved for the whole tree, to the optimizer of the
+        matrices. Pass this `dims` on to every transformation that takes one; without it they
+        read every leaf as `[fan_in, fan_out]`.
+      fallback: The optimizer of all other leaves.
+      dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`.
+      shardings: As in `scale_by_muon`; for `place_state` of both states.
 
     Returns:
-      `optax.partition` of the two, labelled `"muon"` and `"fallback"`. `init` warns of leaves
-      whose label may be wrong. Updates have the
-      parameters' dtype. A parameter whose gradient is None keeps its value in that step, and so
-      does its state.
+      `optax.partition` of both, labelled `"muon"` and `"fallback"`. `init` warns of leaves
+      whose label may be wrong. Updates have the parameters' dtype. If a gradient is None, the
+      parameter and its state do not change.
 
     Raises:
-      ValueError: At `init` and `update`, if a leaf has no role, or no leaf is a matrix; at
-        `update`, if gradients do not have the parameters' leaves and shapes, or are complex
-        where a parameter is real. The error names the leaf's path.
+      ValueError: At `init` and `update`, if no rule fits a leaf, or no leaf is a matrix. At
+        `update`, if the gradients do not have the parameters' leaves and shapes, or a gradient
+        of a real parameter is complex. The error names the leaf.
 
     Example:
       >>> import jax.numpy as jnp
@@ -68,7 +67,7 @@ def partition_matrices(
       >>> updates["bias"].tolist(), updates["kernel"].diagonal().tolist()
       ([-1.0, -1.0], [-0.5, -0.5])
 
-    Source: `optax.partition`, by roles in place of labels.
+    Source: `optax.partition`, with labels from `dims`.
     """
     return partition_as("fallback", matrices, fallback, dims, shardings, warn_of_doubts)
 
@@ -82,10 +81,10 @@ def partition_as(
     check: Callable[[ResolvedDims, Any], None] | None = None,
     needs_matrix: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """`partition_matrices` with another label for the rest, and other checks."""
+    """`partition_matrices` with another label for the fallback, and other checks."""
 
     def partition(tree: Any, check: Any = None) -> optax.GradientTransformationExtraArgs:
-        # Resolved before a part is masked, because rules compare a leaf with its neighbours.
+        # Before parts are masked, because rules compare a leaf with others.
         resolved = resolve_once(dims, tree)
         if check is not None:
             check(resolved, tree)
@@ -93,7 +92,7 @@ def partition_as(
         if needs_matrix:
             check_any_matrix(resolved, tree)
         labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
-        # A function, because a tree of labels may itself be callable, like the model.
+        # A function, because Optax would call a tree of labels if the model is callable.
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
 
     def init(params: optax.Params) -> Any:

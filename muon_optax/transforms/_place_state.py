@@ -29,26 +29,25 @@ Place = Callable[[Array, Any], Array]  # an array, with a sharding
 def place_state(
     inner: optax.GradientTransformation, shardings: Shardings = None
 ) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, with its state on the parameters' mesh from `init` on.
+    """Keep the state of any optimizer on the parameters' mesh, from `init` on.
 
-    A moment is sharded as its parameter. One with a number for each column, such as NorMuon's,
-    is cut as the columns are. All else (counters, rates, records) is on every device; random
-    keys stay where they are. Without this a counter made by `init` would be on one device and
-    the second step would compile again, and XLA would give a moment its gradient's layout.
+    Moments are sharded like their parameters; counters, rates and records are on every device.
+    Without this function the second step would compile again, because `init` makes counters on
+    one device.
 
-    `muon`, `scale_by_muon` and `partition_matrices` do it themselves. Use it around what wraps
-    them: `optax.inject_hyperparams`, `optax.MultiSteps`, `optax.chain`.
+    `muon`, `scale_by_muon` and `partition_matrices` do this themselves. Use it around wrappers
+    of them: `optax.inject_hyperparams`, `optax.MultiSteps`, `optax.chain`.
 
     Args:
-      inner: Any optimizer. Its moments are those that `optax.tree_map_params` finds.
+      inner: Any optimizer whose moments `optax.tree_map_params` finds.
       shardings: As in `scale_by_muon`.
 
     Returns:
       A transformation with the same updates and the same state. On one device it does nothing.
 
     Raises:
-      ValueError: At `init` and `update`, if `shardings` does not fit the parameters; at `init`,
-        if it contradicts the arrays'. The error names the leaf's path.
+      ValueError: At `init` and `update`, if `shardings` does not fit the parameters. At `init`,
+        if it contradicts the arrays' shardings. The error names the leaf.
 
     Example:
       >>> from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -104,5 +103,5 @@ def place_state(
 
 
 def _is_array(x: Any) -> bool:
-    """Whether a leaf is an array of numbers; random keys stay where they are."""
+    """Whether a leaf is an array of numbers and not of random keys, which are not moved."""
     return isinstance(x, Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)

@@ -1,4 +1,4 @@
-"""A wrapper that measures the updates of a training run, every so many steps, in its state."""
+"""`record_updates`: measure the updates of a training run every few steps, inside its state."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -27,12 +27,12 @@ class RecordState(NamedTuple):
 
     Attributes:
       inner: The state of the momentum.
-      count: int32 scalar, the steps done.
-      step: int32 scalar, the step last recorded, counted from 0; -1 before the first.
-      measured: Leaf's path → measure → float32 `[batch]`, one number for every matrix of the
-        leaf; zeros before the first record.
-      quantiles: Leaf's path → float32 `[batch, 17]`, quantiles of the singular values of what
-        was orthogonalized, evenly from the smallest to the largest, for `diagnostics.spectra`.
+      count: int32 scalar, the number of steps.
+      step: int32 scalar, the last recorded step, counted from 0; -1 before the first record.
+      measured: Path → measure → float32 `[batch]`, one number for every matrix of the leaf;
+        zeros before the first record.
+      quantiles: Path → float32 `[batch, 17]`, evenly spaced quantiles of the singular values of
+        the polar step's input, for `diagnostics.spectra`.
     """
 
     inner: Any
@@ -51,28 +51,28 @@ def record_updates(
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """A momentum and the polar step after it, measured where a matrix is whole already.
+    """Apply a momentum and the polar step, and measure every few steps.
 
-    The last record stays in the state until the next one, so the state's structure never
-    changes: it runs under `jax.jit`, `lax.scan` and `lax.cond`. `diagnostics.latest` reads it.
-    Steps between records pay for a branch that is not taken (under `jax.vmap` both are). A
-    recorded step pays for several SVDs of every matrix; without measures, for one. On a mesh
-    its owner computes them, and blocks of the gradients travel there. `muon(record_every=k)` is
-    shorter.
+    For `muon`, use `muon(record_every=k)` instead. `diagnostics.latest` reads the last record
+    from the state. It works under `jax.jit`, `lax.scan` and `lax.cond`. A recorded step takes
+    several SVDs of every matrix, or one without measures; other steps cost almost nothing,
+    except under `jax.vmap`. On a mesh, the device that owns a matrix measures it.
 
     Args:
       every: Record at steps 0, every, 2·every, …
-      momentum: From gradients to what is orthogonalized, such as `optax.ema(0.95)`.
+      momentum: A transformation from gradients to the polar step's input, such as
+        `optax.ema(0.95)`.
       method: How to orthogonalize, as in `scale_by_muon`.
-      measures: Names of `MEASURES`, or one name; `()` for the quantiles of spectra alone.
-      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+      measures: Names in `MEASURES`, or one name. `()` records only the quantiles of singular
+        values.
+      dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`.
       shardings: As in `scale_by_muon`.
 
     Returns:
-      A transformation with the updates of `momentum` and polar step, whose state is a
-      `RecordState`. Measures are taken in float32 or wider, on a mesh of matrices in the dtype
-      in which they travel: bfloat16 on accelerators with `NewtonSchulz` at its defaults. A
-      matrix that `on_nonfinite="skip"` leaves out is measured as the zero that it becomes.
+      A transformation with the same updates as `momentum` and polar step, whose state is a
+      `RecordState`. Measures are computed in float32 or wider, on a mesh from matrices in the
+      dtype that devices exchange (see `MethodPlan.wire_dtype`). A matrix that
+      `on_nonfinite="skip"` skips is measured as zero.
 
     Raises:
       ValueError: If `every` is not a whole number ≥ 1 or a measure is unknown; at `init` and
@@ -87,7 +87,7 @@ def record_updates(
       >>> step, round(measured["w"]["alignment"], 3)
       (0, 1.0)
 
-    Source: Kim & Oh, arXiv 2601.19156, Section 3, whose quantities these are.
+    Source: Kim & Oh, arXiv 2601.19156, Section 3, for the quantities.
     """
     check_interval("every", every)
     measure = _Measures(_check_names(measures))
@@ -99,7 +99,7 @@ def record_updates(
         counts = dict(zip(leaves_by_path(params), map(_count, matrix_views(dims, params))))
         zeros = {path: measure.zeros(count) for path, count in counts.items()}
         spectra = {path: jnp.zeros([n, len(LEVELS)], "float32") for path, n in counts.items()}
-        # Without leaves, as optax.tree_map_params asks, a leaf stands for any dict.
+        # optax.tree_map_params calls init without leaves; then one leaf stands for any dict.
         start, none = jnp.zeros([], jnp.int32), jnp.full([], -1, jnp.int32)
         return RecordState(momentum.init(params), start, none, zeros or start, spectra or start)
 
@@ -131,21 +131,21 @@ def record_updates(
 
 @dataclass(frozen=True)
 class _Measures:
-    """Measures of a gradient, the polar step's input and its output, and quantiles, as one."""
+    """One function for all measures and quantiles, of gradient, input and output."""
 
     names: tuple[str, ...]
 
     def __call__(self, g: Array, m: Array, o: Array) -> Array:
-        """Float32 `[batch, measure]`, and 17 columns of quantiles."""
+        """Float32 `[batch, measures + 17]`; the last 17 columns are quantiles."""
         found = [MEASURES[name](g, m, o)[..., None] for name in self.names]
         return jnp.concatenate([x.astype("float32") for x in (*found, quantiles(m))], -1)
 
     def zeros(self, count: int) -> dict[str, Array]:
-        """The record of a leaf of so many matrices before the first."""
+        """The record of a leaf with `count` matrices before the first record."""
         return {name: jnp.zeros([count], jnp.float32) for name in self.names}
 
     def record(self, due: Array, found: Array | None, *last: Any) -> tuple[Any, Any]:
-        """A leaf's measures and quantiles: what is found if it is due, the last if not."""
+        """A leaf's measures and quantiles: the new ones if due, else the last ones."""
         if found is None:
             return last
         measured = {name: found[:, i] for i, name in enumerate(self.names)}
@@ -154,14 +154,14 @@ class _Measures:
 
 
 def check_interval(name: str, every: Any) -> None:
-    """Refuse anything but a number of steps that the count can reach."""
+    """Refuse anything but a number of steps that an int32 count can reach."""
     allowed = f"a whole number in [1, 2³¹){suggest_static(name, every)}"
     check_integer(name, every, 1, allowed)
-    check_number(name, every, allowed, lambda e: e < 2**31)  # the count is an int32
+    check_number(name, every, allowed, lambda e: e < 2**31)
 
 
 def _check_names(measures: Sequence[str]) -> tuple[str, ...]:
-    """The names of the measures, once they are known to be right."""
+    """The names of the measures, after checking them."""
     names = (measures,) if isinstance(measures, str) else tuple(measures)
     for name in names:
         check_choice("measure", name, MEASURES)
@@ -171,7 +171,7 @@ def _check_names(measures: Sequence[str]) -> tuple[str, ...]:
 def _check_state(state: Any) -> None:
     if not isinstance(state, RecordState):
         raise ValueError(
-            "this state was made without recording; carry it over once: "
+            "the state was made without recording; convert it once: "
             "compat.transfer(state, like=tx.init(params))"
         )
 

@@ -1,4 +1,4 @@
-"""A transformation that resolves `dims` once per call, for everything that is chained in it."""
+"""Resolving `dims` once per call, for all transformations in a chain."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,8 @@ from muon_optax.dims import Dims, resolve_once
 def resolve_dims_once(
     make: Callable[[Dims], optax.GradientTransformationExtraArgs], dims: Dims
 ) -> optax.GradientTransformationExtraArgs:
-    """`make(dims)`, but its transformations look their leaves up in `dims` as resolved."""
-    make(dims)  # so that an argument out of its range raises here and not at init
+    """`make(dims)`, with `dims` resolved once in each call of `init` and `update`."""
+    make(dims)  # raises here, and not at init, if an argument is out of its range
 
     def init(params: optax.Params) -> Any:
         return make(resolve_once(dims, params)).init(params)

@@ -1,7 +1,4 @@
-"""The factor that an orthogonal update gets from its matrix's two sides.
-
-A `fan_in × fan_out` matrix has `√max(1, fan_out/fan_in)` under the rule `"jordan"`.
-"""
+"""The shape factor of an update, which depends on `fan_in` and `fan_out`."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -20,9 +17,9 @@ from muon_optax.dims import Dims, MatrixView
 from muon_optax.transforms._by_leaf import transform_leaves
 
 SHAPE_SCALINGS: dict[str, Callable[[int, int], float]] = {
-    # Jordan et al. 2024, kellerjordan.github.io/posts/muon; optax.contrib's default.
+    # Jordan et al. 2024, kellerjordan.github.io/posts/muon; the default of optax.contrib.
     "jordan": lambda fan_in, fan_out: math.sqrt(max(1.0, fan_out / fan_in)),
-    # Liu et al. 2025 (Moonlight), arXiv 2502.16982, Section 2.2: AdamW's update RMS.
+    # Liu et al. 2025 (Moonlight), arXiv 2502.16982, Section 2.2: the RMS of AdamW's updates.
     "adam_rms": lambda fan_in, fan_out: 0.2 * math.sqrt(max(fan_in, fan_out)),
     # Bernstein 2025, jeremybernste.in/writing/deriving-muon: unit RMS to RMS operator norm.
     "rms_to_rms": lambda fan_in, fan_out: math.sqrt(fan_out / fan_in),
@@ -33,18 +30,18 @@ SHAPE_SCALINGS: dict[str, Callable[[int, int], float]] = {
 def scale_by_shape(
     rule: str = "jordan", *, dims: Dims = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiply every matrix by a factor of its `fan_in` and `fan_out`.
+    """Multiply every matrix by a factor that depends on its `fan_in` and `fan_out`.
 
-    `"jordan"`: `√max(1, out/in)`. `"adam_rms"`: `0.2·√max(in, out)`, which gives an
-    orthogonal update the RMS of AdamW's. `"rms_to_rms"`: `√(out/in)`. `"none"`: 1.
+    `"jordan"`: `√max(1, out/in)`. `"adam_rms"`: `0.2·√max(in, out)`, which gives updates the
+    RMS of AdamW's updates. `"rms_to_rms"`: `√(out/in)`. `"none"`: 1.
 
     Args:
-      rule: One of the four names; their sources are in `transforms/_shape.py`.
-      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+      rule: One of these four names.
+      dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`.
 
     Returns:
-      A stateless transformation. Where the factor is above 1, a number beyond the largest of
-      its dtype becomes the largest, infinity too; NaN stays.
+      A stateless transformation. If the factor is above 1, results are clipped to the largest
+      number of their dtype; NaN stays NaN.
 
     Raises:
       ValueError: If the rule is unknown; at `init` and `update`, if a leaf is not a matrix
@@ -56,7 +53,8 @@ def scale_by_shape(
       >>> tx.update(updates, tx.init(updates))[0]["w"].tolist()
       [[2.0, 2.0, 2.0, 2.0]]
 
-    Source: the three rules' papers, named next to their formulas.
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv
+    2502.16982, Section 2.2; Bernstein 2025, jeremybernste.in/writing/deriving-muon.
     """
     check_choice("shape_scaling", rule, SHAPE_SCALINGS)
     return transform_leaves(partial(_scale, rule), dims)
@@ -78,6 +76,6 @@ def _scale(rule: str, x: Array, view: MatrixView) -> Array:
         factor = factors[0]
     else:
         factor = view.broadcast_to_parts(factors, x.shape)
-    # One use of x, with neither a mask nor a comparison: a GPU does it at the end of a product.
+    # One use of x, without a mask or comparison, so that a GPU fuses it into a product.
     scaled = jnp.asarray(factor, x.dtype) * x
     return clip(scaled, jnp.finfo(x.dtype).max) if np.max(factor) > 1 else scaled

@@ -1,6 +1,6 @@
-"""Weight decay in three forms: with the learning rate, along the step only, or independent.
+"""Weight decay in three forms: decoupled, cautious, and independent of the learning rate.
 
-With the learning rate η and the update u: `W ← W - η·(u + λ·W)`, and two variants.
+With learning rate η and update u, decoupled decay is `W ← W - η·(u + λ·W)`.
 """
 
 from __future__ import annotations  # so that help() shows short types
@@ -29,10 +29,10 @@ _Mask = Any | Callable[[optax.Params], Any] | None
 
 
 class DecayState(NamedTuple):
-    """The state of a decay on a schedule; a constant decay has an empty state.
+    """The state of a scheduled decay; a constant decay has an empty state.
 
     Attributes:
-      count: int32 scalar, the steps done.
+      count: int32 scalar, the number of steps.
     """
 
     count: Array
@@ -41,10 +41,10 @@ class DecayState(NamedTuple):
 def add_decayed_weights(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """`u ← u + λ·W`: `optax.add_decayed_weights`, except in two cases.
+    """`u ← u + λ·W`, without two bugs of `optax.add_decayed_weights` in optax 0.2.6.
 
-    In optax 0.2.6 its schedule stays at step 0, and a traced λ widens the updates of bfloat16
-    weights to float32. Chain it before `optax.scale_by_learning_rate`, which multiplies λ.
+    There a schedule stays at step 0, and a traced λ widens bfloat16 updates to float32. Chain
+    it before `optax.scale_by_learning_rate`.
 
     >>> tx = add_decayed_weights(0.1)
     >>> w, u = jnp.array([10.0, -10.0]), jnp.array([1.0, 1.0])
@@ -57,7 +57,7 @@ def add_decayed_weights(
 def decay_unless_zero(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformation:
-    """`add_decayed_weights`, or, where λ is the number 0, nothing that asks for parameters."""
+    """`add_decayed_weights`; or `optax.identity`, which needs no parameters, if λ is 0."""
     scheduled = callable(weight_decay) or isinstance(weight_decay, jax.Array)
     zero = not scheduled and weight_decay == 0
     return optax.identity() if zero else add_decayed_weights(weight_decay, mask)
@@ -66,23 +66,22 @@ def decay_unless_zero(
 def add_cautious_weight_decay(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Decay an entry of a weight only where the step itself shrinks it.
+    """Decay only those entries of a weight that the update shrinks.
 
-    `u ← u + λ·1[u⊙W ≥ 0]⊙W`. Chain it before `optax.scale_by_learning_rate`, like
-    `optax.add_decayed_weights`: `W ← W - η·(u + λ·1[u⊙W ≥ 0]⊙W)`. For complex entries
-    `u⊙W` is the real part of `conj(u)⊙W`.
+    `u ← u + λ·1[u⊙W ≥ 0]⊙W`. Chain it before `optax.scale_by_learning_rate`:
+    `W ← W - η·(u + λ·1[u⊙W ≥ 0]⊙W)`. For complex entries `u⊙W` is the real part of
+    `conj(u)⊙W`.
 
     Args:
-      weight_decay: λ, a number ≥ 0 or a schedule of it by step.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
-        in `optax.masked`; None for all. Name a function in the `static_args` of
-        `optax.inject_hyperparams`.
+      weight_decay: λ, a number ≥ 0 or a schedule.
+      mask: Which leaves decay: a tree of booleans or a function from parameters to one; None
+        means all. Put a function into the `static_args` of `optax.inject_hyperparams`.
 
     Returns:
       A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
 
     Raises:
-      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
+      ValueError: If an argument is out of its range, or if `update` gets no parameters.
 
     Example:
       >>> tx = add_cautious_weight_decay(0.1)
@@ -105,22 +104,21 @@ def add_independent_weight_decay(
 ) -> optax.GradientTransformationExtraArgs:
     """Decay weights by a fraction that does not depend on the learning rate.
 
-    `u ← u - λ·W`. Chain it after `optax.scale_by_learning_rate`: `W ← W - η·u - λ·W`.
-    Loshchilov & Hutter let λ follow the schedule s(t) ≤ 1 of the learning rate, but not its
-    peak: pass `lambda t: λ * s(t)` for theirs.
+    `u ← u - λ·W`. Chain it after `optax.scale_by_learning_rate`: `W ← W - η·u - λ·W`. For the
+    form of Loshchilov & Hutter pass `lambda t: λ * s(t)`, where s(t) ≤ 1 is the learning rate's
+    schedule without its peak.
 
     Args:
-      weight_decay: λ, a number ≥ 0 or a schedule of it by step. Nothing makes it smaller:
-        where `optax.adamw` has λ = 0.1 at η = 1e-3, write 1e-4.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one, as
-        in `optax.masked`; None for all. Name a function in the `static_args` of
-        `optax.inject_hyperparams`.
+      weight_decay: λ, a number ≥ 0 or a schedule. It is not multiplied by the learning rate:
+        instead of λ = 0.1 at η = 1e-3 in `optax.adamw`, write 1e-4.
+      mask: Which leaves decay: a tree of booleans or a function from parameters to one; None
+        means all. Put a function into the `static_args` of `optax.inject_hyperparams`.
 
     Returns:
       A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
 
     Raises:
-      ValueError: If an argument is out of its range; at `update`, if it gets no parameters.
+      ValueError: If an argument is out of its range, or if `update` gets no parameters.
 
     Example:
       >>> tx = optax.chain(optax.sgd(0.5), add_independent_weight_decay(0.25))
@@ -153,7 +151,7 @@ def _decay_with(
     weight_decay: optax.ScalarOrSchedule,
     mask: _Mask,
 ) -> optax.GradientTransformationExtraArgs:
-    """The transformation that replaces every `u` by `decayed(u, W, λ)`."""
+    """A transformation that replaces every `u` by `decayed(u, W, λ)`."""
     number = "a number ≥ 0"
     weight_decay = check_schedulable("weight_decay", weight_decay, number, lambda d: d >= 0)
     check_mask("mask", mask)
@@ -173,7 +171,8 @@ def _decay_with(
         del extra_args
         if params is None:
             raise ValueError(
-                "params=None, but the decay needs the weights; use update(grads, state, params)"
+                "params=None, but weight decay needs the parameters; use "
+                "tx.update(grads, state, params)"
             )
         decay = weight_decay
         if callable(decay):
@@ -184,7 +183,7 @@ def _decay_with(
     tx = optax.GradientTransformationExtraArgs(init, update)
     if mask is None:
         return tx
-    # As a function, because a tree of booleans may itself be callable, like the model.
+    # A function, because Optax would call a tree of booleans if the model is callable.
     return optax.masked(tx, mask if is_function(mask) else lambda _: mask)
 
 

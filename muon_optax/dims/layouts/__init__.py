@@ -1,7 +1,7 @@
-"""The layouts of public libraries and models: which path has which role.
+"""The layouts of public libraries and models: rules from paths to roles.
 
-A layout is a tuple of rules, of which the first that matches a leaf decides. Put a rule of your
-own in front:
+A layout is a tuple of rules. The first that matches a leaf decides, so put your own rules
+first:
 
 >>> from muon_optax import FLAX, LAYOUTS, Rule
 >>> dims = (Rule("output head", r"^Dense_3/kernel$", None), *FLAX)
@@ -38,5 +38,5 @@ _RULES = frozenset(rule for rules in LAYOUTS.values() for rule in rules)
 
 
 def is_from_layout(rule: Rule) -> bool:
-    """Whether a rule is one of `LAYOUTS`; a rule of the user's own is not doubted."""
+    """Whether a rule is from one of `LAYOUTS` and not the user's own."""
     return rule in _RULES

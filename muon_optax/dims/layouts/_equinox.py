@@ -3,7 +3,7 @@
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._shared import NOT_MATRICES, VECTOR
 
-# `eqx.filter_vmap` makes stacks of layers.
+# `eqx.filter_vmap` makes the stacks of layers.
 EQUINOX = Layout(
     "EQUINOX",
     *NOT_MATRICES,

@@ -1,4 +1,4 @@
-"""The layout of Flax, linen and nnx, and of the models written in it: kernels `[in, out]`."""
+"""The layout of Flax (linen and nnx) and of models written in it: kernels `[in, out]`."""
 
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._shared import NOT_MATRICES, VECTOR, WEIGHT
@@ -34,7 +34,7 @@ FLAX = Layout(
     Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up in out", guess=True),
     Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up out in", guess=True),
     Rule("matrix", r"(^|/)mlp/linear$", "... in out"),
-    *(  # of grouped queries, each with its key
+    *(  # the second pair is for grouped queries with a key each
         rule
         for query, output in (
             ("... in out out", "... in in out"),
@@ -49,15 +49,15 @@ FLAX = Layout(
     Rule("low-rank factor", r"lora_?[ab](/(kernel|weight))?$", "in out"),
     Rule("low-rank factor", r"lora_?a(/(kernel|weight))?$", "in in out", guess=True),
     Rule("low-rank factor", r"lora_?b(/(kernel|weight))?$", "in out out", guess=True),
-    Rule("matrix", r"(^|/)w\[[^/]*$", "... in out"),  # of e3nn, for two irreps
-    # Not the decoder layers that MaxText calls moe_layers, nor attention inside a block.
+    Rule("matrix", r"(^|/)w\[[^/]*$", "... in out"),  # e3nn, for two irreps
+    # Except MaxText's moe_layers, which are decoder layers, and attention inside a block.
     Rule(
         "experts",
         r"(expert|moe)(?!\w*layers)[^/]*(/(?!\w*(general|einsum|qkv|attn|attention))[^/]+){0,2}$",
         "... experts in out",
     ),
     Rule("matrix", r"^$|(^|/)" + WEIGHT, "in out", guess=True),
-    # Not a layer whose kernel has several input or output axes in an unknown order.
+    # Except a layer whose kernel has several input or output axes in an unknown order.
     Rule(
         "stack of matrices",
         r"^(?!.*(general|einsum|qkv)[^/]*/\w+$)(.*/)?" + WEIGHT,

@@ -1,4 +1,4 @@
-"""The layout of Haiku: `w` is `[in, out]`, convolutions HWIO, and the model's AlphaFold."""
+"""The layout of Haiku and AlphaFold: `w` is `[in, out]`, convolutions are HWIO."""
 
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._shared import NOT_MATRICES, VECTOR

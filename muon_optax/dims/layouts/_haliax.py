@@ -1,4 +1,4 @@
-"""The layout of Haliax as Levanter's Llama uses it: `[out, in]`, each head axis of its own."""
+"""The layout of Haliax in Levanter's Llama: `[out, in]`, with separate axes for heads."""
 
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._shared import VECTOR
@@ -14,11 +14,11 @@ HALIAX = Layout(
     Rule("attention query", r"(^|/)q_proj/weight/0$", "... out out out in"),
     Rule("attention key or value", r"(^|/)[kv]_proj/weight/0$", "... out out in"),
     Rule("attention output", r"(^|/)o_proj/weight/0$", "... out in in"),
-    # Of its GPT-2, with the inputs first.
+    # Levanter's GPT-2 has the inputs first.
     Rule("attention query, key and value", r"(^|/)c_attn/weight/0$", "... in parts out out"),
     Rule("attention output", r"attn/c_proj/weight/0$", "... in in out"),
     Rule("experts", r"expert[^/]*/\w+/weight/0$", "... experts in out"),
-    # A bias tells which way a layer was made.
+    # A bias tells which order a layer has.
     Rule("matrix", r"(^|/)weight/0$", "out in", guess=True),
     Rule("matrix", r"(^|/)weight/0$", "in out", guess=True),
     Rule("stack of matrices", r"(^|/)stacked/(.*/)?weight/0$", "layers out in", guess=True),

@@ -20,7 +20,7 @@ KERAS = Layout(
     Rule("attention output", r"(^|/)attention_output/kernel$", "in in out"),
     *(
         Rule("attention query, key or value", r"/(query|key|value)/kernel$", axes, guess=True)
-        for axes in ("in out out", "out in out")  # as of Gemma
+        for axes in ("in out out", "out in out")  # the second is Gemma's
     ),
     *FLAX,
 )

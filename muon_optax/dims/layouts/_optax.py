@@ -1,6 +1,6 @@
 """Optax's default: a leaf is a matrix `[in, out]` if it has two axes.
 
-It is the layout of no library, and wrong for most: `docs/gallery.md` counts the mistakes.
+It is wrong for most models: `docs/gallery.md` counts the mistakes.
 """
 
 from muon_optax.dims._rules import Layout, Rule

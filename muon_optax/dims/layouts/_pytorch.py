@@ -29,7 +29,7 @@ PYTORCH = Layout(
     *EQUINOX[:-1],
     Rule("matrix", r"_weight$", "out in"),
     Rule("stack of matrices", r"_weight$", "stack out in", guess=True),
-    # The Conv1D of Hugging Face's GPT-2, whose bias shows the order.
+    # The Conv1D of Hugging Face's GPT-2 is `[in, out]`; its bias shows the order.
     Rule("matrix", r"(^|/)weight$", "in out", guess=True),
     Rule("transposed convolution", r"(^|/)weight$", "in out in in", guess=True),
     Rule("transposed convolution", r"(^|/)weight$", "in out in", guess=True),
