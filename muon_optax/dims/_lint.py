@@ -213,7 +213,7 @@ def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_table(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A matrix with the shape of a table, whose inputs no layer gives, may be a transposed head."""
+    """A matrix of a table's shape, whose inputs no layer gives, may be a transposed head."""
     fan_in, fan_out = ends(view)
     table = tree.table_of_shape(fan_in, fan_out)
     if not table or tree.widths.is_given(fan_in, path):
