@@ -139,7 +139,7 @@ def main(smoke: bool = False) -> None:
 SEE = "see `operator_norm`"
 ADVICE = {  # measure → what a value below or above the healthy range says, and what to do
     "alignment": (
-        'Too few steps. Take more, or use `METHODS["near_exact"]`',
+        "Take more steps if the [cosine](#which-leaves-need-more-steps) is below 0.9",
         f"Up to 1: no action, nearer to exact. Above 1: singular values above 1; {SEE}",
     ),
     "polar_error": (

@@ -37,6 +37,15 @@ NOT_MATRICES = {
         up/weight:64,32,2,2 up/bias:32- b/conv/weight:64,32,3,3 c/conv/weight:2,64,1,1-""",
     "as wide as the inputs, under one name": """pytorch params/reads/weight:64,8
         params/mixes/weight:128,64 params/actor/weight:8,128-""",
+    "outputs of twice the inputs": """flax Dense_0/kernel:20,64 Dense_1/kernel:64,64
+        Dense_2/kernel:64,40?""",
+    "as long as the table, and as a layer": """flax tok/embedding:256,64- a/up/kernel:64,256?
+        a/down/kernel:256,64 decoder/kernel:64,256?""",
+    "as long as the table, several times as wide": """flax tok/embedding:320,32-
+        a/up/kernel:32,128 a/down/kernel:128,32 final/kernel:32,320-""",
+    "a table transposed": """flax tok/embedding:100,32- a/up/kernel:32,64 a/down/kernel:64,32
+        b/up/kernel:32,64 b/down/kernel:64,32 c/up/kernel:32,64 c/down/kernel:64,32
+        decode/kernel:100,32?""",
     "a name that no rule knows": "flax mixture:8,64? up/kernel:64,256 down/kernel:256,64",
 }
 HIDDEN = {

@@ -21,7 +21,7 @@ def spectra_of(grads, **options):
 
 def test_a_leaf_whose_spectrum_five_steps_miss_is_found():
     rng = np.random.default_rng(0)
-    flat = jnp.asarray(rng.standard_normal((32, 96)), jnp.float32)
+    flat = jnp.asarray(rng.standard_normal((96, 32)), jnp.float32)
     steep = jnp.diag(jnp.array([1.0] + 31 * [0.005]))
     grads = {"flat": {"kernel": flat}, "steep": {"kernel": steep}, "bias": jnp.ones(3)}
     spectra = spectra_of(grads)
@@ -41,12 +41,12 @@ def test_a_leaf_whose_spectrum_five_steps_miss_is_found():
 def test_the_cheapest_of_several_families_is_chosen_and_muon_takes_what_plan_found():
     rng = np.random.default_rng(0)
     steep = {"kernel": jnp.diag(jnp.array([1.0] + 31 * [0.02]))}
-    grads = {"a": {"kernel": jnp.asarray(rng.standard_normal((32, 96)))}, "b": steep}
+    grads = {"a": {"kernel": jnp.asarray(rng.standard_normal((96, 32)))}, "b": steep}
     families = ("taylor2", "cans", "polar_express")
     given = dict(spectra=spectra_of(grads), cosine=0.95, families=families)
     chosen = plan(grads, **given).methods
     one_family = [plan(grads, **given | {"families": [family]}).methods for family in families]
-    for path, (m, n) in {"a/kernel": (32, 96), "b/kernel": (32, 32)}.items():
+    for path, (m, n) in {"a/kernel": (96, 32), "b/kernel": (32, 32)}.items():
         costs = [methods[path].plan(m, n).flops for methods in one_family]
         assert chosen[path].plan(m, n).flops == min(costs) < max(costs)
     tx = muon(0.02, chosen)

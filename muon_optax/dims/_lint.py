@@ -212,6 +212,15 @@ def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     return f"a stack of {view.shape[0]} matrices, or one kernel of several axes?", guess
 
 
+def _check_table(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
+    """A matrix of a table's shape, whose inputs no layer gives, may be a transposed head."""
+    fan_in, fan_out = ends(view)
+    table = tree.table_of_shape(fan_in, fan_out)
+    if not table or tree.widths.is_given(fan_in, path):
+        return None
+    return f"it has the shape of {table!r}; a table, or an output layer transposed?", None
+
+
 def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """Doubt a much longer side that no other layer shares: it may be the length of a table."""
     plain = rule.role in _UNSPECIFIC
@@ -246,8 +255,12 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)
-        if table and last and fan_out not in tree.widths.heads:
+        alike = tree.table_of_shape(fan_out, fan_in)
+        if table and (last or alike) and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
+        exact = tree.widths.num_takers(fan_out, path) or tree.widths.is_added(fan_out, path)
+        if not exact:
+            return f"no other layer takes exactly its {fan_out} outputs; an output layer?", None
         return None
     if joined and (convolution or not (short or last)):
         return None
@@ -263,6 +276,7 @@ _CHECKS = (
     _check_order,
     _check_channels,
     _check_stack,
+    _check_table,
     _check_sides,
     _check_taken,
 )

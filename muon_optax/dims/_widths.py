@@ -83,9 +83,16 @@ class Widths:
 
     def is_joined(self, width: int, path: str) -> bool:
         """Whether another leaf takes a multiple of this width, or its sum with another."""
-        return any(
+        return self.is_added(width, path) or any(
             _is_multiple(other, width)
-            or (other > width and not self._given.get(other - width, set()) <= {path})
+            for other, paths in self._taken.items()
+            if not paths <= {path}
+        )
+
+    def is_added(self, width: int, path: str) -> bool:
+        """Whether another leaf takes the sum of this width and one that a third leaf gives."""
+        return any(
+            other > width and not self._given.get(other - width, set()) <= {path}
             for other, paths in self._taken.items()
             if not paths <= {path}
         )
