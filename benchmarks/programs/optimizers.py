@@ -12,12 +12,14 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks.optimizers import RATE, apply, of_optax
 from benchmarks.programs.models import Model
-from muon_optax import METHODS, SVD, NewtonSchulz, muon
+from muon_optax import FLAX, METHODS, SVD, NewtonSchulz, Rule, muon
 
 OURS, FAST, OPTAX, ADAMW = "muon", "muon, fast", "optax.contrib.muon", "optax.adamw"
+# `q` is query, key and value in one, and is treated as one matrix.
+DIMS = (Rule("query, key and value", r"(^|/)q/kernel$", "... in out"), *FLAX)
 UPDATES: dict[str, Callable[[Model], optax.GradientTransformation]] = {
-    OURS: lambda model: muon(RATE),
-    FAST: lambda model: muon(RATE, METHODS["fast"]),
+    OURS: lambda model: muon(RATE, dims=DIMS),
+    FAST: lambda model: muon(RATE, METHODS["fast"], dims=DIMS),
     OPTAX: lambda model: of_optax(model.params),
     ADAMW: lambda model: optax.adamw(RATE, weight_decay=0.0),
 }

@@ -258,10 +258,10 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         alike = tree.table_of_shape(fan_out, fan_in)
         if table and (last or alike) and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
-        exact = tree.widths.num_takers(fan_out, path) or tree.widths.is_added(fan_out, path)
-        if not exact:
-            return f"no other layer takes exactly its {fan_out} outputs; an output layer?", None
-        return None
+        if tree.widths.num_takers(fan_out, path) or tree.widths.is_added(fan_out, path):
+            return None
+        reason = f"no other layer takes exactly its {fan_out} outputs; an output layer"
+        return (f"{reason}?", None) if last else (f"{reason}, or several in one?", rule.spec)
     if joined and (convolution or not (short or last)):
         return None
     return f"no other layer takes its {fan_out} outputs; an output layer?", None
