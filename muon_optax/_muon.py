@@ -100,7 +100,7 @@ def muon(
         automatic axes; see `scale_by_muon`.
       on_nonfinite: `"propagate"`, or `"skip"` to skip the update of matrices that are not
         finite. With `"skip"` the fallback also skips a step unless all its gradients are
-        finite. Weight decay goes on.
+        finite. Skipped matrices still decay; leaves of the fallback do not.
       adam_b1: AdamW's decay of the first moment.
       adam_b2: AdamW's decay of the second moment.
       adam_eps: AdamW's ε.

@@ -34,7 +34,7 @@ def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
 
 
 def first_zero(stage: Stage) -> float:
-    """The largest z such that the polynomial is positive on (0, z); 0 if it starts negative."""
+    """The largest z, or infinity, with a positive polynomial on (0, z); 0 if there is none."""
     if stage[0] <= 0:
         return 0.0
     squares = np.roots(stage[::-1])

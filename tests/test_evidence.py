@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 from trees import leaves
 
-from muon_optax import EQUINOX, LAYOUTS, Rule, plan
+from muon_optax import EQUINOX, FLAX, LAYOUTS, Rule, plan
 from muon_optax.dims import assign
 
 LETTERS = str.maketrans("01", "xy")
@@ -39,8 +39,9 @@ NOT_MATRICES = {
         params/mixes/weight:128,64 params/actor/weight:8,128-""",
     "outputs of twice the inputs": """flax Dense_0/kernel:20,64 Dense_1/kernel:64,64
         Dense_2/kernel:64,40?""",
-    "as long as the table, and as a layer": """flax tok/embedding:256,64- a/up/kernel:64,256?
-        a/down/kernel:256,64 decoder/kernel:64,256?""",
+    "as long as the table, and as a layer": """flax tok/embedding:256,64-
+        l0/up/kernel:64,256 l0/down/kernel:256,64 l1/up/kernel:64,256 l1/down/kernel:256,64
+        l2/up/kernel:64,256 l2/down/kernel:256,64 decoder/kernel:64,256?""",
     "as long as the table, several times as wide": """flax tok/embedding:320,32-
         a/up/kernel:32,128 a/down/kernel:128,32 final/kernel:32,320-""",
     "a table transposed": """flax tok/embedding:100,32- a/up/kernel:32,64 a/down/kernel:64,32
@@ -76,6 +77,8 @@ HIDDEN = {
 }
 SEVERAL = {
     "of attention and a gate": "flax in_proj_qkvz/kernel:64,256? out_proj/kernel:64,64",
+    "as long as a table, of a cell": """equinox embed/weight:256,64- out/weight:256,64-
+        cell/weight_ih:256,64? cell/weight_hh:256,64?""",
     "of a gated layer": "pytorch mlp/w12/weight:256,64? mlp/w3/weight:64,128",
     "of keys and values, a convolution": """flax to_kv/kernel:1,1,64,128? to_q/kernel:1,1,64,64
         to_out/kernel:1,1,64,64""",
@@ -132,6 +135,20 @@ def test_a_layer_left_to_the_fallback_still_takes_the_outputs_of_the_one_before(
     table = plan(params, **({"dims": EQUINOX} | out))
     assert [leaf.optimizer for leaf in table.leaves] == ["Muon", "Muon", "fallback"]
     assert not table.doubts
+
+
+def test_a_layer_may_be_excluded_because_the_layouts_rule_does_not_fit():
+    params = leaves("h/attn/c_attn/kernel:896,768 h/mlp/c_fc/kernel:3072,768")
+    with pytest.raises(ValueError, match=r"c_attn.*896"):
+        plan(params, LAYOUTS["hugging_face"])
+    table = plan(params, LAYOUTS["hugging_face"], exclude="c_attn")
+    assert [leaf.optimizer for leaf in table.leaves] == ["fallback", "Muon"]
+
+
+def test_a_table_that_the_user_names_tells_the_output_layer():
+    params = leaves("lookup/kernel:5000,64 a/kernel:64,64 project/kernel:64,5000")
+    rules = (Rule("embedding", "^lookup/kernel$", None), *FLAX)
+    assert plan(params, rules).leaves[-1].role == "output layer"
 
 
 def test_an_excluded_embedding_still_tells_the_output_layer():

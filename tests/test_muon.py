@@ -225,7 +225,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1).init({"bias": jnp.ones(3)}), "muon has no matrix to train"),
         (
             lambda: muon(0.1, exclude="w").init({"w": jnp.ones((3, 4)), "b": jnp.ones(3)}),
-            r"add rules .* dims=\(Rule\('mine', r'\^w\$', 'in out'\), \*FLAX\)",
+            r"put rules in front of `dims` .* as Rule\('mine', r'\^w\$', 'in out'\) does",
         ),
         (lambda: muon(0.1).init({"codes": jnp.ones((3, 4, 5))}), "leaf 'codes'.*no rule in"),
         (

@@ -77,7 +77,7 @@ MISTAKES = {
     "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has no entry for it; add one", on),
     "a level too many": (
         lambda mesh: {"params": on(mesh)},
-        r"leaf 'a/kernel' .*this path under 'params'; pass shardings\['params'\]",
+        r"leaf 'a/kernel' .*this path under 'params'; pass the tree at \['params'\]",
         lambda mesh: {"params": on(mesh)}["params"],
     ),
     "a name": (lambda mesh: "fsdp", r"shardings has 'fsdp'; use Nam", FROM_ARRAYS),

@@ -177,7 +177,7 @@ def _missing(by_path: dict[str, NamedSharding], name: str) -> str:
     deeper = [path.removesuffix(f"/{name}") for path in by_path if path.endswith(f"/{name}")]
     if deeper:
         keys = "".join(f"[{key!r}]" for key in deeper[0].split("/"))
-        return f"shardings has this path under {deeper[0]!r}; pass shardings{keys}"
+        return f"shardings has this path under {deeper[0]!r}; pass the tree at {keys}"
     problem = "shardings has no entry for it"
     if by_path:
         problem += f", but {len(by_path)} others, such as {next(iter(by_path))!r}"

@@ -152,6 +152,9 @@ def _to_our_layout(
     x = convert(name, np.asarray(tensor))
     ours, theirs = ({*np.cumprod(shape).tolist()} for shape in (leaf.shape, x.shape))
     if x.size != math.prod(leaf.shape) or not (ours <= theirs or theirs <= ours):
-        problem = f"its moment has shape {x.shape} after convert; pass another convert"
+        problem = (
+            f"its moment has shape {x.shape} after convert; check the order of the names, "
+        )
+        problem += "or pass another convert"
         raise LeafError(name, leaf, problem)
     return jnp.asarray(x.reshape(leaf.shape), leaf.dtype)

@@ -15,6 +15,7 @@ from muon_optax.dims._names import UNKNOWN, looks_like_kernel
 from muon_optax.dims._rules import Rule, find_rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import view_of
+from muon_optax.dims._widths import ROLES_OF_THE_ENDS
 from muon_optax.dims.layouts import LAYOUTS, is_from_layout
 
 
@@ -40,9 +41,9 @@ def assign_by_rules(
             assignments.append(Assignment(name, view, rule, evidence))
     if needs:
         raise _error(problems[0], rules, needs, leaves, neighbours)
-    published = [rule for rule in rules if is_from_layout(rule)]
+    others = [rule for rule in rules if rule.spec is not None or is_from_layout(rule)]
     in_model = [
-        _read_by(published, found, path, leaf, neighbours)
+        _role_in_model(found, others, path, leaf, neighbours)
         for found, (path, leaf) in zip(assignments, leaves.items())
     ]
     tree = Tree(assignments, in_model, neighbours)
@@ -53,22 +54,23 @@ def assign_by_rules(
     ]
 
 
-def _read_by(
-    published: Sequence[Rule],
+def _role_in_model(
     found: Assignment,
+    others: Sequence[Rule],
     path: str,
     leaf: Any,
     neighbours: Neighbours,
 ) -> Assignment:
-    """A leaf's role in the model, if a rule of the user sends it to the fallback."""
-    if found.view is not None or found.rule in published:
+    """What a leaf is in the model by `others`, if the user sends it to the fallback."""
+    rule = found.rule
+    if found.view is not None or rule in others or (rule and rule.role in ROLES_OF_THE_ENDS):
         return found
-    rule, _ = find_rule(published, path, leaf, neighbours)
-    return (
-        found
-        if rule is None
-        else found._replace(view=view_of(rule.spec, path, leaf), rule=rule)
-    )
+    try:
+        rule, _ = find_rule(others, path, leaf, neighbours)
+        view = view_of(rule.spec, path, leaf) if rule else None
+    except LeafError:  # the rule does not fit, which may be why the user left the leaf out
+        return found
+    return found._replace(view=view, rule=rule) if rule else found
 
 
 def _rule_by_neighbours(

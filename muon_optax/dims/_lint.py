@@ -215,8 +215,8 @@ def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 def _check_table(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     """A matrix of a table's shape, whose inputs no layer gives, may be a transposed head."""
     fan_in, fan_out = ends(view)
-    table = tree.table_of_shape(fan_in, fan_out)
-    if not table or tree.widths.is_given(fan_in, path):
+    table = tree.widths.tables_by_shape.get((fan_in, fan_out))
+    if not table or rule.role not in _UNSPECIFIC or tree.widths.is_given(fan_in, path):
         return None
     return f"it has the shape of {table!r}; a table, or an output layer transposed?", None
 
@@ -255,8 +255,8 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         return f"only the inputs have its width, {fan_out}; an output layer?", None
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)
-        alike = tree.table_of_shape(fan_out, fan_in)
-        if table and (last or alike) and fan_out not in tree.widths.heads:
+        same_shape = (fan_out, fan_in) in tree.widths.tables_by_shape
+        if table and (last or same_shape) and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; an output layer?", None
         if tree.widths.num_takers(fan_out, path) or tree.widths.is_added(fan_out, path):
             return None

@@ -195,10 +195,10 @@ def check_any_matrix(resolved: ResolvedDims, tree: Any) -> None:
             path: getattr(leaf, "shape", ()) for path, leaf in leaves_by_path(tree).items()
         }
         paths = [path for path, shape in shapes.items() if len(shape) == 2]
-        rule = f"Rule('mine', r'^{re.escape(paths[0])}$', 'in out')" if paths else "Rule(...)"
+        rule = f", as Rule('mine', r'^{re.escape(paths[0])}$', 'in out') does" if paths else ""
         raise ValueError(
             "muon has no matrix to train: `dims` sends every leaf to the fallback. Use the "
-            f"fallback alone, or add rules for the matrices: dims=({rule}, *FLAX)"
+            f"fallback alone, or put rules in front of `dims` that name the matrices{rule}"
         )
 
 

@@ -47,11 +47,6 @@ class Tree:
         """Whether repeated layers have this leaf, which is then not an output of the model."""
         return self._alike[_kind(path, view)] >= _LAYERS
 
-    def table_of_shape(self, rows: int, columns: int) -> str | None:
-        """The path of a table with these rows and columns."""
-        table = self.widths.tables.get(rows)
-        return table if table and (self.shapes[table] or ())[-1:] == (columns,) else None
-
     def equal_layers(self, path: str) -> list[str]:
         """This leaf and all whose paths differ from it only in numbers, in order."""
         return self._layers[without_numbers(path)]

@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from muon_optax.dims._assignment import Assignment
+from muon_optax.dims._rules import EXCLUDED
 from muon_optax.dims._view import Axes, MatrixView
 
 # A layer may take a part of another's outputs, such as one of eight gates or nine modulations,
 # or several copies of them.
 _MOST_PARTS = 9
+ROLES_OF_THE_ENDS = ("embedding", "table", "output head")
 SHORTEST_PART = 16  # shorter widths divide others by chance
 
 
@@ -30,6 +32,7 @@ class Widths:
         self._channels: set[int] = set()  # taken by convolutions
         self._images: set[int] = set()  # channels given by convolutions
         self.tables: dict[int, str] = {}
+        self.tables_by_shape: dict[Axes, str] = {}
         self.heads: set[int] = set()
         self._ends = min(shapes), max(shapes)  # a module above both is above all leaves
         for path, view, rule, *_ in assignments:
@@ -45,7 +48,10 @@ class Widths:
             elif len(shape) > 1 and rule is not None and rule.role in ("embedding", "table"):
                 if "pos" not in path:
                     self.tables[shape[-2]] = path
+                    self.tables_by_shape[shape[-2:]] = path
                 self._add(self._given, path, shape[-1:])
+            elif len(shape) == 2 and rule is not None and rule.role == EXCLUDED:
+                self._add(self._taken, path, shape)  # no rule says which axis it takes
             elif shape and re.search(r"(scale|gamma)$|norm(?!al)", path, re.IGNORECASE):
                 lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis
                 self._add(self._taken, path, lengths)

@@ -55,7 +55,8 @@ def _measure(
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
             f"leaf {path!r} has the method {describe(method)}; with spectra, use NewtonSchulz "
-            f"with eps=0 and normalize one of {', '.join(POWERS)}, or leave out this leaf"
+            f"with eps=0 and normalize one of {', '.join(POWERS)}, or leave this leaf out of "
+            "spectra"
         )
     if any(np.ndim(x) != 1 for x in spectra):
         raise ValueError(

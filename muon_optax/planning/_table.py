@@ -165,9 +165,10 @@ class Plan:
             doubts = [
                 f"{range_of_paths([leaf.path for leaf in leaves])} (?): {leaves[0].doubt}"
                 for leaves in self._groups()
-                if leaves[0].doubt
+                if leaves[0].doubt and leaves[0].doubt != leaves[0].why
             ]
-            remarks += ["", "Why, rule by rule:", *reasons, *doubts]
+            remarks += ["", "Why, rule by rule:", *reasons]
+            remarks += ["", "Doubts:", *doubts] if doubts else []
         return remarks
 
 

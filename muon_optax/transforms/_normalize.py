@@ -1,4 +1,4 @@
-"""Muon+: after the polar step, give all rows and then all columns of an update norm 1."""
+"""Muon+: after the polar step, scale every output of an update to norm 1, then every input."""
 
 from __future__ import annotations  # so that help() shows short types
 
