@@ -140,32 +140,33 @@ SEE = "see `operator_norm`"
 ADVICE = {  # measure → what a value below or above the healthy range says, and what to do
     "alignment": (
         "Take more steps if the [cosine](#which-leaves-need-more-steps) is below 0.9",
-        f"Up to 1: no action, nearer to exact. Above 1: singular values above 1; {SEE}",
+        "Up to 1: no action, the update is nearer to the exact polar factor. Above 1: some "
+        f"singular values are above 1, {SEE}",
     ),
     "polar_error": (
-        "No action: nearer to exact",
-        "Up to 1: no action, one tiny singular value of M is enough. Above 1: a direction has "
-        'the wrong sign. Remove `allow_unstable`, or use `compute_dtype="float32"`',
+        "No action: the update is nearer to the exact polar factor",
+        "Up to 1: no action, one tiny singular value of M is enough. Above 1: a direction "
+        'has the wrong sign. Remove `allow_unstable`, or use `compute_dtype="float32"`',
     ),
     "orthogonality_error": (
-        "No action: nearer to exact",
-        f"Near 1: too few steps, or no gradient. Above: {SEE}",
+        "No action: the update is nearer to the exact polar factor",
+        f"Near 1: too few steps, or no gradient. Above 1: {SEE}",
     ),
     "operator_norm": (
         "0: no gradient arrives. Look for `stop_gradient`, masks and unused layers. Above 0: "
         "no action, 1 is exact",
-        "The polynomial overshoots. Take all its steps, or another of `METHODS`",
+        "The polynomial overshoots. Take all steps of the method, or use another of `METHODS`",
     ),
     "update_rms": (
         f"0: {SEE}. Above 0: too few steps, or matrices of other shapes",
-        f"Up to 1/√max(m, n): no action, this is exact. Above: {SEE}",
+        f"Up to 1/√max(m, n): no action, the exact polar factor has this value. Above: {SEE}",
     ),
     "momentum_stable_rank": (
         f"0: {SEE}. Above 0: no conclusion, `beta` may be too low or too high",
-        "No action: noise has many directions",
+        "No action: gradient noise has many directions",
     ),
     "gradient_cosine": (
-        f"Always 0: {SEE}. Otherwise M is too old. Use a lower `beta` or learning rate",
+        f"Always 0: {SEE}. Otherwise old gradients dominate M. Lower `beta` or learning rate",
         "M is the gradient of this step. Use a higher `beta`, such as 0.95",
     ),
 }

@@ -22,23 +22,23 @@ PEERS = {
 TWO_AXES = "2-D leaves, or your labels"
 FACTS = {
     "chooses parameters": (
-        "by their role; marks doubts",
+        "by their role; marks uncertain ones",
         TWO_AXES,
         "you pass them",
-        "2-D leaves, less names you exclude",
+        "2-D leaves, except names you exclude",
         "you group them",
         TWO_AXES,
     ),
     "splits heads, fused kernels": ("both", "heads", "no", "no", "both", "heads"),
     "on a mesh": (
-        "one device or a team per matrix",
+        "each matrix on one device or a team",
         "left to XLA",
         "no",
         "no",
-        "one device per matrix",
+        "each matrix on one device",
         "left to XLA",
     ),
-    "orthogonalizes by": (
+    "orthogonalizes with": (
         "any odd degree, SVD, your method",
         "degree 5",
         "degree 5",
@@ -47,7 +47,7 @@ FACTS = {
         "degree 5, your function",
     ),
     "computes convergence bounds": ("yes", *["no"] * 5),
-    "continues runs of": ("Optax, PyTorch, AdamW", *["–"] * 5),
+    "can continue a run of": ("Optax, PyTorch, AdamW", *["–"] * 5),
 }
 
 

@@ -20,7 +20,7 @@ def outcome_table():
     theirs = ("right", "taken in", "left out", "seen wrongly")
     lines = [
         "| models | leaves | right | wrong, `(?)` | right, `(?)` | refused | wrong | "
-        "by rank: right | non-matrix, taken | matrix, missed | matrix, wrong sides |",
+        "by rank: right | non-matrix, taken | matrix, missed | matrix, wrong axes |",
         "| --- |" + " ---: |" * 10,
     ]
     for name, models in _groups().items():
