@@ -63,7 +63,8 @@ def speed() -> str:
         for name in OF_SPEED:
             with suppress(FileNotFoundError):
                 found.append(TABLES[name](machine.name))
-    return "\n\n".join(found) or "None has been measured yet. Run `make accelerator` on yours."
+    none = "No accelerator has been measured yet. If you have one, run `make accelerator`."
+    return "\n\n".join(found) or none
 
 
 def _is_accelerator(folder: Path) -> bool:

@@ -177,8 +177,8 @@ def leaves_table(machine: str) -> str:
     header += ["test loss", "minus the SVD's"]
     low, high = (f"{100 * f(_saved_by_leaf(record['rows'])):.0f}" for f in (min, max))
     saving = (
-        f"A choice of steps by leaf takes {low} to {high} % fewer products than its largest "
-        "number of steps on every leaf."
+        f"Choosing the steps by leaf takes {low} to {high} % fewer products than running the "
+        "largest chosen number of steps on every leaf."
     )
     return f"{written(record, header, [row(*item) for item in rows])}\n\n{saving}"
 

@@ -12,8 +12,8 @@ from muon_optax.estimates._targets import TARGETS
 HEADERS = ("products", "input pass", "output pass", "other")  # of `KINDS`
 SHOWN_MODELS = {  # in the short table
     "768x2": "2 layers of width 768",
-    "2048x2": "2 of 2048",
-    "llama7b-layer": "1 of Llama 7B",
+    "2048x2": "2 layers of width 2048",
+    "llama7b-layer": "1 layer of Llama 7B",
 }
 
 

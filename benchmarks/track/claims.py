@@ -72,7 +72,8 @@ def rank_table(machine: str) -> str:
         rows.append([f"{width}", *cells, probability(found.p)])
     header = ["width", "SGD's loss minus Muon's", "SGD's loss / Muon's", "p (no difference)"]
     rising = probability(inference.trend(ratios[::-1]))
-    return f"{markdown(header, rows)}\n\nPage's test of no rise with the width: p {rising}."
+    test = "Page's test of the hypothesis that this ratio does not rise with the width"
+    return f"{markdown(header, rows)}\n\n{test}: p {rising}."
 
 
 def control_table(machine: str) -> str:
