@@ -9,7 +9,7 @@ from muon_optax.dims._consistency import Neighbours
 from muon_optax.dims._view import Axes, MatrixView
 from muon_optax.dims._widths import Widths, channels
 
-_LAYERS = 3  # a leaf that occurs at least so often is one of repeated layers
+_LAYERS = 3  # a leaf that occurs at least this often belongs to repeated layers
 
 
 class Tree:
@@ -44,16 +44,16 @@ class Tree:
         }
 
     def is_repeated(self, path: str, view: MatrixView) -> bool:
-        """Whether repeated layers have this leaf, which is then not an output of the model."""
+        """Whether the leaf belongs to repeated layers, so it is not an output of the model."""
         return self._alike[_kind(path, view)] >= _LAYERS
 
     def table_of_shape(self, rows: int, columns: int) -> str | None:
-        """The path of a table with these rows and columns."""
+        """Return the path of a table with this number of rows and columns."""
         table = self.widths.tables.get(rows)
         return table if table and (self.shapes[table] or ())[-1:] == (columns,) else None
 
     def equal_layers(self, path: str) -> list[str]:
-        """This leaf and all whose paths differ from it only in numbers, in order."""
+        """Return this path and all that differ from it only in numbers, in order."""
         return self._layers[without_numbers(path)]
 
     def is_last_number(self, path: str) -> bool:
@@ -62,5 +62,5 @@ class Tree:
 
 
 def _kind(path: str, view: MatrixView | None) -> tuple[str, Axes]:
-    """What leaves of equal layers have in common."""
+    """Return what the leaves of equal layers have in common."""
     return without_numbers(path), view.shape if view else ()
