@@ -51,11 +51,11 @@ def test_a_template_of_shapes_serves_orbax(tmp_path):
             lambda: compat.from_checkpoint(
                 compat.to_checkpoint(muon(lambda t: 0.1).init(PARAMS)), TX.init(PARAMS)
             ),
-            r"another optimizer: it has \d leaves that `like` lacks, such as \['inner_states.*count'",
+            r"it has \d leaves that `like` lacks, such as \['inner_states.*count'",
         ),
         (
             lambda: compat.from_checkpoint(SAVED, muon(lambda t: 0.1).init(PARAMS)),
-            r"it lacks \d leaves of `like`, such as \['inner_states.*count'.*transfer\(saved, like=",
+            r"it lacks \d leaves of `like`, .*'inner_states.*count'.*transfer\(",
         ),
         (
             lambda: compat.from_checkpoint(

@@ -88,9 +88,9 @@ def _mismatch_message(missing: Sequence[str], unknown: Sequence[str]) -> str:
     if unknown:
         found.append(f"it has {count(unknown)} that `like` lacks, such as {unknown[:3]}")
     return (
-        f"`saved` is the state of another optimizer: {', and '.join(found)}. Pass as `like` the "
-        "state of an optimizer with the same settings. Or keep only the moments that both have: "
-        "transfer(saved, like=tx.init(params))"
+        f"`saved` is the state of another optimizer: {', and '.join(found)}. Pass as `like` "
+        "the state of an optimizer with the same settings. Or keep only the moments that both "
+        "have: transfer(saved, like=tx.init(params))"
     )
 
 

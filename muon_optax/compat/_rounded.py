@@ -97,7 +97,7 @@ class RoundedNewtonSchulz:
 
 
 def _normalized(x: Array, order: Order, eps: float) -> Array:
-    """Divide a matrix by its norm, which is at least eps (torch) or increased by eps (keller)."""
+    """Divide by the norm, which is at least eps (torch) or has eps added to it (keller)."""
     norm = _rounded(jnp.sqrt((x * x).sum((-2, -1), keepdims=True)))
     floored = jnp.maximum(norm, _rounded(jnp.float32(eps)))
     return _rounded(x / (floored if order == "torch" else _rounded(norm + eps)))

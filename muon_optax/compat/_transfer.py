@@ -193,8 +193,8 @@ def _no_moment_message(old: _OldState, moments: Mapping[KeyPath, _Moment]) -> st
     found = f"moments of parameters such as {theirs[:3]}" if theirs else "no moments"
     return (
         f"no moment of the old state fits the new one. The old state has {found}; the new "
-        f"state has moments of parameters such as {ours[:3]}. Use the same parameter paths in both, "
-        "as in transfer(old_state, like=tx.init(params))"
+        f"state has moments of parameters such as {ours[:3]}. Use the same parameter paths in "
+        "both, as in transfer(old_state, like=tx.init(params))"
     )
 
 

@@ -2,7 +2,8 @@
 
 Each function except `spectral_bound` bounds `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm
 of the gradient, in the worst case over all problems with the given constants. The
-algorithm is the paper's Algorithm 1: one matrix, `M_t = β·M_{t-1} + G_t`, a constant step size, no Nesterov momentum, no weight decay.
+algorithm is the paper's Algorithm 1: one matrix, `M_t = β·M_{t-1} + G_t`, a constant step size,
+no Nesterov momentum, no weight decay.
 """
 
 import math

@@ -149,8 +149,8 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
 def best_run(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Run:
     """Scale the step sizes of a run so that its bound is smallest.
 
-    Use it before comparing schedules by their bounds. Without decay the scale is exact. With decay a
-    search finds it to a relative accuracy of 1e-6, under `η_t·λ ≤ 1`.
+    Use it before comparing schedules by their bounds. Without decay the scale is exact. With
+    decay a search finds it to a relative accuracy of 1e-6, under `η_t·λ ≤ 1`.
 
     Args:
       problem: The constants.
