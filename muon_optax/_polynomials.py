@@ -1,7 +1,8 @@
 """Odd polynomials of one variable: their values, and the best approximations of 1.
 
-Both approximations have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor polynomial at
-z = 1 has `a_s = C(2s, s)/4^s`. The best one on an interval around z = 1 (Remez) is close to it.
+Two approximations of 1 have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor
+polynomial at z = 1 has `a_s = C(2s, s)/4^s`. The best approximation on an interval around z = 1
+(Remez) is close to the Taylor polynomial.
 """
 
 import math
@@ -14,7 +15,7 @@ Stage = tuple[float, ...]  # (c0, c1, ...): x ↦ c0·x + c1·x³ + ...
 
 
 def evaluate(stage: Stage, x):
-    """`c0·x + c1·x³ + …` of a float or a NumPy array, by Horner's rule."""
+    """Return `c0·x + c1·x³ + …` for a float or a NumPy array, by Horner's rule."""
     square = x * x
     value = 0.0 * x
     for c in reversed(stage):
@@ -23,7 +24,7 @@ def evaluate(stage: Stage, x):
 
 
 def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
-    """The smallest and the largest value on [low, high]."""
+    """Return the smallest and the largest value of the polynomial on [low, high]."""
     derivative = np.zeros(2 * len(stage) - 1)
     derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
     roots = np.roots(derivative[::-1])
@@ -34,7 +35,7 @@ def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
 
 
 def first_zero(stage: Stage) -> float:
-    """The largest z, or infinity, with a positive polynomial on (0, z); 0 if there is none."""
+    """Return the largest z, or infinity, with a positive polynomial on (0, z); 0 if none."""
     if stage[0] <= 0:
         return 0.0
     squares = np.roots(stage[::-1])
@@ -43,23 +44,23 @@ def first_zero(stage: Stage) -> float:
 
 
 def block_width(degree: int) -> int:
-    """The number of powers that Paterson-Stockmeyer's scheme computes: ⌈√degree⌉."""
+    """Return the number of powers that Paterson-Stockmeyer's scheme computes: ⌈√degree⌉."""
     return math.isqrt(max(degree, 1) - 1) + 1
 
 
 def power_products(degree: int) -> int:
-    """The number of matrix products in a matrix polynomial, including those for powers."""
+    """Return the number of products in a matrix polynomial, including those for powers."""
     width = block_width(degree)
     return max(0, width - 1 + math.ceil(degree / width) - 1)
 
 
 def taylor_polynomial(kappa: int) -> Stage:
-    """The Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
+    """Return the Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
     return _ascending(binomial_series(kappa))
 
 
 def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
-    """The odd polynomial of degree `2κ+1` with the smallest `max |1 - p|` on [low, high].
+    """Return the odd polynomial p of degree `2κ+1` with the least `max |1 - p|` on [low, high].
 
     Its error alternates between E and -E at κ+2 points: the ends and the κ critical points
     between them. Each round of the exchange finds the polynomial whose error alternates at the
@@ -82,12 +83,12 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
         z = np.array([low / middle, *np.sqrt(1 - width * t[1:-1]), high / middle])
         d = _alternating_difference(z, t, width, series)
         previous, t = t, np.array([ends[0], *_critical(d, width, series), ends[1]])
-        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary there, so exact to 1e-18
+        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary, so exact to 1e-18
             break
     else:
         raise ArithmeticError(
-            f"no equioscillation on [{low}, {high}] for kappa={kappa}; use a smaller kappa "
-            "or a larger lower end"
+            f"the exchange does not converge on [{low}, {high}] for kappa={kappa}; use a "
+            "smaller kappa or a larger lower end"
         )
     difference = d * width ** np.arange(kappa + 1, 0, -1.0)
     stage = _ascending([Fraction(a) for a in series + difference])
@@ -114,7 +115,7 @@ def _alternating_difference(
 
 
 def _critical(d: np.ndarray, width: float, series: np.ndarray) -> np.ndarray:
-    """Critical points of `z·(p + D)`, descending in t."""
+    """Return the critical points of `z·(p + D)`, descending in t."""
     kappa = len(series) - 1
     s = np.arange(kappa + 1)
     # The derivative, divided by width^κ.
@@ -125,12 +126,12 @@ def _critical(d: np.ndarray, width: float, series: np.ndarray) -> np.ndarray:
 
 
 def binomial_series(kappa: int) -> list[Fraction]:
-    """`C(2s, s)/4^s` for s = 0..κ: the Taylor coefficients of `(1-v)^(-1/2)`."""
+    """Return `C(2s, s)/4^s` for s = 0..κ, the Taylor coefficients of `(1-v)^(-1/2)`."""
     return [Fraction(math.comb(2 * s, s), 4**s) for s in range(kappa + 1)]
 
 
 def _ascending(series: Sequence[Fraction]) -> Stage:
-    """From `Σ_s a_s·(1-x²)^s` to ascending powers of x², in exact arithmetic."""
+    """Convert `Σ_s a_s·(1-x²)^s` to ascending powers of x², in exact arithmetic."""
     kappa = len(series) - 1
     return tuple(
         float((-1) ** j * sum(series[s] * math.comb(s, j) for s in range(j, kappa + 1)))

@@ -35,8 +35,8 @@ class Coefficients:
         single stage repeats.
 
     Raises:
-      ValueError: If there is no stage, a coefficient is not finite, `tail` is unknown,
-        `safety < 1`, `lower` is outside `[0, 1)` or `default_steps` is not positive.
+      ValueError: If there is no stage, if a coefficient is not finite, if `tail` is unknown, if
+        `safety < 1`, if `lower` is outside `[0, 1)`, or if `default_steps` is not positive.
 
     Example:
       >>> JORDAN.schedule(2)
@@ -52,20 +52,22 @@ class Coefficients:
     default_steps: int | None = None
 
     def __post_init__(self):
-        # Lists, such as those of JSON, and integers become tuples of floats: hashable.
+        # Lists (as from JSON) and integers become tuples of floats, which are hashable.
         try:
             stages = tuple(tuple(map(float, stage)) for stage in self.stages)
         except (TypeError, ValueError):
             stages = ()
         if not stages or not all(stage and all(map(math.isfinite, stage)) for stage in stages):
             raise ValueError(
-                f"stages={describe(self.stages)}: use at least one stage, "
+                f"stages={describe(self.stages)}; use at least one stage, "
                 "each a tuple of at least one finite float, such as ((1.5, -0.5),)"
             )
         object.__setattr__(self, "stages", stages)
         check_choice("tail", self.tail, ("repeat", "fixed"))
         if not self.safety >= 1.0:
-            raise ValueError(f"safety={self.safety}; use a number ≥ 1, 1 for none")
+            raise ValueError(
+                f"safety={self.safety}; use a number ≥ 1; 1 means no safety factor"
+            )
         if not 0.0 <= self.lower < 1.0:
             raise ValueError(f"lower={self.lower}; use a number in [0, 1)")
         if self.default_steps is None:
@@ -74,14 +76,14 @@ class Coefficients:
         check_integer("default_steps", self.default_steps)
 
     def __repr__(self) -> str:
-        """The name alone for a family of `FAMILIES`."""
+        """Return only the name for a family of `FAMILIES`."""
         if FAMILIES.get(self.name) == self:
             return f"Coefficients({self.name!r})"
         stages = f"{len(self.stages)} stage{'s' if len(self.stages) > 1 else ''}"
         return f"Coefficients({self.name!r}, {stages})"
 
     def schedule(self, steps: int | None = None) -> Schedule:
-        """The first `steps` stages, with the tail rule and the safety factor applied.
+        """Return the first `steps` stages, with the tail rule and the safety factor applied.
 
         Args:
           steps: Number of stages, at least 1; None means `default_steps`.
@@ -90,8 +92,8 @@ class Coefficients:
           A tuple of `steps` stages of Python floats.
 
         Raises:
-          ValueError: If `steps` is not a positive integer, or exceeds the number of stages and
-            the tail is `"fixed"`.
+          ValueError: If `steps` is not a positive integer, or if it exceeds the number of
+            stages of a family whose tail is `"fixed"`.
 
         Example:
           >>> len(POLAR_EXPRESS.schedule()), len(POLAR_EXPRESS.schedule(11))
@@ -158,8 +160,9 @@ def minimax(
       steps: Number of stages, at least 1; the last one repeats.
       lower: The smallest singular value that the stages are made for, in [1e-10, 1).
       kappa: Sets the degree of a stage, `2·kappa + 1`. From 1 to 12.
-      cushion: Fit on `[max(l, cushion·u), u]` instead, rescaled so that the image of
-        `[l, u]` stays centred at 1. It keeps `p(x)/x` from collapsing in low precision.
+      cushion: Each stage is fitted on `[max(l, cushion·u), u]` only, then rescaled so that the
+        image of `[l, u]` is centred at 1. A positive cushion keeps `p(x)/x` from becoming too
+        small for low precision.
       safety: See `Coefficients.safety`. It applies in `schedule`, not in `stages`.
 
     Returns:
@@ -178,11 +181,13 @@ def minimax(
     check_integer("steps", steps)
     check_integer("kappa", kappa)
     if kappa > 12:
-        raise ValueError(f"kappa={kappa}; use at most 12, or more steps of a lower degree")
+        raise ValueError(
+            f"kappa={kappa}; use at most 12, and more steps if you need more accuracy"
+        )
     if not 1e-10 <= lower < 1.0:
         raise ValueError(f"lower={lower}; use a number in [1e-10, 1), such as 1e-3")
     if not 0.0 <= cushion < 1.0:
-        raise ValueError(f"cushion={cushion}; use a number in [0, 1), 0 for none")
+        raise ValueError(f"cushion={cushion}; use a number in [0, 1); 0 means no cushion")
     stages, low, high = [], lower, 1.0
     for _ in range(steps):
         fitted = max(low, cushion * high)
@@ -204,7 +209,7 @@ def minimax(
 
 
 def _shrink(stage: Stage, safety: float) -> Stage:
-    """The stage `x ↦ p(x/safety)`."""
+    """Return the stage `x ↦ p(x/safety)`."""
     return tuple(c / safety ** (2 * s + 1) for s, c in enumerate(stage))
 
 
@@ -229,7 +234,8 @@ YOU = Coefficients(
 )
 
 # The published eight rows; `minimax(8, 1e-3, cushion=0.02407327424182761)` recomputes them.
-# The source shrinks all but the last of the eight; `schedule` shrinks all but its own last.
+# The source applies the safety factor to rows 1 to 7; `schedule` applies it to all its stages
+# except the last one.
 POLAR_EXPRESS = Coefficients(
     name="polar_express",
     stages=(

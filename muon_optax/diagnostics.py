@@ -1,4 +1,4 @@
-"""Measures of updates, one number per matrix, called directly or recorded during training."""
+"""Measures of updates, one number per matrix; call them directly or record them in training."""
 
 from muon_optax._history import History as History
 from muon_optax._measures import MEASURES as MEASURES

@@ -120,7 +120,7 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
         ("plan test_command:make_tree --layout flux", "--layout flux; use one of flax, "),
         (
             "plan test_command:make_equinox",
-            "knows every leaf: --layout equinox or",
+            "a rule for every leaf: --layout equinox or",
         ),
         ("plan steps", "pass one of its items, default: steps/default"),
         ("bench 8x8 --steps 5", "unrecognized arguments: --steps 5"),

@@ -116,7 +116,9 @@ def test_coefficients_that_turn_signs_are_optaxs_to_the_sign_and_announced():
     """The first published list for AOL, on rank one: the update climbs."""
     rows = ((4.0098, -7.0585, 2.4635), (3.4585, -5.5479, 2.5959))
     settings = {"ns_coeffs": rows, "ns_steps": 2, "preconditioning": "aol"}
-    with pytest.warns(UserWarning, match=r"stage 1 makes them negative in \[0\.88369") as said:
+    with pytest.warns(
+        UserWarning, match=r"stage 1 makes singular values in \[0\.88369"
+    ) as said:
         ours = compat.muon(0.02, **settings)
         updates = ours.update(RANK_ONE, ours.init(RANK_ONE), RANK_ONE)[0]
     assert [warning.filename for warning in said] == [__file__]
@@ -261,7 +263,7 @@ def test_hyperparameters_can_be_injected():
     ("make", "message"),
     [
         (lambda: compat.muon(0.1, ns_coeffs="dijon"), "ns_coeffs='dijon'; use one of"),
-        (lambda: compat.muon(0.1, ns_coeffs=(1.0, 2.0)), r"ns_coeffs has shape \(2,\)"),
+        (lambda: compat.muon(0.1, ns_coeffs=(1.0, 2.0)), r"`ns_coeffs` has shape \(2,\)"),
         (lambda: compat.muon(0.1, preconditioning="nuclear"), "preconditioning='nuclear'; use"),
         (lambda: compat.muon(0.1, consistent_rms=-1.0), "consistent_rms=-1.0; use None or"),
         (lambda: compat.muon(0.1, ns_steps=0), "steps=0; use a whole number"),

@@ -26,10 +26,10 @@ def test_a_leaf_that_no_rule_fits_is_an_error_that_names_it():
 
 
 CONTRADICTIONS = {
-    "linear/weight:8,32 linear/bias:8": r"'linear/weight'.*'matrix'.*bias.*\(32,\), not \(8,\)",
-    "Conv_0/kernel:5,3,3,4,8 Conv_0/bias:5,6": r"'Conv_0/kernel'.*bias.*\(5, 8\), not \(5, 6\)",
-    "wq/kernel:32,4,8 wo/kernel:4,8,32": "'wo/kernel'.*'stack of .* then 'wq/kernel' .* 4 too",
-    "wx/kernel:32,4,8 wy/kernel:32,16": "'wx/kernel'.*'stack of .* would, but.*'wy/kernel'",
+    "linear/weight:8,32 linear/bias:8": r"'linear/weight'.*'matrix'.*\(32,\), but .*\(8,\)",
+    "Conv_0/kernel:5,3,3,4,8 Conv_0/bias:5,6": r"'Conv_0/kernel'.*bias.*\(5, 8\), .*\(5, 6\)",
+    "wq/kernel:32,4,8 wo/kernel:4,8,32": "'wo/kernel'.*'stack of .* with 4, but 'wq/kernel'",
+    "wx/kernel:32,4,8 wy/kernel:32,16": "'wx/kernel'.*'stack of .*'wy/kernel'.*one axis each",
 }
 
 
@@ -62,9 +62,9 @@ ONE_OF_EACH = "'a/w'.*at least one reduction axis and one output axis"
     [
         ("maxtext", r"dims='maxtext'; use dims=LAYOUTS\['maxtext'\]"),
         ("Flx", r"dims='Flx'; use dims=LAYOUTS\['flax'\]"),
-        ((Rule("mine", "z", None), FLAX), r"dims has Rule.* at '0'; .*\*FLAX"),
-        ({"a": {"w": (0, 1)}}, r"dims has 0 at 'a/w/0'; use a string"),
-        ({"a": {"w": 2.0}}, "dims has 2.0 at 'a/w'; use a string such as 'in out'"),
+        ((Rule("mine", "z", None), FLAX), r"`dims` has Rule.* at '0'; .*\*FLAX"),
+        ({"a": {"w": (0, 1)}}, r"`dims` has 0 at 'a/w/0'; use a string"),
+        ({"a": {"w": 2.0}}, "`dims` has 2.0 at 'a/w'; use a string such as 'in out'"),
         ({"a": {"w": "matrix"}}, "leaf 'a/w' is wrong(?s:.*)\\^ no axis is named 'in'"),
         (MuonDimensionNumbers(0, 2), r"'a/w' \(shape \(2, 3\).*axes that do not exist"),
         (MuonDimensionNumbers(0, 0), "'a/w'.*none twice"),
@@ -76,7 +76,7 @@ ONE_OF_EACH = "'a/w'.*at least one reduction axis and one output axis"
             "None at 'a/v', where the tree has no parameter.*'a/w'",
         ),
         ({"a": {"w": None}, "c": SPEC_2D}, "at 'c', where the tree has no"),
-        ({}, "leaf 'a/w'.*`dims` has no spec for it"),
+        ({}, "leaf 'a/w'.*`dims` has no spec for this leaf"),
     ],
 )
 def test_a_spec_that_does_not_fit_is_an_error_that_names_the_leaf(dims, message):
@@ -87,7 +87,7 @@ def test_a_spec_that_does_not_fit_is_an_error_that_names_the_leaf(dims, message)
 def test_advice_names_the_leaf_and_every_rule_that_is_missing():
     own = (Rule("mine", "z", None), *FLAX)
     two = r"In all, 2 leaves have no rule. Pass these rules(?s:.*)n/kernel(?s:.*)\*EQUINOX,\n"
-    layout = r"\*FLAX,(?s:.*)a layout that knows every leaf: dims=LAYOUTS\['maxtext'\]"
+    layout = r"\*FLAX,(?s:.*)a layout with a rule for every leaf: dims=LAYOUTS\['maxtext'\]"
     for params, dims, message in (
         ("u:2,3,4", FLAX, r"'u' \(shape \(2, 3, 4\), float32\)(?s:.*)r'\^u\$', None\)"),
         ("layers/wi/kernel:8,3,16 n/kernel:4,3", EQUINOX, two),
@@ -103,7 +103,7 @@ def test_advice_names_the_leaf_and_every_rule_that_is_missing():
         (
             leaves("b:3"),
             {"b": MuonDimensionNumbers(0, 0)},
-            "'b'.*use None if it is not a matrix",
+            "'b'.*use None if the leaf is not a matrix",
         ),
         (
             leaves("w:3"),

@@ -34,7 +34,7 @@ def test_init_warns_once_of_all_doubtful_leaves_with_rules_that_settle_them():
     (warning,) = caught
     message = str(warning.message)
     assert warning.filename == __file__ and "not sure of 4 leaves" in message
-    assert "# h_{0..2}/qkv/kernel (8, 24): its name says that it is several" in message
+    assert "# h_{0..2}/qkv/kernel (8, 24): its name says that it consists of several" in message
     dims = follow(message)
     assert len(dims) == len(FLAX) + 2
     with warnings.catch_warnings(action="error"):
@@ -84,10 +84,10 @@ def test_a_leaf_that_no_rule_knows_may_be_excluded():
 @pytest.mark.parametrize(
     ("exclude", "message"),
     [
-        (("Dens_1",), r"exclude has 'Dens_1'.*did you mean 'Dense_1'"),
-        (("zzz",), r"exclude has 'zzz', .*no path; the first path is 'Dense_1/kernel'"),
-        ((1,), r"exclude=\(1,\); use names, such as"),
-        ("a(", r"exclude has 'a\(', which matches no path"),
+        (("Dens_1",), r"`exclude` has 'Dens_1'.*did you mean 'Dense_1'"),
+        (("zzz",), r"`exclude` has 'zzz', .*no path; the first path is 'Dense_1/kernel'"),
+        ((1,), r"exclude=\(1,\); use a tuple of names"),
+        ("a(", r"`exclude` has 'a\(', which matches no path"),
     ],
 )
 def test_a_name_that_excludes_nothing_is_an_error(exclude, message):

@@ -268,7 +268,7 @@ def test_what_inject_hyperparams_changes_gets_advice_that_works(name):
         (lambda: muon(0.1, dims=3).init(PARAMS), "for rules$"),
         (
             lambda: muon(0.1, dims=lambda _: None).init(PARAMS),
-            "or a function that returns None",
+            "or with a function that returns None",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_rules_are_kept_under_injected_hyperparameters(grads):
         ),
         (
             {"atn": "svd", ".*": "jordan"},
-            "method has 'atn', which matches no path; did you .*'attn",
+            "`method` has 'atn', which matches no path; did you .*'attn",
         ),
         ({"attn": "jordn", ".*": "svd"}, "unknown name 'jordn'.*did you mean 'jordan'"),
         ({"(": "svd", ".*": "jordan"}, r"has '\(', which matches no path"),

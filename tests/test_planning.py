@@ -167,7 +167,7 @@ def test_a_dual_norm_takes_the_operations_of_its_method():
         (Rule("typo", "qvk/kernel$", "in out[q k v]"), "no path matches 'qvk/kernel\\$'"),
         (
             Rule("ranks", "qkv/kernel$", "layers in out"),
-            "'qkv/kernel' matches, but has another",
+            "'qkv/kernel' matches, but has a different",
         ),
     ],
 )
@@ -216,15 +216,18 @@ def test_a_notebook_gets_a_table_and_what_print_says():
 
 DOUBTFUL = {
     "embedding": ({"codes": {"kernel": (4096, 64)}}, "read as 4096 × 64, and no other layer"),
-    "output layer": ({"Dense_9": {"kernel": (64, 4096)}}, "4096 inputs or outputs; a table"),
+    "output layer": (
+        {"Dense_9": {"kernel": (64, 4096)}},
+        "4096 inputs or outputs; is it a table",
+    ),
     "depthwise": (
         {"Conv_0": {"kernel": (3, 3, 1, 64)}, "Conv_1": {"kernel": (1, 1, 8, 64)}},
-        "depthwise, and so not a matrix",
+        "depthwise, so not a matrix",
     ),
     "bias stack": ({"experts": {"up_shift": (3, 8, 16)}}, "sounds like a bias or a gain"),
     "fused": (
         {"attn": {"qkv": {"kernel": (64, 96)}}},
-        "its name says that it is several matrices",
+        "its name says that it consists of several matrices",
     ),
     "transposed": ({"fc": {"weight": (64, 96)}}, r"as .in, out. = 64 × 96; is it .out, in."),
     "stack": ({"query": {"kernel": (12, 768, 768)}}, "12 × 589824, and no other layer has"),

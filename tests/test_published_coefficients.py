@@ -95,7 +95,7 @@ def test_what_is_refused_is_accepted_by_the_argument_that_the_error_names(normal
     """Emerging-Optimizers' `aol` is the first case. All turn the momentum of rank one."""
     settings = {"coefficients": family(FIRST_AOL), "steps": 4, "normalize": normalize}
     with pytest.raises(
-        ValueError, match=r"stage 1 makes them negative in \[0\.88369"
+        ValueError, match=r"stage 1 makes singular values in \[0\.88369"
     ) as refused:
         NewtonSchulz(**settings)
     name, value = re.search(r"pass (\w+)=(True)$", str(refused.value)).groups()

@@ -58,9 +58,9 @@ def test_a_part_of_a_tree_is_read_as_in_the_whole():
 
 def test_what_was_not_resolved_is_an_error_that_names_the_leaf():
     resolved = resolve_once("in out", {"w": jnp.ones((2, 3))})
-    with pytest.raises(ValueError, match=r"leaf 'v'.*resolved for a tree without it"):
+    with pytest.raises(ValueError, match=r"leaf 'v'.*resolved for a tree without this leaf"):
         resolve(resolved, {"v": jnp.ones((2, 3))})
-    with pytest.raises(ValueError, match=r"leaf 'w'.*for the shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"leaf 'w'.*for a leaf of shape \(2, 3\)"):
         resolve(resolved, {"w": jnp.ones((2, 4))})
 
 

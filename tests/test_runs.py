@@ -286,7 +286,7 @@ def test_mistakes_say_what_to_write():
         r"use β in \[0, 1\)": lambda: theory.bound(p, Run(0.1, 1.0)),
         "radius=-1.0; use a number": lambda: Run(0.1, 0.9, radius=-1.0),
         r"p=1.0; use a number in \(1, 2\]": lambda: replace(p, p=1.0),
-        "use p=2, or theory.bound": lambda: theory.muon_bound(replace(p, p=1.5), 0.1, 0.9),
+        "use p=2, or call theory.bound": lambda: theory.muon_bound(replace(p, p=1.5), 0.1, 0.9),
         "as certificate": lambda: theory.bound(p, Run(0.1, 0.9), Certificate(0.0, 1.0)),
     }.items():
         with pytest.raises(ValueError, match=message):

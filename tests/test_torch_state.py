@@ -77,7 +77,7 @@ def test_adams_count_restarts_where_it_has_no_moments():
     [
         (
             lambda: compat.from_torch({"state": {}}, ["a"], {"b": 0}, 1),
-            r"'a' is not a parameter; use one of \['b'\]",
+            r"`names` has 'a', not a parameter; use paths from \['b'\]",
         ),
         (
             lambda: compat.from_torch({"state": {1: {}}}, ["a"], {"a": jnp.ones(2)}, 1),
@@ -90,7 +90,7 @@ def test_adams_count_restarts_where_it_has_no_moments():
                 {"a": jnp.ones(2)},
                 1,
             ),
-            r"leaf 'a' .*its moment has shape \(3, 2\) after convert",
+            r"leaf 'a' .*its moment has shape \(3, 2\) after `convert`",
         ),
         (
             lambda: compat.from_torch(
@@ -99,13 +99,13 @@ def test_adams_count_restarts_where_it_has_no_moments():
                 {"a": {"kernel": jnp.ones((4, 3))}},
                 1,
             ),
-            r"leaf 'a/kernel' \(shape \(4, 3\).*its moment has shape \(3, 4\) after convert",
+            r"leaf 'a/kernel' \(shape \(4, 3\).*its moment has shape \(3, 4\) after `convert`",
         ),
         (
             lambda: compat.from_torch(
                 {"state": {0: {"square": 1}}}, ["a"], {"a": jnp.ones(2)}, 1
             ),
-            r"'a' has \['square'\], but none of \['exp_avg'",
+            r"'a' has the keys \['square'\], but none of \['exp_avg'",
         ),
         (lambda: compat.from_torch({"state": {}}, [], {}, -1), "count=-1; use a whole number"),
     ],

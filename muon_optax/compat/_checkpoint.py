@@ -6,7 +6,7 @@
 ['count', 'mu.kernel']
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,8 +22,8 @@ def to_checkpoint(state: Any) -> dict[str, Any]:
     """Convert a state to a flat dict, which can be restored without a template.
 
     Args:
-      state: The state of any optimizer; or its shapes from `jax.eval_shape`, to make a template
-        for Orbax.
+      state: The state of any optimizer. To make a template for Orbax, pass the state's shapes
+        from `jax.eval_shape`.
 
     Returns:
       `{"version": int32 scalar, "leaves": path → array}`. The parts of a path are joined by
@@ -51,12 +51,12 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
       like: A state of the same optimizer, `tx.init(params)`, or its shapes.
 
     Returns:
-      A state with the structure, dtypes and shardings of `like`. Without a sharding in `like`,
-      an array stays on its devices.
+      A state with the structure, dtypes and shardings of `like`. If a leaf of `like` has
+      no sharding, its array stays on its current devices.
 
     Raises:
-      ValueError: If the version is missing or another one, or leaves are missing, unknown or of
-        another shape.
+      ValueError: If the version is missing or is not the current one, or if leaves are missing,
+        unknown or of a different shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,21 +71,31 @@ def from_checkpoint(saved: Mapping[str, Any], like: Any) -> Any:
     found, expected = saved["leaves"], leaves_by_path(like, separator=".")
     missing, unknown = sorted({*expected} - {*found}), sorted({*found} - {*expected})
     if missing or unknown:
-        raise ValueError(
-            f"saved by another optimizer: {len(missing)} leaves are missing, such as "
-            f"{missing[:3]}, {len(unknown)} are unknown, such as {unknown[:3]}. Pass as `like` "
-            "the state of an optimizer with the same settings, or convert what both have with "
-            "transfer(saved, like=tx.init(params))"
-        )
+        raise ValueError(_mismatch_message(missing, unknown))
     for name, leaf in expected.items():
         if found[name].shape != leaf.shape:
-            raise LeafError(name, leaf, f"saved with shape {found[name].shape}")
+            raise LeafError(name, leaf, f"it was saved with shape {found[name].shape}")
     leaves = [place_like(_with_dtype(found[name], x), x) for name, x in expected.items()]
     return jax.tree.structure(like).unflatten(leaves)
 
 
+def _mismatch_message(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    """Describe the leaves that only one of `saved` and `like` has."""
+    count = lambda names: "1 leaf" if len(names) == 1 else f"{len(names)} leaves"
+    found = []
+    if missing:
+        found.append(f"it lacks {count(missing)} of `like`, such as {missing[:3]}")
+    if unknown:
+        found.append(f"it has {count(unknown)} that `like` lacks, such as {unknown[:3]}")
+    return (
+        f"`saved` is the state of another optimizer: {', and '.join(found)}. Pass as `like` "
+        "the state of an optimizer with the same settings. Or keep only the moments that both "
+        "have: transfer(saved, like=tx.init(params))"
+    )
+
+
 def _with_dtype(x: Any, leaf: Any) -> Any:
-    """A saved array in its own dtype; NumPy's files store bfloat16 as bytes without a dtype."""
+    """Restore a saved array's dtype: NumPy's files store bfloat16 as bytes without a dtype."""
     return x.view(leaf.dtype) if x.dtype.type is np.void else x
 
 
@@ -93,8 +103,10 @@ def _check_version(saved: Mapping[str, Any]) -> None:
     advice = "Use transfer(saved, like=tx.init(params)) instead"
     if "version" not in saved or "leaves" not in saved:
         raise ValueError(
-            f"saved has {sorted(saved)} and not 'leaves' and 'version', so it is not from "
-            f"to_checkpoint. {advice}"
+            f"`saved` has the keys {sorted(saved)}, not 'leaves' and 'version', so it is not "
+            f"from to_checkpoint. {advice}"
         )
     if (version := int(saved["version"])) != VERSION:
-        raise ValueError(f"saved has version {version}; only {VERSION} can be read. {advice}")
+        raise ValueError(
+            f"`saved` has version {version}, but only version {VERSION} can be read. {advice}"
+        )

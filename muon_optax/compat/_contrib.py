@@ -45,7 +45,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Integer(np.int64):
-    def __repr__(self) -> str:  # as help() shows it
+    def __repr__(self) -> str:  # for help()
         return repr(int(self))
 
 
@@ -55,9 +55,10 @@ class _Float(np.longdouble):
 
 
 def _constant_defaults(function: _Function) -> _Function:
-    """Keep the defaults of `ns_steps` and `eps` constants under `optax.inject_hyperparams`.
+    """Keep the defaults of `ns_steps` and `eps` constant under `optax.inject_hyperparams`.
 
-    It traces the defaults of a signature if they are Python's numbers, but not NumPy's scalars.
+    That function traces a signature's defaults if they are Python numbers, but not if they are
+    NumPy scalars.
     """
     signature = inspect.signature(function)
     constants = {"ns_steps": _Integer, "eps": _Float}
@@ -86,7 +87,7 @@ def scale_by_muon(
 
     Arguments, defaults and numbers are those of `optax.contrib.scale_by_muon`, with two
     exceptions: `weight_dimension_numbers` may be any form that `muon_optax.dims` lists, and
-    `adaptive` has one dual norm for each matrix, not for each leaf.
+    `adaptive` computes a dual norm for each matrix, not for each leaf.
 
     Returns:
       A transformation whose state is a `muon_optax.MuonState`, without coefficients.
@@ -118,7 +119,7 @@ def scale_by_shape(
     """The shape factor of `optax.contrib.muon`.
 
     Arguments, defaults and numbers are those of `optax.contrib`'s `scale_by_shape`. The factor
-    is `consistent_rms·√max(fan_in, fan_out)`, or `√max(1, fan_out/fan_in)` for None.
+    is `consistent_rms·√max(fan_in, fan_out)`, or `√max(1, fan_out/fan_in)` if that is None.
     `weight_dimension_numbers` may be any form that `muon_optax.dims` lists.
 
     Returns:
@@ -180,20 +181,20 @@ def muon(
     muon_weight_dimension_numbers: Dims = None,
     consistent_rms: ArrayLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """A drop-in replacement of `optax.contrib.muon`, with the same labels and order of states.
+    """A drop-in replacement for `optax.contrib.muon`, with the same labels and order of states.
 
     Arguments, defaults and numbers are those of `optax.contrib.muon`, with these exceptions
     (the full list is in docs/migrating.md):
 
-    - `muon_weight_dimension_numbers` may be any form that `muon_optax.dims` lists. A spec for a
-      leaf of rank 2 is used, too.
-    - `adaptive` has one dual norm for each matrix, not for each leaf.
+    - `muon_weight_dimension_numbers` may be any form that `muon_optax.dims` lists. It also
+      applies to leaves of rank 2.
+    - `adaptive` computes a dual norm for each matrix, not for each leaf.
     - Tiny, huge and zero gradients give finite updates in every dtype.
-    - Coefficients that may make singular values negative give a warning.
+    - Coefficients that may make singular values negative cause a warning.
 
     As in Optax, None for `muon_weight_dimension_numbers` trains every leaf of rank 2 by Muon,
-    also embeddings and stacked biases; `plan(params, dims.RANK_TWO)` shows them. Also as in
-    Optax, `nesterov`, `eps` and `mu_dtype` apply to Adam, which is NAdam by default.
+    even embeddings and stacked biases; `plan(params, dims.RANK_TWO)` shows these leaves. As in
+    Optax, too, `nesterov`, `eps` and `mu_dtype` also apply to Adam, so it is NAdam by default.
 
     Under `optax.inject_hyperparams`, add `ns_steps` and `eps` to `static_args` if you set them.
 
@@ -242,12 +243,12 @@ def muon(
 def _method(
     ns_coeffs: Any, ns_steps: int, eps: float, preconditioning: str, adaptive: bool
 ) -> PolarMethod:
-    """The polar method of Optax's arguments."""
+    """Return the polar method that Optax's arguments describe."""
     check_choice("preconditioning", preconditioning, _NORMALIZATIONS)
     if any(isinstance(value, Tracer) for value in (ns_coeffs, ns_steps, eps)):
         raise ValueError(
-            "ns_coeffs, ns_steps and eps cannot be traced; under optax.inject_hyperparams, "
-            'pass static_args=("ns_coeffs", "ns_steps", "eps")'
+            "`ns_coeffs`, `ns_steps` and `eps` cannot be traced; under "
+            'optax.inject_hyperparams, pass static_args=("ns_coeffs", "ns_steps", "eps")'
         )
     family, steps = _family(ns_coeffs, ns_steps)
     takes_eps = preconditioning in ("frobenius", "spectral")
@@ -270,7 +271,7 @@ def _method(
 
 
 def _family(ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, int]:
-    """The coefficients as a family, and the number of steps."""
+    """Return the coefficients as a family, and the number of steps."""
     if isinstance(ns_coeffs, str):
         if ns_coeffs not in _PRESETS:
             raise ValueError(
@@ -281,7 +282,7 @@ def _family(ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, int]:
     rows = np.asarray(ns_coeffs, np.float64)
     if rows.ndim not in (1, 2) or rows.shape[-1] != 3 or not rows.size:
         raise ValueError(
-            f"ns_coeffs has shape {rows.shape}; use three numbers, or rows of three numbers"
+            f"`ns_coeffs` has shape {rows.shape}; use three numbers, or rows of three numbers"
         )
     stages = tuple(tuple(map(float, row)) for row in np.atleast_2d(rows))
     if rows.ndim == 1:

@@ -2,7 +2,7 @@
 
 A mode is a dict of keyword arguments: `muon(0.02, **MODES["keller"])`. To change one, write
 `muon(0.02, **(MODES["torch"] | {"weight_decay": 0.0}))`. Its `"method"` rounds as the original
-does; use `NewtonSchulz(...)` instead for accuracy.
+does; for more accuracy, replace it by `NewtonSchulz(...)`.
 
 A mode sets everything for the matrices except the learning rate. It sets a learning rate for
 Adam only if the original has one. It does not set `dims`.
@@ -16,7 +16,7 @@ from muon_optax.compat._rounded import RoundedNewtonSchulz
 _MODES: dict[str, dict[str, Any]] = {
     # https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/_muon.py: torch.optim.Muon.
     # Its adjust_lr_fn="original" is shape_scaling="jordan"; "match_rms_adamw" is "adam_rms".
-    # It trains two-dimensional parameters only and has no Adam; the fallback is `muon`'s.
+    # It trains only two-dimensional parameters and has no Adam, so `muon` adds its fallback.
     "torch": {
         "method": RoundedNewtonSchulz("torch"),
         "beta": 0.95,
@@ -27,7 +27,7 @@ _MODES: dict[str, dict[str, Any]] = {
         "shape_scaling": "jordan",
     },
     # https://github.com/KellerJordan/Muon/blob/857d1adc159e098212f828d927460782d3da59e9/muon.py:
-    # Muon, and the Adam of MuonWithAuxAdam. Two things differ. The original multiplies the
+    # Muon, and the Adam of MuonWithAuxAdam. Two things differ. The original multiplies by the
     # shape factor in bfloat16, this package in float32. For a convolution OIHW the original's
     # shape factor is √max(1, H/W), here it is √max(1, O/(I·H·W)).
     "keller": {
@@ -48,7 +48,7 @@ _MODES: dict[str, dict[str, Any]] = {
     # examples/toy_train.py: Muon. Its Newton-Schulz is Keller Jordan's under torch.compile,
     # which may skip roundings between fused operations. It does not train convolutions. Its
     # Adam has the learning rate and the decay of the matrices, and adds ε to √v before the bias
-    # correction of v. Optax adds it after, so the original's ε is ε/√(1 - β₂^t) in Optax.
+    # correction of v. Optax adds ε after it, so ε/√(1 - β₂^t) in Optax equals the original's ε.
     "moonlight": {
         "method": RoundedNewtonSchulz("keller"),
         "beta": 0.95,

@@ -1,4 +1,4 @@
-"""Newton-Schulz with the roundings of other libraries, to bfloat16."""
+"""Newton-Schulz that rounds to bfloat16 in the same places as other libraries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,13 @@ class RoundedNewtonSchulz:
     1 to 4 %.
 
     Attributes:
-      order: What to round. `"torch"`, as `torch.optim.Muon`: `b·A + c·A·A` and `a·x + B·x`,
-        once each; the norm is at least `eps`. `"keller"`, as Keller Jordan's Muon and
-        Moonlight: every product and every sum; `eps` is added to the norm.
+      order: What to round. `"torch"` is for `torch.optim.Muon`: it rounds `B = b·A + c·A·A` and
+        `a·x + B·x` once each, with `A = x·xᵀ`, and the norm is at least `eps`. `"keller"` is
+        for Keller Jordan's Muon and Moonlight: it rounds every product and every sum, and adds
+        `eps` to the norm.
       coefficients: a, b and c, the same at every step.
-      steps: Number of steps.
-      eps: See `order`; in units of x.
+      steps: The number of steps.
+      eps: A number in units of x; `order` says how it is used.
 
     Raises:
       ValueError: If an argument is out of its range.
@@ -77,17 +78,17 @@ class RoundedNewtonSchulz:
           The same shape and dtype.
 
         Raises:
-          ValueError: If x has fewer than two axes or is not of real floats.
+          ValueError: If x has fewer than two axes, or if it is not an array of real floats.
         """
         check_matrix(x)
         if jnp.iscomplexobj(x):
             raise LeafError(
-                "", x, "complex, which the originals do not accept; use NewtonSchulz()"
+                "", x, "it is complex, which the originals do not accept; use NewtonSchulz()"
             )
         return by_platform(self._polar, x) if x.size else x
 
     def _polar(self, platform: Platform, x: Array) -> Array:
-        # The originals have [fan_out, fan_in], and transpose tall matrices.
+        # In the originals matrices are [fan_out, fan_in], and tall ones are transposed.
         transposed = x.shape[-2] >= x.shape[-1]
         y = _normalized(_rounded(x.mT if transposed else x), self.order, self.eps)
         step = partial(_torch_step if self.order == "torch" else _keller_step, platform)
@@ -96,7 +97,7 @@ class RoundedNewtonSchulz:
 
 
 def _normalized(x: Array, order: Order, eps: float) -> Array:
-    """The matrix over its norm, which is at least eps (torch) or has eps added (keller)."""
+    """Divide by the norm, which is at least eps (torch) or has eps added to it (keller)."""
     norm = _rounded(jnp.sqrt((x * x).sum((-2, -1), keepdims=True)))
     floored = jnp.maximum(norm, _rounded(jnp.float32(eps)))
     return _rounded(x / (floored if order == "torch" else _rounded(norm + eps)))
@@ -116,11 +117,11 @@ def _keller_step(platform: Platform, x: Array, a: float, b: float, c: float) -> 
 
 
 def _product(platform: Platform, a: Array, b: Array) -> Array:
-    """The product in float32 of float32 arrays that contain bfloat16 numbers."""
+    """Return the product, in float32, of float32 arrays that contain bfloat16 numbers."""
     return product(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), platform=platform)
 
 
 def _rounded(x: Array) -> Array:
-    """The nearest bfloat16 numbers, in float32."""
+    """Return the nearest bfloat16 numbers, as float32."""
     # XLA may remove a cast to bfloat16 and back, but not this operation.
     return lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)

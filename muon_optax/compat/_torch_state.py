@@ -2,7 +2,7 @@
 
     {"state": {0: {"momentum_buffer": tensor}}, "param_groups": [{"params": [0], …}]}
 
-The keys of `"state"` are numbers, or the parameters' names if a wrapper such as FSDP saved it.
+The keys of `"state"` are numbers, or parameter names if a wrapper such as FSDP saved the state.
 """
 
 import math
@@ -20,7 +20,7 @@ from muon_optax._leaves import LeafError, leaves_by_path
 from muon_optax.dims import FLAX
 from muon_optax.transforms._momentum import MuonState
 
-# The names in torch.optim and Keller Jordan's Muon, and in Moonlight.
+# The names of moments in torch.optim, Keller Jordan's Muon and Moonlight.
 _FIELDS = {
     "momentum_buffer": "momentum",
     "exp_avg": "first",
@@ -35,8 +35,8 @@ def kernel_layout(name: str, x: np.ndarray) -> np.ndarray:
     """Convert PyTorch's weight `[out, in, *kernel]` to Flax's kernel `[*kernel, in, out]`.
 
     Args:
-      name: The path of the JAX parameter. If it is an embedding or table by its path, the array
-        is returned unchanged.
+      name: The path of the JAX parameter. If it is the path of an embedding or a table, the
+        array is returned unchanged.
       x: An array. If it has fewer than two axes, it is returned unchanged.
 
     Returns:
@@ -63,8 +63,8 @@ def from_torch(
 
     `momentum_buffer` (torch.optim.Muon, Keller Jordan's Muon, Moonlight) becomes Muon's
     momentum. `exp_avg` and `exp_avg_sq` (in Moonlight `moment1` and `moment2`) become Adam's
-    moments. Moonlight's buffer is a heavy ball: pass `momentum_scale=1-β` to `transfer`, or
-    continue with `heavy_ball=True`.
+    moments. Moonlight's buffer is a heavy-ball momentum: pass `momentum_scale=1-β` to
+    `transfer`, or continue with `heavy_ball=True`.
 
     Args:
       state_dict: `optimizer.state_dict()`, keyed by numbers or by PyTorch's parameter names.
@@ -73,17 +73,17 @@ def from_torch(
         group by size, largest first.
       params: The JAX parameters, or their shapes. A shape may merge or split axes of the
         converted array, such as `[in, heads, depth]` for `[in, out]`.
-      count: The number of steps, which PyTorch's Muon does not save.
-      convert: A function from path and PyTorch's array to the array in JAX. If the JAX arrays
-        are also `[out, in]`, pass `lambda name, x: x`.
+      count: The number of steps so far, because PyTorch's Muon does not save it.
+      convert: A function that takes a path and PyTorch's array, and returns the array for JAX.
+        If the JAX arrays are also `[out, in]`, pass `lambda name, x: x`.
 
     Returns:
       A `MuonState` and an `optax.ScaleByAdamState`, with moments by path.
 
     Raises:
-      ValueError: If a name is not in `params` or occurs twice, a parameter of the state_dict
-        has no name or no known position, an entry has none of these moments, a moment does not
-        have the shape of its parameter, or `count` is negative.
+      ValueError: If a name is not in `params` or occurs twice, if a parameter of the state_dict
+        has no name or no known position, if an entry has none of these moments, if a moment
+        does not have the shape of its parameter, or if `count` is negative.
 
     Example:
       >>> buffer = np.arange(6.0).reshape(3, 2)
@@ -102,13 +102,14 @@ def from_torch(
         if position >= len(names):
             raise ValueError(
                 f"parameter {key!r} of the state_dict has no name in names={list(names)}; pass "
-                "a name for each parameter in its param_groups"
+                "a name for each parameter in the param_groups of the state_dict"
             )
         name = names[position]
         fields = [field for field in _FIELDS if entry.get(field) is not None]
         if entry and not fields:
             raise ValueError(
-                f"the entry of {name!r} has {sorted(entry)}, but none of {sorted(_FIELDS)}"
+                f"the entry of {name!r} has the keys {sorted(entry)}, but none of "
+                f"{sorted(_FIELDS)}"
             )
         for field in fields:
             x = _to_our_layout(entry[field], name, leaves[name], convert)
@@ -121,15 +122,17 @@ def from_torch(
 def _check_names(names: Sequence[str], leaves: Mapping[str, Any]) -> None:
     for name in names:
         if name not in leaves:
-            raise ValueError(f"{name!r} is not a parameter; use one of {sorted(leaves)}")
+            raise ValueError(
+                f"`names` has {name!r}, not a parameter; use paths from {sorted(leaves)}"
+            )
     if repeated := [name for name, times in Counter(names).items() if times > 1]:
         raise ValueError(
-            f"names has {repeated} more than once; pass the path of each parameter once"
+            f"`names` has {repeated} more than once; pass the path of each parameter once"
         )
 
 
 def _positions(state_dict: Mapping[str, Any]) -> dict[str, int]:
-    """The position of every parameter in the optimizer's order, by its key in the state."""
+    """Return each parameter's position in the optimizer's order, by its key in the state."""
     groups = state_dict.get("param_groups") or []
     keys = [str(key) for group in groups for key in group.get("params", ())]
     if keys:
@@ -138,7 +141,7 @@ def _positions(state_dict: Mapping[str, Any]) -> dict[str, int]:
         if not str(key).isdigit():
             raise ValueError(
                 f"the state_dict has the key {key!r}, but no param_groups with its position; "
-                "pass the whole optimizer.state_dict(), or use as keys the positions in names"
+                "pass the whole optimizer.state_dict(), or use the positions in `names` as keys"
             )
     return {str(key): int(key) for key in state_dict["state"]}
 
@@ -146,15 +149,15 @@ def _positions(state_dict: Mapping[str, Any]) -> dict[str, int]:
 def _to_our_layout(
     tensor: Any, name: str, leaf: Any, convert: Callable[[str, np.ndarray], np.ndarray]
 ) -> jax.Array:
-    """A tensor of any device and dtype in the leaf's layout, shape and dtype."""
+    """Convert a tensor of any device and dtype to the leaf's layout, shape and dtype."""
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().float().cpu().numpy()
     x = convert(name, np.asarray(tensor))
     ours, theirs = ({*np.cumprod(shape).tolist()} for shape in (leaf.shape, x.shape))
     if x.size != math.prod(leaf.shape) or not (ours <= theirs or theirs <= ours):
         problem = (
-            f"its moment has shape {x.shape} after convert; check the order of the names, "
+            f"its moment has shape {x.shape} after `convert`; check the order of `names`, "
         )
-        problem += "or pass another convert"
+        problem += "or pass another `convert`"
         raise LeafError(name, leaf, problem)
     return jnp.asarray(x.reshape(leaf.shape), leaf.dtype)

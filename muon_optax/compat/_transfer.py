@@ -5,7 +5,7 @@ A moment is a leaf under `mu` or `nu` of a node. The rest of its path is its par
     state.inner_states["muon"].inner_state[0] .mu ["blocks"]["kernel"]
     └───────────────── node ────────────────┘     └──── parameter ───┘
 
-A node with only `mu` is Muon's, with both it is Adam's, and with only `nu` it is NorMuon's.
+A node with only `mu` belongs to Muon, one with both to Adam, and one with only `nu` to NorMuon.
 """
 
 import functools
@@ -31,12 +31,12 @@ _KINDS = {
 }
 _MULTI_STEPS_FIELDS = ("mini_step", "gradient_step", "acc_grads")
 
-# The mean square of white noise, divided by that of its average with β = 0.95.
+# The mean square of white noise, divided by the mean square of its average with β = 0.95.
 _NOISE_RATIO = (1 + 0.95) / (1 - 0.95)
 
 
 class _Moment(NamedTuple):
-    """A leaf of a state: the `field` (mu or nu) of a parameter, in a `node` of a kind."""
+    """A leaf that is a moment: the `field` mu or nu of the parameter `name`, in a `node`."""
 
     node: KeyPath
     kind: str
@@ -61,30 +61,30 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     - A parameter that stays with Muon or Adam keeps its moments exactly.
     - From Adam to Muon, Adam's first moment becomes the momentum.
     - From Muon to Adam, the momentum becomes the first moment. The second moment starts at 39
-      times the mean square of the momentum, of its row or of the leaf, whichever is larger.
-      Adam's steps then have their usual length where gradients are noise, and are shorter
-      elsewhere.
+      times the momentum's mean square over the row or over the leaf, whichever is larger. Then
+      Adam's steps have their usual length where gradients are noise, and are shorter elsewhere.
     - Step counts and the state of `optax.MultiSteps` continue.
     - Everything else starts as in `like`.
 
     For new data, tune the learning rate again; see `docs/finetuning.md`.
 
     Args:
-      state: The state of the old optimizer, also if Orbax restored it without a template or
-        `to_checkpoint` converted it. With `flax.nnx`, pass `optimizer.opt_state`.
+      state: The state of the old optimizer. Orbax may have restored it without a template, or
+        `to_checkpoint` may have converted it. With `flax.nnx`, pass `optimizer.opt_state`.
       like: The initial state of the new optimizer, `tx.init(params)`.
-      momentum_scale: A factor for every momentum that enters or leaves Muon: 1-β from a heavy
-        ball to an average, 1/(1-β) from an average (also AdamW's) to a heavy ball.
+      momentum_scale: A factor for every momentum that enters or leaves Muon. Pass 1-β if the
+        old momentum is a heavy ball and the new one an average. Pass 1/(1-β) if the old
+        momentum is an average, such as AdamW's, and the new one a heavy ball.
 
     Returns:
-      A state with the structure, dtypes and shardings of `like`. Moments are copies, so it can
-      be donated.
+      A state with the structure, dtypes and shardings of `like`. Moments are copies, so
+      this state can be donated.
 
     Raises:
-      ValueError: If no moment of the old state fits the new one, two moments have the same
-        path, a moment does not have the shape of its parameter, `like` is not a state, or
-        `momentum_scale` is not positive. Also if Adam would start with one parameter while it
-        continues with others.
+      ValueError: If no moment of the old state fits the new one, if two moments have the same
+        path, if a moment does not have the shape of its parameter, if `like` is not a state, or
+        if `momentum_scale` is not positive. Also if Adam would start with one parameter while
+        it continues with others.
 
     Example:
       >>> from muon_optax import muon
@@ -99,7 +99,7 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
     allowed = "a number > 0, such as 1 - β"
     check_number("momentum_scale", momentum_scale, allowed, lambda s: s > 0)
     if isinstance(like, optax.GradientTransformation):
-        raise ValueError("like is a transformation; use its state, tx.init(params)")
+        raise ValueError("`like` is a transformation; pass its state, tx.init(params)")
     old = _read(_leaves_with_path(state))
     moments = _find_moments([path for path, _ in jax.tree.leaves_with_path(like)])
     carried = {p: _carry_moment(old, moment, momentum_scale) for p, moment in moments.items()}
@@ -122,7 +122,7 @@ def transfer(state: Any, like: Any, *, momentum_scale: float = 1.0) -> Any:
 
 
 def _carry_moment(old: _OldState, moment: _Moment, scale: float) -> Array | None:
-    """The new moment; None if the old state does not have its parameter."""
+    """Return the new moment; None if the old state has no moment for this parameter."""
     name = moment.name
     if moment.kind == "normuon":
         return old.moments.get(("normuon", "nu", name))
@@ -139,7 +139,7 @@ def _carry_moment(old: _OldState, moment: _Moment, scale: float) -> Array | None
 
 
 def _second_moment(momentum: Array, scale: float) -> Array:
-    """Adam's second moment for a parameter with only a momentum."""
+    """Return Adam's second moment for a parameter that has only a momentum."""
     wide = momentum.astype(wide_dtype(momentum.dtype))
     square = jnp.abs(scale * wide) ** 2
     row = square.mean(-1, keepdims=True) if square.ndim else square
@@ -149,7 +149,7 @@ def _second_moment(momentum: Array, scale: float) -> Array:
 def _carry_other(
     old: _OldState, path: KeyPath, kinds: Mapping[KeyPath, str], continued: set[KeyPath]
 ) -> Array | None:
-    """The new value of a leaf that is not a moment; None to keep the one in `like`."""
+    """Return the new value of a leaf that is not a moment; None to keep that of `like`."""
     if any(_key_name(key) in _MULTI_STEPS_FIELDS for key in path):
         return old.others.get(path_name(path))
     node = _counted_node(path)
@@ -162,22 +162,24 @@ def _carry_other(
 
 
 def _check_may_start(moment: _Moment, leaf: Any, continued: set[KeyPath]) -> None:
-    """Refuse zero moments with a large count, because Adam's first steps would be too long."""
+    """Refuse zero moments with a large count: Adam's first steps would be too long."""
     if moment.kind == "adam" and moment.node in continued:
         raise LeafError(
             moment.name,
             leaf,
-            "not in the old state, but Adam continues with other parameters. Train it by a "
-            "separate optimizer, such as another label in optax.partition",
+            "not in the old state, but Adam continues with other parameters. Train this one "
+            "by a separate optimizer, such as another label in optax.partition",
         )
 
 
 def _new_leaf(name: str, value: Array | None, leaf: Any) -> Any:
-    """A copy of the value, placed like the template's leaf; without a value, that leaf."""
+    """Return a copy of the value, placed like the template's leaf; or that leaf if None."""
     if value is None:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise LeafError(
-                name, leaf, "not in the old state, and `like` has no value; use tx.init(params)"
+                name,
+                leaf,
+                "not in the old state, and only a shape in `like`; use tx.init(params)",
             )
         return leaf
     if value.shape != leaf.shape:
@@ -188,15 +190,16 @@ def _new_leaf(name: str, value: Array | None, leaf: Any) -> Any:
 def _no_moment_message(old: _OldState, moments: Mapping[KeyPath, _Moment]) -> str:
     theirs = sorted({name for _, _, name in old.moments})
     ours = sorted({moment.name for moment in moments.values()})
+    found = f"moments of parameters such as {theirs[:3]}" if theirs else "no moments"
     return (
-        "no moment of the old state fits the new one. The old state has moments of "
-        f"{theirs[:3]}, …, the new one of {ours[:3]}, …. Use the same parameter paths in both, "
-        "as in transfer(old_state, like=tx.init(params))"
+        f"no moment of the old state fits the new one. The old state has {found}; the new "
+        f"state has moments of parameters such as {ours[:3]}. Use the same parameter paths in "
+        "both, as in transfer(old_state, like=tx.init(params))"
     )
 
 
 def _leaves_with_path(state: Any) -> list[tuple[KeyPath, Any]]:
-    """The leaves of a state, also of one from `to_checkpoint`."""
+    """Return the leaves of a state, which may come from `to_checkpoint`."""
     if isinstance(state, Mapping) and {*state} == {"version", "leaves"}:
         return [
             (tuple(map(DictKey, name.split("."))), leaf)
@@ -216,8 +219,8 @@ def _read(leaves: Sequence[tuple[KeyPath, Any]]) -> _OldState:
             key = moment.kind, moment.field, moment.name
             if key in old.moments:
                 raise ValueError(
-                    f"two moments of {moment.name!r} in this state; pass the part that belongs "
-                    "to one optimizer"
+                    f"`state` has two moments of {moment.name!r}; pass only the part that "
+                    "belongs to one optimizer"
                 )
             old.moments[key] = leaf
         elif node in kinds:
@@ -228,7 +231,7 @@ def _read(leaves: Sequence[tuple[KeyPath, Any]]) -> _OldState:
 
 
 def _find_moments(paths: Sequence[KeyPath]) -> dict[KeyPath, _Moment]:
-    """The moments among the leaves at these paths."""
+    """Return the moments among the leaves at these paths."""
     counted = {_counted_node(path) for path in paths}
     positions = {path: _field_position(path, counted) for path in paths}
     positions = {path: i for path, i in positions.items() if i is not None}
@@ -247,10 +250,10 @@ def _find_moments(paths: Sequence[KeyPath]) -> dict[KeyPath, _Moment]:
 
 
 def _field_position(path: KeyPath, counted: set[KeyPath | None]) -> int | None:
-    """The position of `mu` or `nu` in a path; None if the leaf is not a moment.
+    """Return the position of `mu` or `nu` in a path; None if the leaf is not a moment.
 
-    In a state that was restored without a template these are keys of a dict. To tell them from
-    a parameter's name, the dict has to have a count.
+    In a state that was restored without a template, `mu` and `nu` are keys of a dict. They are
+    moments only if the dict also has a count, because a parameter may be called `mu`, too.
     """
     for i, key in enumerate(path):
         of_state = isinstance(key, GetAttrKey) or path[:i] in counted
@@ -260,12 +263,12 @@ def _field_position(path: KeyPath, counted: set[KeyPath | None]) -> int | None:
 
 
 def _counted_node(path: KeyPath) -> KeyPath | None:
-    """The node whose count is at this path; None if there is no count."""
+    """Return the node whose count is at this path; None if the leaf is not a count."""
     if path and path[-1] == GetAttrKey("value"):  # a variable of `flax.nnx`
         path = path[:-1]
     return path[:-1] if path and _key_name(path[-1]) == "count" else None
 
 
 def _key_name(key: Any) -> Any:
-    """The field of a named tuple, or the key of a dict."""
+    """Return the field of a named tuple, or the key of a dict."""
     return key.name if isinstance(key, GetAttrKey) else getattr(key, "key", None)

@@ -14,13 +14,15 @@ number of axes decides:
 [None, ((1, 32, 64),), ((1, 4, 8),)]
 
 A tree of specs. A spec is a string with one word for each axis (`in`, `out`, or any other name
-for a batch axis), Optax's `MuonDimensionNumbers`, or None for the fallback. Specs are looked up
-by path, so a plain dict works for a `FrozenDict` or an `nnx.State`:
+for a batch axis). It can also be Optax's `MuonDimensionNumbers`, or None, which sends the leaf
+to the fallback. Specs are looked up by path, so a plain dict works for a `FrozenDict` or an
+`nnx.State`:
 
 >>> sides({"up": {"kernel": "in out", "bias": None}, "w": "out in"})
 [None, ((1, 32, 64),), ((1, 4, 8),)]
 
-A prefix of such a tree: a spec applies to all leaves below it. One spec applies to all leaves:
+A prefix of such a tree: each spec applies to all leaves below it. A single spec applies to
+every leaf:
 
 >>> sides({"up": None, "w": "in (heads=2 out)"})
 [None, None, ((2, 8, 2),)]
@@ -30,12 +32,12 @@ None, if every leaf is a matrix `[fan_in, fan_out]`:
 >>> dims.resolve(None, {"w": jnp.ones((8, 4))})[0].sides
 ((1, 8, 4),)
 
-A function from the parameters to any of these:
+A function that takes the parameters and returns any of these forms:
 
 >>> sides(lambda params: FLAX[:1] + (Rule("rest", "", None),))
 [None, None, None]
 
-The result of `resolve_once`, for use with parts of a tree:
+The result of `resolve_once`, which also works for a part of the tree:
 
 >>> sides(dims.resolve_once({"up": None, "w": "in out"}, params))
 [None, None, ((1, 8, 4),)]
@@ -70,7 +72,7 @@ from muon_optax.dims.layouts import LAYOUTS as LAYOUTS
 from muon_optax.dims.layouts import MAXTEXT as MAXTEXT
 from muon_optax.dims.layouts import RANK_TWO as RANK_TWO
 
-# The public names; muon_optax itself has FLAX, EQUINOX, LAYOUTS, Rule, MuonDimensionNumbers.
+# muon_optax itself exports FLAX, EQUINOX, LAYOUTS, Rule and MuonDimensionNumbers.
 __all__ = [
     "HALIAX",
     "MAXTEXT",

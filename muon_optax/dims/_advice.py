@@ -20,7 +20,7 @@ class Need(NamedTuple):
 
 
 def write_dims(rules: Sequence[Rule], needs: Iterable[Need], leaves: Mapping[str, Any]) -> str:
-    r"""`dims=(...)` with one rule for each kind of leaf, then the given rules.
+    r"""Return the code `dims=(...)`: one rule for each kind of leaf, then the given rules.
 
     >>> import jax.numpy as jnp
     >>> leaves = {f"layers_{i}/mix": jnp.ones((4, 16, 64)) for i in range(12)}
@@ -44,7 +44,7 @@ def write_dims(rules: Sequence[Rule], needs: Iterable[Need], leaves: Mapping[str
 
 
 def _group(needs: Iterable[Need], leaves: Mapping[str, Any]) -> list[list[Need]]:
-    """Needs that one rule can serve: same spec and rank, paths that differ only in numbers."""
+    """Group needs that one rule can serve: equal specs, ranks, and paths except for numbers."""
     groups: dict[tuple, list[Need]] = defaultdict(list)
     for need in needs:
         ndim = len(leaves[need.path].shape)
@@ -57,7 +57,7 @@ def _group(needs: Iterable[Need], leaves: Mapping[str, Any]) -> list[list[Need]]
 
 
 def _write_rule(paths: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> str:
-    """The code of a rule that matches these paths and no other path of the tree."""
+    """Return the code of a rule that matches these paths and no other path of the tree."""
     any_number = replace_numbers(paths, lambda n: n[0] if len(n) == 1 else r"\d+", re.escape)
     others = [name for name in leaves if re.search(f"^{any_number}$", name)]
     if len(others) > len(paths):
@@ -74,7 +74,7 @@ def _write_rule(paths: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> 
 
 
 def _write_given(rules: Sequence[Rule]) -> list[str]:
-    """The code of the given rules, with layouts by name."""
+    """Return the code of the given rules, with each layout written by its name."""
     given = tuple(rules)
     if isinstance(rules, Layout):
         return [f"*{rules.name}"]

@@ -11,7 +11,7 @@ from muon_optax.dims._rules import Rule
 
 
 def rule_for_name(role: str, name: str) -> Rule:
-    """A rule for the leaves under a name; `Dense_1` does not match `Dense_10`."""
+    """Return a rule for the leaves under a name; `Dense_1` does not match `Dense_10`."""
     try:
         re.compile(f"(?:{name})")
     except re.error:  # then it is a plain name
@@ -20,13 +20,13 @@ def rule_for_name(role: str, name: str) -> Rule:
 
 
 def check_names_used(argument: str, named: Mapping[str, Rule], params: Any) -> None:
-    """Refuse a name that matches no path; masked leaves count."""
+    """Refuse a name that matches no path of the tree, not even that of a masked leaf."""
     paths = leaves_by_path(params, is_leaf=is_masked)
     for name, rule in named.items():
         if paths and name not in paths and not any(rule.finds(path) for path in paths):
             raise ValueError(
-                f"{argument} has {name!r}, which matches no path; {_hint(name, paths)} A name "
-                "or regular expression has to match whole parts of a path"
+                f"`{argument}` has {name!r}, which matches no path; {_hint(name, paths)} A "
+                "name or regular expression must match whole parts of a path"
             )
 
 

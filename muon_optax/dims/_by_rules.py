@@ -1,4 +1,4 @@
-"""From rules to one result for each leaf."""
+"""Apply rules to every leaf of a tree."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from muon_optax.dims.layouts import LAYOUTS, is_from_layout
 def assign_by_rules(
     rules: Sequence[Rule], leaves: Mapping[str, Any], neighbours: Neighbours
 ) -> list[Assignment]:
-    """The result for each leaf, or one error for all leaves that no rule fits.
+    """Return the result for each leaf. Raise one error for all leaves that no rule fits.
 
     `neighbours` also contains masked leaves.
     """
@@ -61,7 +61,7 @@ def _role_in_model(
     leaf: Any,
     neighbours: Neighbours,
 ) -> Assignment:
-    """What a leaf is in the model by `others`, if the user sends it to the fallback."""
+    """Return what a leaf is in the model by `others`, if the user sends it to the fallback."""
     rule = found.rule
     if found.view is not None or rule in others or (rule and rule.role in ROLES_OF_THE_ENDS):
         return found
@@ -76,20 +76,20 @@ def _role_in_model(
 def _rule_by_neighbours(
     name: str, leaf: Any, neighbours: Neighbours
 ) -> tuple[Rule | None, str | None]:
-    """A rule for a leaf that matches no rule, and why; None if the other leaves do not tell."""
+    """Return a rule for a leaf that no rule matches, with the evidence from other leaves."""
     if len(leaf.shape) > 2 and (spec := spec_by_bias(name, neighbours)):
         role = "convolution" if spec_by_places(tuple(leaf.shape)) else "kernel of several axes"
-        return Rule(role, "", spec), "its bias has its output axes"
+        return Rule(role, "", spec), "the shape of its bias shows which axes are outputs"
     if spec := spec_by_query(name, neighbours):
         return Rule("attention output", "", spec), "its heads are those of the query"
     if looks_like_kernel(name) and (spec := spec_by_places(tuple(leaf.shape))):
-        return Rule("convolution", "", spec), "its first axes are square and short"
+        return Rule("convolution", "", spec), "its first axes are short and of equal length"
     long = [length for length in leaf.shape if length != 1]
     is_kernel = re.search(r"(^|[/.])(kernel|weights?|w)$", name)
     if not is_kernel and (len(leaf.shape) == 2 or len(long) < 3):
         if len(long) < 2:
             return Rule("vector or scalar", "", None), "no two axes are longer than 1"
-        return Rule(UNKNOWN, "", None), "no rule knows its name; a matrix?"
+        return Rule(UNKNOWN, "", None), "no rule matches its name; is it a matrix?"
     return None, None
 
 
@@ -100,16 +100,16 @@ def _error(
     leaves: Mapping[str, Any],
     neighbours: Neighbours,
 ) -> LeafError:
-    """An error with rules to paste for every leaf without a rule."""
+    """Return an error with rules to paste for every leaf without a rule."""
     first = needs[0]
     if len(needs) > 1:
         problem = f"{problem}. In all, {len(needs)} leaves have no rule"
     lines = [
         f"{problem}. Pass these rules as `dims`:",
         write_dims(rules, needs, leaves),
-        "Check each spec, which is a guess from the other shapes. It has one word for each "
-        "axis: in (the layer sums over it), out (an axis of its result) or another name (a "
-        "batch axis). None sends the leaf to the fallback.",
+        "Check each spec: it is a guess from the shapes of the other leaves. A spec has one "
+        "word for each axis: in (the layer sums over this axis), out (an axis of the layer's "
+        "result) or any other name (a batch axis). None sends the leaf to the fallback.",
     ]
     fitting = [
         f"dims={layout!r}"
@@ -117,7 +117,7 @@ def _error(
         if layout is not rules and _knows_all(layout, leaves, neighbours)
     ]
     if fitting:
-        lines.append(f"Or pass a layout that knows every leaf: {' or '.join(fitting)}.")
+        lines.append(f"Or pass a layout with a rule for every leaf: {' or '.join(fitting)}.")
     paths = tuple(need.path for need in needs)
     return LeafError(first.path, leaves[first.path], "\n".join(lines), paths)
 

@@ -7,7 +7,7 @@ A kernel `[12, 32, 64]` may be one layer or a stack of twelve layers. Its bias t
 >>> view = view_of("in out out", "dense/kernel", jnp.ones((12, 32, 64)))
 >>> leaves = Neighbours({"dense/kernel": (12, 32, 64), "dense/bias": (12, 64)})
 >>> find_contradiction(view, "dense/kernel", leaves)
-'then its bias would have shape (32, 64), not (12, 64)'
+'its bias would have shape (32, 64), but it has shape (12, 64)'
 """
 
 import functools
@@ -42,8 +42,8 @@ _GAIN = re.compile(
 class Neighbours:
     """The shapes of all leaves by path, and which leaves share a module.
 
-    The shape of a masked leaf is None. `names` maps each path to its form with slashes, `a/b`
-    for `a.b`, which all methods take.
+    The shape of a masked leaf is None. `names` maps each path, such as `a.b`, to the name that
+    all methods take: the path with slashes, `a/b`.
     """
 
     def __init__(self, shapes: Mapping[str, Axes | None]):
@@ -58,18 +58,18 @@ class Neighbours:
                 self._modules[module].append(name)
 
     def leaves_in(self, module: str) -> list[str]:
-        """The paths of the leaves of a module."""
+        """Return the paths of the leaves of a module."""
         return self._modules[module]
 
     def siblings(self, name: str) -> list[str]:
-        """The other leaves of the innermost module that has any."""
+        """Return the other leaves of the innermost module that has any besides this one."""
         for module in _modules_above(name):
             if len(self._modules[module]) > 1:
                 return [other for other in self._modules[module] if other != name]
         return []
 
     def bias(self, name: str) -> Axes | None:
-        """The shape of the bias of a kernel; None if it has none."""
+        """Return the shape of a kernel's bias; None if the kernel has no bias."""
         name = plain_name(name)
         for kernel, bias in (
             (r"(kernel|weights?|w)(/0)?$", r"bias\2"),
@@ -81,20 +81,20 @@ class Neighbours:
         return None
 
     def gain_after(self, name: str) -> Axes | None:
-        """The gain of the next layer in PyTorch's `Sequential`: `1/weight` for `0/weight`."""
+        """Return the next gain's shape in PyTorch's `Sequential`: `1/weight` for `0/weight`."""
         next_one = lambda number: str(int(number[0]) + 1)
         shape = self._plain.get(re.sub(r"\d+(?=/weight$)", next_one, plain_name(name)))
         return shape if shape and len(shape) == 1 else None
 
     def kernel(self, module: str) -> Axes | None:
-        """The shape of a module's kernel, under any of the usual names."""
+        """Return the shape of a module's kernel, under any of the usual names."""
         for name in ("kernel", "weights", "w", "Linear/weights"):
             if shape := self._plain.get(f"{module}/{name}"):
                 return shape
         return None
 
     def is_model_width(self, length: int, but: str) -> bool:
-        """Whether norms or rows of embeddings, except the leaf `but`, have this length."""
+        """Whether a norm or an embedding's rows, except those of `but`, have this length."""
         return bool(self._model_widths[length] - {but})
 
     @functools.cached_property
@@ -107,7 +107,7 @@ class Neighbours:
 
 
 def _modules_above(name: str) -> list[str]:
-    """`a/b`, `a` and `""` for the path `a/b/c`."""
+    """Return the modules that contain a leaf: `a/b`, `a` and `""` for the path `a/b/c`."""
     modules = []
     while name:
         name = name.rpartition("/")[0]
@@ -118,7 +118,7 @@ def _modules_above(name: str) -> list[str]:
 def find_contradiction(
     view: MatrixView | None, name: str, neighbours: Neighbours
 ) -> str | None:
-    """Why other leaves contradict a guess; None if they do not."""
+    """Return the reason why other leaves contradict a guess; None if they do not."""
     if neighbours.shapes[name] is None:
         return None
     if view is None:
@@ -143,14 +143,14 @@ def find_contradiction(
 
 
 def _check_table(name: str, neighbours: Neighbours) -> str | None:
-    """Check that a table has no bias, and rows as long as the model is wide."""
+    """Check that a table has no bias, and that its rows have the model's width."""
     if neighbours.bias(name):
-        return "it has a bias"
+        return "it has a bias, unlike a table"
     shape = neighbours.shapes[name]
     if name.endswith("weight") and shape and len(shape) == 2:
         rows, width = (neighbours.is_model_width(length, but=name) for length in shape)
         if rows and not width:
-            return f"the model's width, {shape[0]}, is its number of rows and not of columns"
+            return f"the model's width, {shape[0]}, is its number of rows, not of columns"
     return None
 
 
@@ -163,18 +163,18 @@ def _check_bias(view: MatrixView, name: str, neighbours: Neighbours) -> str | No
     # Equinox's convolutions have a bias [out, 1, 1].
     if bias is None or _without_ones(bias) == _without_ones(expected):
         return None
-    return f"then its bias would have shape {expected}, not {bias}"
+    return f"its bias would have shape {expected}, but it has shape {bias}"
 
 
 def _check_width(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Check that a query, key or value takes the model's width."""
+    """Check that the inputs of a query, key or value have the model's width."""
     if len(view.reduction) != 1 or len(view.output) != 2 or not name.endswith("kernel"):
         return None
     taken = view.shape[view.reduction[0]]
     given = [view.shape[axis] for axis in view.output]
     known = lambda length: neighbours.is_model_width(length, but=name)
     if not known(taken) and any(map(known, given)):
-        return f"then it would take {taken}, not the model's width"
+        return f"it would have {taken} inputs, which is not the model's width"
     return None
 
 
@@ -190,11 +190,14 @@ def _check_heads(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
     (heads, depth), taken = query[-2:], out[-3:-1]
     if taken in ((heads, depth), (heads, depth // 2)):  # half of the query may be a gate
         return None
-    return f"then its query would have heads {query[-2:]} and its output {out[-3:-1]}"
+    return (
+        f"the query would have [heads, depth] = {list(query[-2:])}, and the attention output "
+        f"{list(out[-3:-1])}"
+    )
 
 
 def first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Axes | None:
-    """The shape of the first of these kernels that the layer has."""
+    """Return the shape of the first of these kernels that the layer has."""
     for role in roles:
         if shape := neighbours.kernel(f"{layer}{role}"):
             return shape
@@ -202,12 +205,12 @@ def first_kernel(layer: str, roles: Sequence[str], neighbours: Neighbours) -> Ax
 
 
 def layer_of(name: str) -> str:
-    """The path of the layer around a kernel's module: `attn/` for `attn/query/kernel`."""
+    """Return the layer around a kernel's module: `attn/` for `attn/query/kernel`."""
     return re.sub(r"[^/]+(/Linear)?/[^/]+$", "", plain_name(name))
 
 
 def _check_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Check that siblings do not all begin with the same length, as in a stack of layers."""
+    """Check that the siblings' first axes differ in length, unlike in a stack."""
     if view.batch or len(view.reduction + view.output) < 3 or looks_like_adapter(name):
         return None
     shapes = {}
@@ -221,35 +224,35 @@ def _check_layers(view: MatrixView, name: str, neighbours: Neighbours) -> str | 
     for other, shape in shapes.items():
         stacked_gain = bool(_GAIN.search(other)) and len(_without_ones(shape)) == 2
         if stacked_gain or (len(shape) > 2 and _begin_with_different_axes(name, other)):
-            return f"{other!r} next to it also begins with {shape[0]}, like a stack of layers"
+            return f"{other!r} begins with {shape[0]}, too, so both may be stacks of layers"
     return None
 
 
 def _begin_with_different_axes(name: str, other: str) -> bool:
     """Whether the first axes of two attention kernels differ in meaning."""
     first, second = map(_role, (name, other))
-    if first in _INPUTS:  # the model's width, as in a key, but not in an output
+    if first in _INPUTS:  # an input begins with the model's width, an output does not
         return second not in _INPUTS
     return first in _OUT
 
 
 def _role(name: str) -> str:
-    """`query` for `attn/query/kernel` and for `attn/query_w`."""
+    """Return the role in a path: `query` for `attn/query/kernel` and for `attn/query_w`."""
     *_, module, kernel = ["", *name.split("/")]
     return kernel.removesuffix("_w") if kernel.endswith("_w") else module
 
 
 def _check_gate(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Check that Gemma's gate ends with the length that `linear` begins with."""
+    """Check that Gemma's gate has as many outputs as `linear` has inputs."""
     linear = neighbours.shapes.get(name.removesuffix(_GATE) + "linear")
     output = math.prod(view.shape[axis] for axis in view.output)
     if not linear or linear[-2] == output:
         return None
-    return f"then 'linear' next to it would begin with {output}, not with {linear[-2]}"
+    return f"it would have {output} outputs, but 'linear' has {linear[-2]} inputs"
 
 
 def _check_stack(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Check that all siblings of a stack begin with the number of layers, too."""
+    """Check that the first axis of all siblings of a stack is the number of layers, too."""
     if not view.batch:
         return None
     layers = view.shape[0]
@@ -257,13 +260,15 @@ def _check_stack(view: MatrixView, name: str, neighbours: Neighbours) -> str | N
         shape = neighbours.shapes[other]
         kernel = other.endswith("kernel") and not re.search(r"norm|(^|/)ln", other)
         plain_kernel = shape and len(shape) == 2 and kernel
-        if shape and (shape[0] != layers or plain_kernel):
-            return f"then {other!r} next to it, {shape}, would be a stack of {layers} too"
+        if shape and shape[0] != layers:
+            return f"in a stack all shapes begin with {layers}, but {other!r} has shape {shape}"
+        if plain_kernel:
+            return f"{other!r}, {shape}, would then be {layers} kernels with one axis each"
     return None
 
 
 def _check_experts(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Check that experts take and return the model's width."""
+    """Check that the inputs and the outputs of experts have the model's width."""
     found = re.search(r"expert[^/]*/(.*/)?(gate|up|w1|w3|wi|(down|w2|wo))[^/]*$", name)
     if not found or not view.batch:
         return None
@@ -271,18 +276,20 @@ def _check_experts(view: MatrixView, name: str, neighbours: Neighbours) -> str |
     inner, outer = (fan_in, fan_out) if found[3] else (fan_out, fan_in)
     known = lambda length: neighbours.is_model_width(length, but=name)
     if not known(outer) and known(inner):
-        return (
-            f"then it would {'return' if found[3] else 'take'} {outer}, not the model's {inner}"
-        )
+        side = "outputs" if found[3] else "inputs"
+        return f"it would have {outer} {side}, but the model's width is {inner}"
     return None
 
 
 def _check_second_axis(view: MatrixView, name: str, neighbours: Neighbours) -> str | None:
-    """Check that all siblings have the number of layers as their second axis, too."""
+    """Check that the second axis of all siblings is the number of layers, too."""
     for other in neighbours.siblings(name):
         shape = neighbours.shapes[other]
         if shape and len(shape) > 1 and shape[1] != view.shape[1]:
-            return f"then {other!r} next to it, {shape}, would have {view.shape[1]} layers too"
+            length = view.shape[1]
+            return (
+                f"all second axes would be {length} layers, but that of {other!r} is {shape[1]}"
+            )
     return None
 
 

@@ -1,4 +1,4 @@
-"""The role of a leaf according to the other leaves, if its name does not tell.
+"""The role of a leaf, judged from the other leaves if its name does not tell.
 
 >>> import jax.numpy as jnp
 >>> from muon_optax import FLAX, dims
@@ -25,12 +25,12 @@ from muon_optax.dims._widths import channels, ends
 from muon_optax.dims.layouts import is_from_layout
 
 _PLAIN = ("matrix", "stack of matrices", "convolution")
-_FEW = 16  # an output with 16 times fewer channels than its input is an image
+_FEW = 16  # a convolution with 16 times fewer channels out than in returns an image
 Result = tuple[str, str] | None  # a role, and the evidence
 
 
 def judge(found: Assignment, tree: Tree) -> Assignment:
-    """The assignment, corrected if other leaves show that the leaf is not a matrix."""
+    """Return the assignment, corrected if other leaves show that the leaf is not a matrix."""
     view, rule = found.view, found.rule
     if view is None or rule is None or rule.role not in _PLAIN:
         return found
@@ -57,15 +57,16 @@ def _as_depthwise(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result
         return None
     for other, its in tree.one_channel.items():
         if other != path and sorted(its.shape)[:-1] == sorted(view.shape)[:-1]:
-            return "depthwise convolution", "one input channel, like others"
+            return "depthwise convolution", "one input channel, like other convolutions"
     return None
 
 
 def is_first_layer(path: str, view: MatrixView, tree: Tree) -> bool:
-    """Whether a convolution with one input channel reads grey images or sound.
+    """Whether a convolution with one input channel is a first layer.
 
-    It does if no other layer has as many outputs, or if it is the first of equal layers and the
-    others have more channels, or if it is the only one and its name says so.
+    First layers read grayscale images or audio. The convolution is one in three cases: no other
+    layer gives its number of outputs; it is the first of equal layers, and the others have more
+    input channels; or no other convolution has one input channel, and its name says "first".
     """
     if not tree.widths.is_given(ends(view)[1], path):
         return True
@@ -93,7 +94,7 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
         return "output layer", "one output"
     named = is_in_head(path) or (is_named_output(path) and not encoder)
     if named and tree.widths.is_the_models_input(fan_out, fan_in, path):
-        return "output layer", f"only the inputs have its width, {fan_out}"
+        return "output layer", f"only the model's inputs have width {fan_out}, too"
     table = tree.widths.tables.get(fan_out)
     as_rows = f"as many outputs as {table!r} has rows"
     told = is_in_head(path) or is_named_output(path)

@@ -11,7 +11,7 @@ from muon_optax.dims._rules import EXCLUDED, Rule
 
 
 def exclude_leaves(dims: Dims, exclude: str | Sequence[str]) -> Dims:
-    """`dims`, but with the leaves under these names sent to the fallback.
+    """Return `dims`, changed to send the leaves under these names to the fallback.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims
@@ -43,6 +43,6 @@ def _as_names(exclude: str | Sequence[str]) -> Sequence[str]:
     names = (exclude,) if isinstance(exclude, str) else exclude
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
         raise ValueError(
-            f"exclude={describe(exclude)}; use names, such as ('Dense_3', 'proj_out')"
+            f"exclude={describe(exclude)}; use a tuple of names: ('Dense_3', 'proj_out')"
         )
     return names

@@ -8,11 +8,11 @@
 from muon_optax.dims._consistency import QUERY, Neighbours, first_kernel, layer_of
 from muon_optax.dims._view import Axes
 
-_LARGEST_KERNEL = 16  # pixels; a longer axis is not one of a convolution's window
+_LARGEST_KERNEL = 16  # pixels; no window of a convolution is longer
 
 
 def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
-    """The spec of a kernel whose bias shows the output axes; None if unclear."""
+    """Return the spec of a kernel if its bias shows which axes are outputs, else None."""
     bias, shape = neighbours.bias(name), neighbours.shapes[name]
     if not bias or not shape or len(bias) >= len(shape):
         return None
@@ -33,7 +33,7 @@ def spec_by_bias(name: str, neighbours: Neighbours) -> str | None:
 
 
 def spec_by_places(shape: Axes) -> str | None:
-    """The spec of a convolution with a square window; None for any other shape."""
+    """Return the spec of a convolution with a square window; None for any other shape."""
     places = shape[:-2]
     square = len(set(places)) == 1 and places[0] <= _LARGEST_KERNEL
     return (
@@ -42,7 +42,7 @@ def spec_by_places(shape: Axes) -> str | None:
 
 
 def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
-    """The spec of an attention output, whose heads match the query of the same layer."""
+    """Return the spec of an attention output if its heads match the query, else None."""
     shape = neighbours.shapes[name]
     query = first_kernel(layer_of(name), QUERY, neighbours)
     if not shape or not query or len(shape) < 3 or len(query) != len(shape):
@@ -52,10 +52,10 @@ def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
 
 
 def guess_spec(name: str, neighbours: Neighbours) -> str | None:
-    """The most likely spec of a kernel without a rule; None if there is no hint.
+    """Return the most likely spec of a kernel without a rule; None if there is no hint.
 
-    The model's width, which is the length of norms and embeddings, is the last axis of an
-    attention output and the first axis of other kernels.
+    The model's width is the length of norms and of the rows of embeddings. It is the last axis
+    of an attention output, and the first axis of other kernels.
     """
     shape = neighbours.shapes[name]
     if shape is None or len(shape) < 2:
@@ -78,7 +78,7 @@ def _spec(num_batch: int, words: list[str]) -> str:
 
 
 def _is_stacked(name: str, shape: Axes, neighbours: Neighbours) -> bool:
-    """Whether all siblings, of different numbers of axes, begin with the same length."""
+    """Whether the siblings differ in rank, and their first axes all have the same length."""
     others = [neighbours.shapes[other] for other in neighbours.siblings(name)]
     known = [other for other in others if other]
     return (

@@ -1,4 +1,4 @@
-"""Doubts: a leaf whose role or axes may be wrong, a rule that no leaf uses."""
+"""Doubts about leaves whose role or axes may be wrong, and about rules that no leaf uses."""
 
 import re
 from collections.abc import Sequence
@@ -20,16 +20,17 @@ from muon_optax.dims._view import MatrixView, Spec
 from muon_optax.dims._widths import SHORTEST_PART, ends, head_ends
 from muon_optax.dims.layouts import is_from_layout
 
-# The kernels of a recurrent cell for its inputs and for its state, and its gates by number.
+# The names of a recurrent cell's kernels, one for its inputs and one for its state.
 _RECURRENT = (
     ("_ih", "_hh"),
     ("w_i$", "w_h"),
     ("dense_i/", "dense_h/"),
     ("(?<!recurrent_)kernel$", "recurrent_kernel"),
 )
+# The gates of a recurrent cell, by their number.
 _GATES = {3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
 _HEAD_OF_A_PART = r"[^/]/(?!lm_)(\w+_)?head(_?\d+)?/(kernel|weight|w)$"  # not of the model
-_MANY = 4  # if so many layers take a head's outputs, they are not all first layers
+_MANY = 4  # so many layers that take a head's outputs are not all first layers
 # A layer and the layer that takes its outputs.
 _PAIRS = (
     *(("query", "out"), ("q_proj", "o_proj"), ("in_proj", "out_proj"), ("wi", "wo")),
@@ -38,20 +39,20 @@ _PAIRS = (
 )
 Doubt = tuple[str, Spec] | None  # the reason, and the spec that would be right
 
-# A matrix with a larger ratio of its sides is doubtful, if no other layer has the longer side.
-# The first limit is for leaves without a specific role, the second for guessed axes.
+# A matrix is doubtful if its aspect ratio exceeds a limit and no other layer has its longer
+# dimension. The first limit is for leaves without a specific role, the second for guessed axes.
 _MAX_RATIO, _MAX_RATIO_OF_GUESS = 20, 200
 _UNSPECIFIC = ("matrix", "stack of matrices", "convolution", "stack of convolutions")
 
 
 def lint_leaf(found: Assignment, tree: Tree) -> Assignment:
-    """The assignment, with the reason to doubt it, if any.
+    """Return the assignment, with the reason to doubt it, if there is one.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims
     >>> (found,) = dims.assign(FLAX, {"codes": {"kernel": jnp.ones((4096, 64))}})
     >>> found.doubt
-    'read as 4096 × 64, and no other layer has 4096 inputs or outputs; a table?'
+    'read as 4096 × 64, and no other layer has 4096 inputs or outputs; is it a table?'
     """
     if found.rule is None or (found.evidence is None and not is_from_layout(found.rule)):
         return found
@@ -66,19 +67,19 @@ def lint_leaf(found: Assignment, tree: Tree) -> Assignment:
 
 
 def _doubt_of_fallback(found: Assignment, rule: Rule, tree: Tree) -> str | None:
-    """Why a leaf of the fallback may be a matrix."""
+    """Return the reason why a leaf of the fallback may be a matrix; None if it is not."""
     shape = tree.shapes[found.path]
     if rule.role == UNKNOWN:
         return found.evidence
     if shape and len(shape) > 1 and re.search(_HEAD_OF_A_PART, found.path, re.IGNORECASE):
         given = head_ends(found.path, shape)[1]
         if tree.widths.num_takers(given, found.path) >= _MANY:
-            return f"other layers take its {given} outputs; a matrix?"
+            return f"other layers take its {given} outputs; is it a matrix?"
     return None
 
 
 def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list[str]:
-    """A sentence for each of the user's rules that no leaf uses, which is likely a mistake.
+    """Return a sentence for each of the user's rules that no leaf uses: likely a mistake.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX, dims
@@ -93,7 +94,7 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
             continue
         paths = [a.path for a in assignments if rule.finds(a.path)]
         if paths:
-            why = f"{paths[0]!r} matches, but has another number of axes or an earlier rule"
+            why = f"{paths[0]!r} matches, but has a different number of axes or an earlier rule"
         else:
             why = f"no path matches {rule.pattern!r}"
         problems.append(f"unused: rule {number}, {rule.role!r}: {why}")
@@ -101,24 +102,24 @@ def lint_rules(rules: Sequence[Rule], assignments: Sequence[Assignment]) -> list
 
 
 def _check_name(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Doubt a leaf named like a bias or gain: a stack of them has the axes of a matrix."""
+    """Doubt a leaf named like a bias or gain: a stack of biases has the axes of a matrix."""
     name = path.rpartition("/")[2]
     if sounds_like_gain(name):
-        return f"{name!r} sounds like a bias or a gain; a stack of them?", None
+        return f"{name!r} sounds like a bias or a gain; is it a stack of them?", None
     return None
 
 
 def _check_fused(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Doubt a kernel that is several matrices according to its name."""
+    """Doubt a kernel whose name says that it consists of several matrices."""
     plain = rule.role in (*_UNSPECIFIC, "experts")
     if not plain or (parts := parts_of(path)) is None:
         return None
-    reason = "its name says that it is several matrices"
+    reason = "its name says that it consists of several matrices"
     return reason, _divide(rule, view, parts)
 
 
 def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
-    """The spec with the outputs divided into these parts, if they can be equal."""
+    """Return the spec with the outputs divided into these parts, if they can be equal."""
     if not isinstance(rule.spec, str):
         return rule.spec
     words = rule.spec.split()
@@ -130,7 +131,7 @@ def _divide(rule: Rule, view: MatrixView, parts: Sequence[str]) -> Spec:
 
 
 def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Doubt a layer with twice the outputs that the next one takes, such as a fused gate."""
+    """Doubt a layer with twice as many outputs as the next takes, such as a fused gate."""
     if looks_like_adapter(path) or len(view.sides) != 1:
         return None
     _, _, outputs = view.sides[0]
@@ -140,7 +141,7 @@ def _check_pair(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         if other and other.view:
             _, taken, _ = other.view.sides[0]
             if outputs == 2 * taken or (outputs > 2 * taken and first == "in_proj"):
-                return f"{second!r} takes {taken} of its {outputs} outputs", rule.spec
+                return f"{second!r} takes only {taken} of its {outputs} outputs", rule.spec
     return None
 
 
@@ -156,12 +157,13 @@ def _check_halves(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         return None
     _, taken, _ = around[0].sides[0]
     if outputs == 2 * taken:
-        return f"the layer next to it takes {taken} of its {outputs} outputs", rule.spec
+        reason = f"the other layer of its module takes {taken} of its {outputs} outputs"
+        return reason, rule.spec
     return None
 
 
 def _matrices_in(module: str, path: str, tree: Tree) -> list[MatrixView]:
-    """The views of the other leaves of a module that have one stack each."""
+    """Return the views of the other leaves of a module, if they are a single stack each."""
     found = (tree.assignments.get(name) for name in tree.neighbours.leaves_in(module))
     views = [leaf.view for leaf in found if leaf and leaf.view and leaf.path != path]
     return [view for view in views if len(view.sides) == 1]
@@ -176,7 +178,8 @@ def _check_gates(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
             _, width, outputs = other.view.sides[0]
             parts = _GATES.get(outputs // width if outputs % width == 0 else 0)
             if parts:
-                return "a recurrent cell with all gates in one", _divide(rule, view, parts)
+                reason = "a recurrent cell with all gates in one kernel"
+                return reason, _divide(rule, view, parts)
     return None
 
 
@@ -193,10 +196,10 @@ def _check_order(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
 
 
 def _check_channels(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Doubt a convolution with one input channel: a depthwise kernel is not a matrix."""
+    """Doubt a convolution with one input channel: if it is depthwise, it is not a matrix."""
     if path not in tree.one_channel or is_first_layer(path, view, tree):
         return None
-    return "a convolution with one input channel; depthwise, and so not a matrix?", None
+    return "a convolution with one input channel; is it depthwise, so not a matrix?", None
 
 
 def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
@@ -209,20 +212,20 @@ def _check_stack(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         if shape and shape[0] == view.shape[0] and not equal_layer:
             return None
     guess = guess_spec(path, tree.neighbours) or rule.spec
-    return f"a stack of {view.shape[0]} matrices, or one kernel of several axes?", guess
+    return f"is it a stack of {view.shape[0]} matrices, or one kernel of several axes?", guess
 
 
 def _check_table(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """A matrix of a table's shape, whose inputs no layer gives, may be a transposed head."""
+    """Doubt a matrix with a table's shape, unless another layer gives its inputs."""
     fan_in, fan_out = ends(view)
     table = tree.widths.tables_by_shape.get((fan_in, fan_out))
     if not table or rule.role not in _UNSPECIFIC or tree.widths.is_given(fan_in, path):
         return None
-    return f"it has the shape of {table!r}; a table, or an output layer transposed?", None
+    return f"it has the shape of {table!r}; is it a table, or an output layer transposed?", None
 
 
 def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
-    """Doubt a much longer side that no other layer shares: it may be the length of a table."""
+    """Doubt a matrix if no other layer has its much longer dimension: it may be a table."""
     plain = rule.role in _UNSPECIFIC
     if looks_like_adapter(path) or not (plain or rule.guess):
         return None
@@ -231,7 +234,7 @@ def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
         length = max(fan_in, fan_out)
         shared = tree.widths.is_given if fan_in > fan_out else tree.widths.is_used
         if length > limit * min(fan_in, fan_out) and not shared(length, path):
-            reason = f"no other layer has {length} inputs or outputs; a table?"
+            reason = f"no other layer has {length} inputs or outputs; is it a table?"
             return f"read as {fan_in} × {fan_out}, and {reason}", None
     return None
 
@@ -250,21 +253,22 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     equal = tree.equal_layers(path)
     alone = is_named_like_last(path) and len(equal) == 1
     last = alone or tree.is_last_number(path)
-    within = tree.shapes if alone else equal  # the two kernels of a gate do not take the inputs
+    within = tree.shapes if alone else equal  # a gate's two kernels do not take the inputs
     if last and tree.widths.is_the_models_input(fan_out, fan_in, path, within):
-        return f"only the inputs have its width, {fan_out}; an output layer?", None
+        reason = f"only the model's inputs have width {fan_out}, too; is it an output layer?"
+        return reason, None
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)
         same_shape = (fan_out, fan_in) in tree.widths.tables_by_shape
         if table and (last or same_shape) and fan_out not in tree.widths.heads:
-            return f"as many outputs as {table!r} has rows; an output layer?", None
+            return f"as many outputs as {table!r} has rows; is it an output layer?", None
         if tree.widths.num_takers(fan_out, path) or tree.widths.is_added(fan_out, path):
             return None
-        reason = f"no other layer takes exactly its {fan_out} outputs; an output layer"
+        reason = f"no other layer takes exactly its {fan_out} outputs; is it an output layer"
         return (f"{reason}?", None) if last else (f"{reason}, or several in one?", rule.spec)
     if joined and (convolution or not (short or last)):
         return None
-    return f"no other layer takes its {fan_out} outputs; an output layer?", None
+    return f"no other layer takes its {fan_out} outputs; is it an output layer?", None
 
 
 _CHECKS = (

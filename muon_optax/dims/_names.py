@@ -1,4 +1,4 @@
-"""The meaning of the words in a path, for all libraries."""
+"""What the words in a path mean, in any library."""
 
 import re
 
@@ -22,7 +22,7 @@ _OUTPUT = re.compile(
     re.IGNORECASE,
 )
 _ATTENTION = r"(q|k|v|qkv|query|key|value|attn|attention)(_proj)?(_\d+)?/"
-# Not one head of an attention layer, which contains a query or a key.
+# Does not match one head of an attention layer, because a query or a key is inside it.
 _HEAD = re.compile(
     rf"(^|/)(?!multi_|pre_|conv_|[qkvo]_)((\w+_)?(head|classifier)(_?\d+)?|heads)/(?!{_ATTENTION})",
     re.IGNORECASE,
@@ -40,28 +40,28 @@ _FUSED = (  # the name of a module or kernel, and the parts of its outputs in or
 
 
 def plain_name(path: str) -> str:
-    """The path with slashes for dots, without the suffixes of wrappers and weight norms."""
+    """Return the path with slashes for dots, without suffixes of wrappers and weight norms."""
     path = path.replace(".", "/").replace("/parametrizations/", "/")
     return re.sub(r"/(value|data_array)$|(?<=weight)(_v|/original1)$", "", path)
 
 
 def looks_like_kernel(path: str) -> bool:
-    """Whether the last word is a usual name of kernels."""
+    """Whether the last part of a path is a usual name for a kernel."""
     return _KERNEL.search(path.rpartition("/")[2]) is not None
 
 
 def looks_like_adapter(path: str) -> bool:
-    """Whether a leaf is a low-rank factor, which has one short side."""
+    """Whether a path names a low-rank factor, which has one short dimension."""
     return re.search(r"lora|adapter", path, re.IGNORECASE) is not None
 
 
 def sounds_like_gain(name: str) -> bool:
-    """Whether a leaf's own name is that of a bias or a gain."""
+    """Whether this name, the last part of a path, is that of a bias or a gain."""
     return _GAIN.search(name) is not None
 
 
 def is_in_head(path: str) -> bool:
-    """Whether a module above is called a head or a classifier."""
+    """Whether a module that contains the leaf is called a head or a classifier."""
     return _HEAD.search(path) is not None
 
 
@@ -71,22 +71,22 @@ def is_of_attention(path: str) -> bool:
 
 
 def is_named_like_last(path: str) -> bool:
-    """Whether the name of a layer tells only its place in an order."""
+    """Whether the name of a layer tells only its position among the layers."""
     return _NUMBERED.search(path) is not None
 
 
 def is_named_first(path: str) -> bool:
-    """Whether a layer is called the first one, which reads images or sound."""
+    """Whether a layer's name says that it is the first, which reads images or audio."""
     return re.search(r"stem|patch|embed|first|(^|[/_])init", path, re.IGNORECASE) is not None
 
 
 def is_named_output(path: str) -> bool:
-    """Whether a layer is called the output of something."""
+    """Whether a layer's name calls it an output of the model or of a part of it."""
     return _OUTPUT.search(path) is not None
 
 
 def parts_of(path: str) -> tuple[str, ...] | None:
-    """The parts of a fused kernel, by its name; empty if their sizes differ."""
+    """Return the parts that a fused kernel's name tells; empty if their sizes differ."""
     for words, parts in _FUSED:
         if re.search(
             rf"(^|[/_])({words})(_proj)?(_?\d+)?/?(recurrent_)?(kernel|weights?|w)?(_[ih]h?)?$",

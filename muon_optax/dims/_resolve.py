@@ -1,4 +1,4 @@
-"""From `dims` in any of its forms to one view, or None, for each leaf of a tree.
+"""Resolve `dims`, in any of its forms, to one view or None for each leaf of a tree.
 
 >>> import jax.numpy as jnp
 >>> params = {"up": {"kernel": jnp.ones((32, 64)), "bias": jnp.ones(64)}}
@@ -46,14 +46,14 @@ class ResolvedDims:
     rules: Sequence[Rule] = ()
 
     def lookup(self, name: str, leaf: Any) -> Assignment:
-        """The result for one leaf of a tree."""
+        """Return the result for one leaf of a tree."""
         if name not in self.assignments:
-            problem = "`dims` was resolved for a tree without it; resolve it for this tree"
+            problem = "`dims` was resolved for a tree without this leaf; resolve it again"
             raise LeafError(name, leaf, problem)
         found = self.assignments[name]
         if found.view and math.prod(found.view.shape) != math.prod(leaf.shape):
             shape = found.view.shape
-            problem = f"`dims` was resolved for the shape {shape}; resolve it for this tree"
+            problem = f"`dims` was resolved for a leaf of shape {shape}; resolve it again"
             raise LeafError(name, leaf, problem)
         return found
 
@@ -101,13 +101,13 @@ def resolve(dims: Dims, params: Any) -> list[MatrixView | None]:
         leaves.
 
     Returns:
-      For each leaf its view, or None if it is not a matrix.
+      A view for each leaf that is a matrix, and None for each other leaf.
 
     Raises:
-      LeafError: If a leaf is not an array of floats, no rule or spec is for it, or its spec
-        does not fit its axes.
-      ValueError: If `dims` contains a spec where the tree has no leaf, or something that is not
-        a spec, or if two leaves share a path.
+      LeafError: If a leaf is not an array of floats, if no rule or spec covers it, or if its
+        spec does not fit its axes.
+      ValueError: If `dims` has a spec where the tree has no leaf, if it contains anything but
+        specs, or if two leaves share a path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -124,7 +124,7 @@ def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
 
     Args:
       dims: Any form that `muon_optax.dims` lists.
-      tree: As the `params` of `resolve`.
+      tree: A tree of the kind that `resolve` takes as `params`.
 
     Returns:
       The views in the order of `jax.tree.leaves(tree)`.
@@ -144,15 +144,15 @@ def matrix_views(dims: Dims, tree: Any) -> list[MatrixView]:
             raise LeafError(
                 found.path,
                 leaf,
-                "`dims` says that it is not a matrix. Use muon(), which sends such leaves to "
-                "its fallback, or mask them: optax.masked(scale_by_muon(...), mask)",
+                "`dims` says that this leaf is not a matrix. Use muon(), which sends such "
+                "leaves to its fallback, or mask them: optax.masked(scale_by_muon(...), mask)",
             )
         views.append(found.view)
     return views
 
 
 def assign(dims: Dims, params: Any) -> list[Assignment]:
-    """The assignment of each leaf, in the order of `jax.tree.leaves(params)`.
+    """Return the assignment of each leaf, in the order of `jax.tree.leaves(params)`.
 
     >>> import jax.numpy as jnp
     >>> from muon_optax import FLAX
@@ -203,7 +203,7 @@ def check_any_matrix(resolved: ResolvedDims, tree: Any) -> None:
 
 
 def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[str, Spec]:
-    """The spec of each leaf by path: its own, or the one of the nearest node above it."""
+    """Return each leaf's spec by path: its own, or that of the nearest node above it."""
     if dims is None:
         return {name: _two_axes(name, leaf) for name, leaf in leaves.items()}
     given = _given_specs(dims)
@@ -212,7 +212,7 @@ def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[st
     for name, leaf in leaves.items():
         above = [prefix for prefix in path_prefixes(name) if prefix in given]
         if not above:
-            problem = "`dims` has no spec for it; add one, or None if it is not a matrix"
+            problem = "`dims` has no spec for this leaf; add one, or None if it is not a matrix"
             raise LeafError(name, leaf, problem)
         specs[name] = given[above[0]]
     return specs
@@ -221,15 +221,15 @@ def _specs_by_leaf(dims: Any, leaves: Mapping[str, Any], params: Any) -> dict[st
 def _two_axes(name: str, leaf: Any) -> Spec:
     if len(leaf.shape) != 2:
         problem = (
-            "with dims=None, or a function that returns None, each leaf needs two axes; pass "
-            "`dims` with a spec for this leaf"
+            "with dims=None, or with a function that returns None, each leaf needs two axes; "
+            "pass `dims` with a spec for this leaf"
         )
         raise LeafError(name, leaf, problem)
     return MuonDimensionNumbers(0, 1)
 
 
 def _given_specs(dims: Any) -> dict[str, Spec]:
-    """The specs of a tree by path."""
+    """Return the specs of a tree by path."""
     if isinstance(dims, str) and (near := get_close_matches(dims.lower(), LAYOUTS, 1)):
         raise ValueError(f"dims={dims!r}; use dims=LAYOUTS[{near[0]!r}]")
     given = leaves_by_path(dims, is_leaf=_is_spec)
@@ -237,22 +237,22 @@ def _given_specs(dims: Any) -> dict[str, Spec]:
         if not _is_spec(spec):
             static = suggest_static("dims", spec, jax.Array | bool)
             raise ValueError(
-                f"dims has {describe(spec)} at {name!r}; use a string such as 'in out', "
-                "MuonDimensionNumbers(in_axes, out_axes) or None for a leaf, or "
+                f"`dims` has {describe(spec)} at {name!r}; use a string such as 'in out', "
+                "MuonDimensionNumbers(in_axes, out_axes) or None for each leaf, or "
                 f"dims=(Rule(...), *FLAX) for rules{static}"
             )
     return given
 
 
 def _check_used(given: Mapping[str, Spec], params: Any) -> None:
-    """Refuse a spec where the tree has no parameter; masked ones and None count."""
+    """Refuse a spec where the tree has no parameter, not even a masked one or None."""
     present = list(leaves_by_path(params, is_leaf=is_masked))
     used = {prefix for name in present for prefix in path_prefixes(name)}
     for name, spec in given.items():
         if name not in used:
             raise ValueError(
-                f"dims has {spec} at {name!r}, where the tree has no parameter; the first of "
-                f"its {len(present)} paths is {present[0]!r}{nearest(name, present)}"
+                f"`dims` has {spec} at {name!r}, where the tree has no parameter; the first of "
+                f"the tree's {len(present)} paths is {present[0]!r}{nearest(name, present)}"
             )
 
 

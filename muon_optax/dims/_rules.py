@@ -1,4 +1,4 @@
-"""Rules: which paths have a role, and how to read an array of that role as matrices."""
+"""Rules, which say what role a path has, and how to read arrays of that role as matrices."""
 
 import math
 import re
@@ -23,16 +23,17 @@ class Rule:
       role: The role in words, such as `"output head"`; `plan` shows it.
       pattern: A regular expression, searched anywhere in the leaf's path, such as
         `"blocks/0/mlp/kernel"`. Case is ignored.
-      spec: How to read the array. A string with one word for each axis, which matches only
-        leaves with that number of axes; or `MuonDimensionNumbers`, counted from the end if
-        there may be leading batch axes; or None for the fallback.
+      spec: How to read the array: a string with one word for each axis, or
+        `MuonDimensionNumbers`, or None for the fallback. A string matches only leaves with that
+        number of axes. In `MuonDimensionNumbers`, use negative axes if there may be leading
+        batch axes.
       min_ndim: The smallest number of axes of a leaf that matches.
       max_ndim: The largest number of axes of a leaf that matches.
       guess: Whether to skip this rule if other leaves of the module contradict it, such as the
         bias of a kernel or the other kernels of an attention layer.
 
     Raises:
-      SpecError: If a string cannot be read.
+      SpecError: If `spec` is a string that cannot be read.
       ValueError: If `spec` has another type, or `pattern` is not a regular expression.
 
     Example:
@@ -68,7 +69,7 @@ class Rule:
             ) from error
 
     def __repr__(self):
-        """Code that makes this rule: `Rule('mine', r'^w$', 'in out')`."""
+        """Return code that makes this rule: `Rule('mine', r'^w$', 'in out')`."""
         pattern = repr(self.pattern) if "'" in self.pattern else f"r'{self.pattern}'"
         options = [
             f"{f.name}={getattr(self, f.name)}"
@@ -96,7 +97,7 @@ class Layout(tuple[Rule, ...]):
     """A tuple of rules whose `repr` is its name.
 
     Attributes:
-      name: A Python expression for it, such as `"FLAX"`.
+      name: A Python expression for the layout, such as `"FLAX"`.
 
     Example:
       >>> from muon_optax import FLAX, LAYOUTS
@@ -121,7 +122,7 @@ class Layout(tuple[Rule, ...]):
 def find_rule(
     rules: Sequence[Rule], name: str, leaf: Any, neighbours: Neighbours
 ) -> tuple[Rule | None, str]:
-    """The first rule that matches and is not contradicted; or None, and the reason."""
+    """Return the first rule that matches and that no leaf contradicts; or None, and why."""
     problem = "no rule in `dims` fits its path and number of axes"
     for rule in rules:
         if not rule.matches(name, leaf):
@@ -131,5 +132,8 @@ def find_rule(
         found = find_contradiction(view, inner, neighbours) if rule.guess else None
         if not found:
             return rule, problem
-        problem = f"no rule in `dims` fits it: {rule.role!r} would, but {found}"
+        problem = (
+            f"no rule in `dims` fits it. The rule {rule.role!r} matches its path, but other "
+            f"leaves contradict this rule: {found}"
+        )
     return None, problem

@@ -1,12 +1,12 @@
 """The grammar of spec strings, which name each axis of an array: `"... in out out"`.
 
     spec   = ["..."] axis {axis}              one word for each axis of the array
-    axis   = factor | "(" factor {factor} ")" in brackets: one axis that is a product
+    axis   = factor | "(" factor {factor} ")"     one axis; with brackets, a product
     factor = name ["=" size] ["[" part {part} "]"]
     part   = name ["=" size]                  one of several matrices along the axis
 
-The layer sums over an `in` axis. An `out` axis is an axis of its result. Any other name is a
-batch axis, with one matrix for each index.
+The layer sums over an `in` axis. An `out` axis is an axis of the layer's result. Any other name
+means a batch axis, with one matrix for each index.
 """
 
 import functools
@@ -17,7 +17,7 @@ _TOKEN = re.compile(r"\s*(?:(\.\.\.)|([A-Za-z_]\w*)|(\d+)|(.))")
 
 
 class SpecError(ValueError):
-    """An error in a spec string. The message points at its position."""
+    """An error in a spec string. The message points at the position of the error."""
 
     def __init__(self, owner: str, text: str, position: int, problem: str):
         super().__init__(
@@ -40,8 +40,8 @@ class Factor:
     Attributes:
       name: `in`, `out`, or any other name for a batch axis.
       size: The length; None if it follows from the array.
-      parts: The lengths of the matrices along the axis, all None if they are equal. Empty for a
-        single matrix.
+      parts: The lengths of the matrices along the axis, or None for each if the lengths are
+        equal. Empty for a single matrix.
       position: The index of its first character in the string.
     """
 
@@ -70,7 +70,7 @@ class AxisNames:
 
 @functools.lru_cache
 def parse(text: str, owner: str) -> AxisNames:
-    """Parse a spec into the factors of each axis. A `SpecError` names the `owner`.
+    """Parse a spec into the factors of each axis. A `SpecError` names `owner` as its origin.
 
     >>> [[factor.name for factor in axis] for axis in parse("in (heads=12 out)", "x").axes]
     [['in'], ['heads', 'out']]
@@ -116,7 +116,7 @@ class _Reader:
         return SpecError(self.owner, self.text, self.position, problem)
 
     def close(self, bracket: str) -> bool:
-        """Read a closing bracket if it is next; an error at the end of the string."""
+        """Read a closing bracket if it comes next; raise an error at the end of the string."""
         if not self.token:
             raise self.error(f"missing {bracket!r}")
         return self.take(bracket) is not None
@@ -163,7 +163,7 @@ def _check(text: str, owner: str, factors: list[Factor]) -> None:
             raise SpecError(owner, text, factor.position, problem)
         sized = [part is not None for part in factor.parts]
         if any(sized) and not all(sized):
-            problem = "give every part a size, or no part"
+            problem = "give a size to every part or to none"
             raise SpecError(owner, text, factor.position, problem)
     if len(divided) > 1:
         raise SpecError(owner, text, divided[1].position, "only one axis can have parts")

@@ -9,7 +9,7 @@ from muon_optax.dims._consistency import Neighbours
 from muon_optax.dims._view import Axes, MatrixView
 from muon_optax.dims._widths import Widths, channels
 
-_LAYERS = 3  # a leaf that occurs at least so often is one of repeated layers
+_LAYERS = 3  # a leaf that occurs at least this often belongs to repeated layers
 
 
 class Tree:
@@ -44,11 +44,11 @@ class Tree:
         }
 
     def is_repeated(self, path: str, view: MatrixView) -> bool:
-        """Whether repeated layers have this leaf, which is then not an output of the model."""
+        """Whether the leaf belongs to repeated layers, so it is not an output of the model."""
         return self._alike[_kind(path, view)] >= _LAYERS
 
     def equal_layers(self, path: str) -> list[str]:
-        """This leaf and all whose paths differ from it only in numbers, in order."""
+        """Return this path and all that differ from it only in numbers, in order."""
         return self._layers[without_numbers(path)]
 
     def is_last_number(self, path: str) -> bool:
@@ -57,5 +57,5 @@ class Tree:
 
 
 def _kind(path: str, view: MatrixView | None) -> tuple[str, Axes]:
-    """What leaves of equal layers have in common."""
+    """Return what the leaves of equal layers have in common."""
     return without_numbers(path), view.shape if view else ()

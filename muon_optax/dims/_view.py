@@ -1,4 +1,4 @@
-"""The view of an array as stacks of matrices `[batch, fan_in, fan_out]`, and back.
+"""Views, which turn an array into stacks of matrices `[batch, fan_in, fan_out]`, and back.
 
 >>> x = jnp.ones((12, 32, 64))
 >>> view_of("layers in out", "mlp/kernel", x).sides
@@ -32,11 +32,11 @@ class MatrixView:
 
     Attributes:
       spec: The spec of the view, for messages.
-      shape: The shape of the array, with the factors of an axis that is a product.
+      shape: The shape of the array, but with one axis for each factor of a product axis.
       batch: The axes of `shape` with one matrix for each index.
       reduction: The axes of `shape` that the layer sums over. Flattened in this order they are
         the rows of the matrix, `fan_in`.
-      output: The other axes of `shape`: the columns, `fan_out`.
+      output: The remaining axes of `shape`. Flattened they are the columns, `fan_out`.
       divided: The axis of `shape` along which several matrices are concatenated, such as a
         fused query, key and value; usually None.
       parts: The lengths of these matrices along `divided`.
@@ -76,7 +76,7 @@ class MatrixView:
         return self.divided is None and self._order == tuple(range(len(self.shape)))
 
     def to_matrices(self, x: Array) -> list[Array]:
-        """The stacks `[batch, fan_in, fan_out]` of an array; batch is 1 for one matrix."""
+        """Return an array's stacks `[batch, fan_in, fan_out]`; batch is 1 for one matrix."""
         pieces = [x.reshape(self.shape)]
         if self.divided is not None:
             pieces = jnp.split(pieces[0], np.cumsum(self.parts)[:-1], self.divided)
@@ -86,7 +86,7 @@ class MatrixView:
         ]
 
     def from_matrices(self, stacks: Sequence[Array], shape: Axes) -> Array:
-        """The inverse of `to_matrices`: an array of this shape."""
+        """Invert `to_matrices`, and return an array of this shape."""
         order = self._order
         pieces = [
             stack.reshape([piece[axis] for axis in order]).transpose(np.argsort(order).tolist())
@@ -97,14 +97,14 @@ class MatrixView:
         return pieces[0].reshape(shape)
 
     def in_place(self) -> "MatrixView":
-        """The view of the transposed matrices if that is a mere reshape, else this view."""
+        """Return the view of the transposes if that is a mere reshape, else this view."""
         transposed = self.batch + self.output + self.reduction
         if transposed != tuple(range(len(self.shape))):
             return self
         return replace(self, reduction=self.output, output=self.reduction)
 
     def factors(self, shape: Axes) -> list[Axes]:
-        """For each axis of an array of this shape, the axes of the view that make it up."""
+        """Return, for each axis of an array of this shape, the view's axes that make it up."""
         groups, start = [], 0
         for length in shape:
             stop = start + 1
@@ -115,7 +115,7 @@ class MatrixView:
         return groups
 
     def broadcast_to_parts(self, values: Sequence[float], shape: Axes) -> np.ndarray:
-        """One value for each part, shaped to broadcast against an array of `shape`."""
+        """Return the parts' values, repeated to broadcast against an array of `shape`."""
         along = [size if axis == self.divided else 1 for axis, size in enumerate(self.shape)]
         repeated = np.repeat(values, self.parts).reshape(along)
         lengths, sizes = [1] * len(self.shape), []
@@ -142,7 +142,7 @@ class MatrixView:
 
 
 def view_of(spec: Spec, name: str, leaf: Any) -> MatrixView | None:
-    """The view of an array or `jax.ShapeDtypeStruct` under a spec; None if the spec is None.
+    """Return the view of an array or `jax.ShapeDtypeStruct` by a spec; None if that is None.
 
     Raises a `LeafError` if the spec does not fit the leaf, and a `SpecError` if a string cannot
     be read.
@@ -168,7 +168,7 @@ def _view_of_numbers(spec: MuonDimensionNumbers, name: str, leaf: Any) -> Matrix
         raise LeafError(
             name,
             leaf,
-            f"{spec} names axes that do not exist; use None if it is not a matrix",
+            f"{spec} names axes that do not exist; use None if the leaf is not a matrix",
         )
     reduction = tuple(axis % ndim for axis in reduction)
     output = tuple(axis % ndim for axis in output)
@@ -177,19 +177,19 @@ def _view_of_numbers(spec: MuonDimensionNumbers, name: str, leaf: Any) -> Matrix
         raise LeafError(
             name,
             leaf,
-            f"{spec} must name at least one reduction axis and one output axis, none twice",
+            f"{spec} must name at least one reduction axis and one output axis, and none twice",
         )
     batch = tuple(axis for axis in range(ndim) if axis not in named)
     return MatrixView(spec, shape, batch, reduction, output)
 
 
 def _axis_numbers(axes: Any, spec: MuonDimensionNumbers, name: str, leaf: Any) -> Axes:
-    """A number or a sequence of numbers as a tuple of ints."""
+    """Return a number, or a sequence of numbers, as a tuple of ints."""
     try:
         sequence = axes if np.ndim(axes) else (axes,)
         return tuple(operator.index(axis) for axis in sequence)
     except TypeError:
-        problem = f"{spec} must name its axes by integers, or tuples of them"
+        problem = f"{spec} must name its axes by integers or by tuples of integers"
         raise LeafError(name, leaf, problem) from None
 
 
@@ -220,28 +220,33 @@ def _view_of_names(spec: str, name: str, leaf: Any) -> MatrixView:
 def _factor_sizes(
     length: int, axis: tuple[Factor, ...], spec: str, name: str, leaf: Any
 ) -> list[int]:
-    """The sizes of the factors of an axis; one of them may follow from the axis' length."""
+    """Return the sizes of an axis' factors; one size may follow from the axis' length."""
     known = math.prod(factor.size or 1 for factor in axis)
     free = sum(factor.size is None for factor in axis)
     words = " ".join(factor.name for factor in axis)
     if free > 1:
-        raise LeafError(name, leaf, f"in {spec!r} give all but one of ({words}) a size")
+        raise LeafError(name, leaf, f"in {spec!r}, give a size to all but one of ({words})")
     if length != known and (not free or length % known):
         problem = (
-            f"in {spec!r} the sizes of {words!r} make {known}, but the axis has length {length}"
+            f"in {spec!r}, the sizes of {words!r} make {known}, but the axis has length "
+            f"{length}"
         )
         raise LeafError(name, leaf, problem)
     return [length // known if factor.size is None else factor.size for factor in axis]
 
 
 def _part_sizes(size: int, factor: Factor, spec: str, name: str, leaf: Any) -> Axes:
-    """The lengths of the parts of an axis."""
+    """Return the lengths of the parts of an axis."""
     known = tuple(part for part in factor.parts if part is not None)
     count = len(factor.parts)
     if known and sum(known) != size:
-        problem = f"in {spec!r} the parts of {factor.name!r} add up to {sum(known)}, not {size}"
+        problem = (
+            f"in {spec!r}, the parts of {factor.name!r} add up to {sum(known)}, not {size}"
+        )
         raise LeafError(name, leaf, problem)
     if not known and size % count:
-        problem = f"in {spec!r} {size} is not divisible by {count}; give each part a size"
+        problem = (
+            f"in {spec!r}, length {size} is not divisible by {count}; give each part a size"
+        )
         raise LeafError(name, leaf, problem)
     return known or (size // count,) * count

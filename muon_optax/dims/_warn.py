@@ -10,13 +10,13 @@ from muon_optax.dims._resolve import ResolvedDims
 
 
 def warn_of_doubts(resolved: ResolvedDims, params: Any) -> None:
-    """Warn once about all doubtful leaves, with the rules that settle them."""
+    """Warn once about all doubtful leaves, and give the rules that settle the doubts."""
     if doubts := describe_doubts(resolved, leaves_by_path(params)):
         warn_user(f"muon_optax is {doubts}\nprint(plan(params, dims)) shows the labels in use.")
 
 
 def describe_doubts(resolved: ResolvedDims, leaves: Mapping[str, Any]) -> str | None:
-    """The doubtful leaves and the rules that settle them; None if there are none."""
+    """Describe the doubtful leaves and the rules that settle them; None if there are none."""
     needs = [
         Need(found.path, found.doubt, found.proposal)
         for found in resolved.assignments.values()

@@ -11,8 +11,8 @@ from muon_optax.dims._assignment import Assignment
 from muon_optax.dims._rules import EXCLUDED
 from muon_optax.dims._view import Axes, MatrixView
 
-# A layer may take a part of another's outputs, such as one of eight gates or nine modulations,
-# or several copies of them.
+# A layer may take only a part of another layer's outputs, such as one of eight gates or nine
+# modulations; or it may take several copies of these outputs.
 _MOST_PARTS = 9
 ROLES_OF_THE_ENDS = ("embedding", "table", "output head")
 SHORTEST_PART = 16  # shorter widths divide others by chance
@@ -22,8 +22,8 @@ class Widths:
     """The widths that the layers of a tree take (inputs) and give (outputs), with their paths.
 
     Attributes:
-      tables: The number of rows of each table, and its path.
-      heads: The numbers of outputs of the output heads.
+      tables: The path of each table, by its number of rows.
+      heads: How many outputs each output head has.
     """
 
     def __init__(self, assignments: Iterable[Assignment], shapes: Mapping[str, Axes | None]):
@@ -76,7 +76,7 @@ class Widths:
         self._images.add(fan_out)
 
     def num_takers(self, width: int, path: str) -> int:
-        """The number of other leaves that take exactly this width."""
+        """Return the number of other leaves that take exactly this width."""
         return len(self._taken[width] - {path})
 
     def is_taken(self, width: int, path: str) -> bool:
@@ -110,12 +110,12 @@ class Widths:
     def is_the_models_input(
         self, width: int, fan_in: int, path: str, within: Iterable[str] = ()
     ) -> bool:
-        """Whether only layers that lead to this leaf take `width`, as the model's first layers.
+        """Whether `width` is an input of the model: only layers that lead to this leaf take it.
 
-        If some of these are in the leaf's own module, one has to be in `within`.
+        If some of these layers are in the leaf's own module, one of them has to be in `within`.
         """
         first = self._taken[width] - {path}
-        # Several layers of one module may give it, such as a mean and a scale.
+        # Several layers of one module may give this width, such as a mean and a scale.
         module = "/".join([*path.split("/")[:-2], ""])
         module = path if all(end.startswith(module) for end in self._ends) else module
         inside = {other for other in first | self._given[width] if other.startswith(module)}
@@ -134,7 +134,7 @@ class Widths:
         return True
 
     def _next(self, widths: Iterable[int], path: str) -> set[int]:
-        """The outputs of the layers that take these widths."""
+        """Return the numbers of outputs of the layers that take these widths."""
         takers = set().union(
             *(
                 self._taken[taken]
@@ -165,25 +165,26 @@ def _is_multiple(large: int, small: int) -> bool:
 
 
 def channels(view: MatrixView) -> int:
-    """The number of input channels of a convolution; its other input axes are spatial.
+    """Return the number of input channels of a convolution; its other input axes are spatial.
 
-    The channels are next to the outputs, on the side with fewer axes if there are two sides.
+    The channels are the input axis next to the outputs. If input axes stand before and after
+    the outputs, the channels are where fewer of them stand.
     """
     before = sum(axis < view.output[0] for axis in view.reduction)
     first, last = view.shape[view.reduction[0]], view.shape[view.reduction[-1]]
-    if 2 * before == len(view.reduction):  # transposed, one spatial axis: shorter than channels
+    if 2 * before == len(view.reduction):  # transposed, with one spatial axis, a short one
         return max(first, last)
     return first if 2 * before < len(view.reduction) else last
 
 
 def ends(view: MatrixView) -> tuple[int, int]:
-    """The widths that a layer takes and gives; for a convolution, its channels."""
+    """Return the widths that a layer takes and gives; for a convolution, its channels."""
     _, fan_in, fan_out = view.sides[0]
     return (channels(view) if len(view.reduction) > 1 else fan_in), fan_out
 
 
 def head_ends(path: str, shape: Axes) -> tuple[int, int]:
-    """The widths that an output head takes and gives; outputs come first in a `weight`."""
+    """Return the widths that an output head takes and gives; a `weight` has outputs first."""
     first, last = shape[0], shape[-1]
     if re.search(r"weight(/0)?$", path):
         return shape[1], first

@@ -1,1 +1,1 @@
-"""Polar methods, which replace a matrix by its polar factor, one per file."""
+"""Polar methods, one per file. A polar method replaces a matrix by its polar factor."""

@@ -22,7 +22,7 @@ class DualNorm:
 
     With the exact polar factor, `⟨x, o⟩` is the nuclear norm of x, the dual of the operator
     norm. The update shrinks with the gradient, as in gradient descent, so Muon's learning rates
-    do not fit.
+    are not suitable.
 
     Attributes:
       method: Any polar method.
@@ -46,7 +46,7 @@ class DualNorm:
         check_method(self.method)
 
     def polar(self, x: Array) -> Array:
-        """Scale every matrix's polar factor.
+        """Return the scaled polar factor of every matrix.
 
         Args:
           x: `[..., m, n]`, real or complex, of any float dtype.
@@ -64,11 +64,11 @@ class DualNorm:
     def plan(
         self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
     ) -> MethodPlan:
-        """The plan of the inner method."""
+        """Return the plan of the inner method."""
         return batched(self.method).plan(min(m, n), max(m, n), dtype, platform)
 
     def prepare(self, x: Array, platform: Platform) -> tuple[Array, Any]:
-        """The stack, and what the inner method prepares."""
+        """Return the stack, and what the inner method prepares from it."""
         return x, batched(self.method).prepare(x, platform)
 
     def polar_stacks(
@@ -77,14 +77,14 @@ class DualNorm:
         platform: Platform,
         team: Team = ALONE,
     ) -> list[Array]:
-        """Scale the polar factors of stacks that share the inner method's products."""
+        """Return the scaled polar factors of stacks that share the inner method's products."""
         xs, inner = zip(*operands)
         polars = batched(self.method).polar_stacks(inner, platform, team)
         return [_scale_by_inner(x, o, team) for x, o in zip(xs, polars)]
 
 
 def _scale_by_inner(x: Array, polar: Array, team: Team = ALONE) -> Array:
-    """`Re⟨x, o⟩·o` of matrices that a team of devices may share."""
+    """Return `Re⟨x, o⟩·o` for matrices that a team of devices may share."""
     y, scale = scale_to_range(x, team.max)
     o = polar.astype(y.dtype)
     inner = (y.conj() * o).real.sum((-2, -1), keepdims=True)

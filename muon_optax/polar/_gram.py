@@ -1,7 +1,7 @@
 """The factor by which stages multiply a matrix, computed from its Gram matrix alone.
 
-A stage multiplies x by a polynomial h of the Gram matrix `a = x·xᴴ`, and a by h². These
-commute, so each member of a team can compute some rows of all of them.
+A stage multiplies x by a polynomial h of the Gram matrix `a = x·xᴴ`, and a by h². The factors
+and the Gram matrices commute, so each member of a team can compute some rows of every product.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from muon_optax.polar._team import RowProducts
 def gram_factor(
     stages: Schedule, products: RowProducts, gram: Array, divisor: Array | None = None
 ) -> Array:
-    """The matrix q such that `q·x` is the stages applied to x, from `gram = x·xᴴ: [..., m, m]`.
+    """Return the q for which `q·x` is the stages applied to x, from `gram = x·xᴴ: [..., m, m]`.
 
     With a divisor, `[..., 1, 1]`, the stages are applied to `x/divisor`; the Gram matrix is
     still that of x. The Gram matrix and q have the dtype of the products' operands.
@@ -43,7 +43,7 @@ def stage_factor(
     gram: Array,
     ratio: Array | None = None,
 ) -> Array:
-    """Rows of `h = c0·1 + c1·a + … + c_κ·a^κ` for `a = ratio·gram`, in a wide dtype."""
+    """Return rows of `h = c0·1 + c1·a + … + c_κ·a^κ` for `a = ratio·gram`, in a wide dtype."""
     wide = wide_dtype(gram.dtype)
     identity = products.take(jnp.eye(gram.shape[-1], dtype=wide))
     h = stage[0] * jnp.broadcast_to(identity, rows.shape)
@@ -57,8 +57,8 @@ def _evaluate(
     a: Array,
     ratio: Array | None,
 ) -> Array:
-    """`c1·r·a + … + c_κ·(r·a)^κ` with the fewest products, by Paterson-Stockmeyer."""
-    # w - 1 products for the powers up to a^w, then one per further block of w terms.
+    """Return `c1·r·a + … + c_κ·(r·a)^κ` by Paterson-Stockmeyer, with the fewest products."""
+    # w - 1 products give the powers up to a^w. Each further block of w terms takes one product.
     width = block_width(len(coefficients))
     powers = [rows]
     while len(powers) < width:

@@ -3,8 +3,8 @@
     Operand(x, largest) → y = s·x for an exact power of two s
     → for every segment: r = y·yᴴ, q = factor(r), y ← q·y
 
-Tall matrices are not transposed: `r = yᴴ·y` and `y ← y·q`. Matrices of equal shape share
-products as one stack, and so do all Gram matrices r.
+Tall matrices are not transposed: `r = yᴴ·y` and `y ← y·q`. Matrices of equal shape are
+joined to one stack and share products, and so are all Gram matrices r.
 """
 
 import functools
@@ -48,7 +48,7 @@ def iterate(
 ) -> list[Array]:
     """Apply the schedule to matrices of one bucket; see `NewtonSchulz.polar_stacks`.
 
-    `plan` is the plan of any of them.
+    `plan` is the plan of any of these matrices.
     """
     xs, largest = zip(*operands)
     groups = group_indices([x.shape[-2:] for x in xs])
@@ -71,13 +71,13 @@ def _finish(
     platform: Platform,
     team: Team,
 ) -> list[Array]:
-    """The last product, `q·y`, split into arrays of these shapes."""
+    """Return the last product, `q·y`, split into arrays of these shapes."""
     multiply = functools.partial(
         multiply_short_side, tall=_is_tall(y, team), dtype=None, platform=platform
     )
     if platform == "cpu":
         return split(multiply(q, y), shapes)
-    # With one product per array, an accelerator fuses decay, rate and weight update into it.
+    # An accelerator fuses the weight update into a product if each array has its own.
     return [multiply(*parts) for parts in zip(split(q, shapes), split(y, shapes))]
 
 
@@ -89,7 +89,7 @@ def _iterate_joined(
     platform: Platform,
     team: Team,
 ) -> tuple[list[Array], list[Array]]:
-    """The operands q and y of the last product, for stacks of distinct shapes."""
+    """Return the operands q and y of the last product, for stacks of distinct shapes."""
     products = RowProducts(platform, team)
     tall = [_is_tall(x, team) for x, _ in joined]
 
@@ -98,7 +98,7 @@ def _iterate_joined(
         parts = [gram_matrix(y, t, rounded, platform) for y, t in zip(ys, tall)]
         return [products.sum(part, dtype) for part in parts]
 
-    # Keeps the norms, and the powers of them in the factor, near 1.
+    # This keeps the norms, and their powers in the factor, near 1.
     halvings = round(math.log2(plan.m * plan.n) / 4)
     largest = team.max([rows.max((-2, -1), keepdims=True) for _, rows in joined])
     scales = [find_scale(of_stack, halvings) for of_stack in largest]
@@ -126,7 +126,7 @@ def _normalize(
     bound: NormBound,
     gram_matrices: Callable[[Sequence[Array], DTypeLike | None], list[Array]],
 ) -> tuple[list[Array], list[Array], list[list[Array]]]:
-    """The operands y, their Gram matrices, and the divisors still to be applied to both."""
+    """Return the operands y, their Gram matrices, and the divisors still to apply to both."""
     ys = [x.astype(dtype) for x in scaled]
     # Powers of the norm would leave the range of float16.
     divides = bound.is_of_rows or dtype == "float16"

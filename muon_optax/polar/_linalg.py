@@ -25,7 +25,7 @@ def check_matrix(x: Array) -> None:
 def scale_to_range(
     x: Array, reduce: Callable[[Array], Array] = lambda largest: largest
 ) -> tuple[Array, Array]:
-    """`x·s` in float32 or wider, and s, the power of two that brings max|x| into [2, 4).
+    """Return `x·s`, in float32 or wider, and the power of two s that brings max|x| into [2, 4).
 
     `reduce` takes the maximum over devices that share a matrix.
     """
@@ -35,22 +35,22 @@ def scale_to_range(
 
 
 def find_largest(x: Array) -> Array:
-    """`max|x|` of every row, `[..., m]`, over real and imaginary parts, in float32 or wider."""
-    # By rows and without an initial value, so that XLA fuses it into the pass that writes x.
-    # The result of a method does not depend on the scale, so the scale needs no gradient.
+    """Return each row's `max|x|` over real and imaginary parts, in float32 or wider."""
+    # The maximum is by rows and has no initial value, so XLA fuses it into the pass that writes
+    # x. The result of a method does not depend on the scale, so the scale needs no gradient.
     return lax.stop_gradient(_sizes(x).max(axis=-1))
 
 
 def _sizes(x: Array) -> Array:
-    """The larger absolute value of the real and the imaginary part of every entry."""
+    """Return the larger absolute value of each entry's real and imaginary parts."""
     x = x.astype(wide_dtype(x.dtype))
     return jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def find_scale(largest: Array, halvings: int = 0) -> Array:
-    """The power of two that brings a number into [2, 4), divided by 2^halvings.
+    """Return the power of two that brings a number into [2, 4), divided by 2^halvings.
 
-    The result is clipped to normal numbers.
+    The result is clipped to the range of normal numbers.
     """
     _, exponent = jnp.frexp(largest)
     info = jnp.finfo(largest.dtype)
@@ -59,7 +59,7 @@ def find_scale(largest: Array, halvings: int = 0) -> Array:
 
 
 def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]:
-    """`x/‖x‖` over some axes and `‖x‖`, in float32 or wider; zero stays zero.
+    """Return `x/‖x‖` and `‖x‖`, the norm over some axes, in float32 or wider; 0 stays 0.
 
     Squares neither overflow nor underflow. The norm is clipped to the largest number.
     """
@@ -75,12 +75,12 @@ def normalize(x: Array, axes: tuple[int, ...] = (-2, -1)) -> tuple[Array, Array]
 def product(
     a: Array, b: Array, dtype: DTypeLike | None = None, platform: Platform = "cpu"
 ) -> Array:
-    """`a @ b`, summed in float32 or wider (never TF32), and rounded to a dtype if given."""
+    """Return `a @ b`, summed in float32 or wider (never TF32), then rounded to `dtype`."""
     return _contract(a, b, 1, 0, dtype, platform)
 
 
 def gram_matrix(x: Array, tall: bool, dtype: DTypeLike | None, platform: Platform) -> Array:
-    """`x·xᴴ`, or `xᴴ·x` if tall."""
+    """Return `x·xᴴ`, or `xᴴ·x` if x is tall."""
     if tall:
         return _contract(x.conj(), x, 0, 0, dtype, platform)
     return _contract(x, x.conj(), 1, 1, dtype, platform)
@@ -89,25 +89,25 @@ def gram_matrix(x: Array, tall: bool, dtype: DTypeLike | None, platform: Platfor
 def multiply_short_side(
     q: Array, x: Array, tall: bool, dtype: DTypeLike | None, platform: Platform
 ) -> Array:
-    """`q·x`, or `x·q` if tall."""
+    """Return `q·x`, or `x·q` if x is tall."""
     return product(x, q, dtype, platform) if tall else product(q, x, dtype, platform)
 
 
 def _contract(
     a: Array, b: Array, axis_a: int, axis_b: int, dtype: DTypeLike | None, platform: Platform
 ) -> Array:
-    """The batched product, summed over the row axis (0) or the column axis (1) of each."""
+    """Return the batched product, summed over the rows (axis 0) or the columns (1) of each."""
     wide = wide_dtype(a.dtype)
     if platform == "cpu":
-        # This changes no number. On a CPU, XLA (jax 0.7 to 0.12) cannot run a transposed
-        # product of bfloat16 into float32.
+        # The cast changes no number. On a CPU, XLA (jax 0.7 to 0.12) cannot run a transposed
+        # product of bfloat16 matrices into float32.
         a, b = a.astype(wide), b.astype(wide)
     batch = tuple(range(a.ndim - 2))
     found = lax.dot_general(
         a,
         b,
         (((a.ndim - 2 + axis_a,), (b.ndim - 2 + axis_b,)), (batch, batch)),
-        # Half precision gains nothing from more than the default.
+        # Half precision gains nothing from a precision above the default.
         precision=lax.Precision.HIGHEST if a.dtype == wide else None,
         # A TPU sums in float32 in any case, and fuses products whose results are bfloat16.
         preferred_element_type=dtype if platform == "tpu" and dtype == "bfloat16" else wide,
@@ -117,7 +117,7 @@ def _contract(
 
 @partial(jax.jit, static_argnames="compute_uv")  # so that eager calls compile the loop once
 def svd(x: Array, compute_uv: bool = True) -> Any:
-    """`jnp.linalg.svd` without full matrices; NaN for every matrix that is not finite."""
+    """Return `jnp.linalg.svd` without full matrices, or NaN for a matrix that is not finite."""
     # LAPACK's SVD of a matrix with an infinity may never return (OpenBLAS 0.3.30). XLA's
     # batched call, which is sequential on a CPU, has hung with two threads (jaxlib 0.10.2).
     decompose = partial(jnp.linalg.svd, full_matrices=False, compute_uv=compute_uv)

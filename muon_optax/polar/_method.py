@@ -37,7 +37,7 @@ class PolarMethod(Protocol):
     """
 
     def polar(self, x: Array, /) -> Array:
-        """The polar factor of every matrix of `x: [..., m, n]`, in x's shape and dtype.
+        """Return the polar factor of every matrix of `x: [..., m, n]`, in x's shape and dtype.
 
         Without `polar_stacks`, `muon` passes only wide matrices, m ≤ n, and assumes that
         `polar(xᵀ)` is `polar(x)ᵀ`.
@@ -49,14 +49,14 @@ class PolarMethod(Protocol):
 class MethodPlan:
     """The cost of one m × n matrix, m ≤ n, and how it may be batched.
 
-    A team is a group of devices that share one matrix: each has a part of the long side.
+    A team is a group of devices that share one matrix. Each device has a part of the long side.
 
     Attributes:
-      flops: Operations; a multiplication and an addition count as two.
+      flops: The number of operations; a multiplication and an addition count as two.
       bucket: Stacks with equal buckets go through one call of `polar_stacks`. Any hashable
         value, such as `(m, n, dtype)`; None if a stack needs a call of its own.
-      wire_dtype: The dtype in which matrices travel between devices and arrive at the method,
-        at most as wide as their own; None means their own.
+      wire_dtype: The dtype in which matrices are sent between devices and passed to the method.
+        It is at most as wide as the matrices' own dtype. None means their own dtype.
       team_bytes: Bytes that each device of a large team receives per matrix; infinite if the
         method needs whole matrices.
       is_guess: Whether `flops` is a guess, because the method does not count its operations.
@@ -76,24 +76,24 @@ class BatchedMethod(PolarMethod, Protocol):
     """A polar method with the optional methods `plan`, `prepare` and `polar_stacks`."""
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform, /) -> MethodPlan:
-        """The cost of one m × n matrix, m ≤ n, and which stacks may share a call."""
+        """Return the cost of one m × n matrix, m ≤ n, and which stacks may share a call."""
         ...
 
     def prepare(self, x: Array, platform: Platform, /) -> Any:
-        """The input of `polar_stacks`, a tree of arrays, for any matrices `[..., m, n]`.
+        """Return the input of `polar_stacks`, a tree of arrays, for any matrices `[..., m, n]`.
 
-        The pass over memory that updates the momentum computes it, so keep it small and in the
-        dtype of the products. Returning x is always correct.
+        It is computed in the pass over memory that updates the momentum, so keep it small and
+        in the dtype of the products. Returning x is always correct.
         """
         ...
 
     def polar_stacks(
         self, operands: Sequence[Any], platform: Platform, team: Team = ALONE
     ) -> list[Array]:
-        """The polar factors, from what `prepare` returned for stacks of one bucket.
+        """Return the polar factors, from what `prepare` returned for stacks of one bucket.
 
-        In a team of several devices, each has a part of the long side, and all matrices are
-        wide. A method whose plan has infinite `team_bytes` gets no such team.
+        In a team of several devices, each device has a part of the long side, and all matrices
+        are wide. A method whose plan has infinite `team_bytes` gets no such team.
         """
         ...
 
@@ -102,7 +102,7 @@ _OPTIONAL = ("plan", "prepare", "polar_stacks")
 
 
 def batched(method: PolarMethod) -> BatchedMethod:
-    """The method, wrapped to add the optional methods if any is missing."""
+    """Return the method, wrapped to add the optional methods if any of them is missing."""
     if all(hasattr(method, name) for name in _OPTIONAL):
         return method  # pyright: ignore[reportReturnType] (it has all)
     return _OneByOne(method)
@@ -118,7 +118,7 @@ class _OneByOne:
         return self.method.polar(x)
 
     def plan(self, m: int, n: int, dtype: DTypeLike, platform: Platform) -> MethodPlan:
-        if plan := getattr(self.method, "plan", None):  # without teams
+        if plan := getattr(self.method, "plan", None):  # it does not support teams
             return dataclasses.replace(plan(m, n, dtype, platform), team_bytes=math.inf)
         bucket = m, n, jnp.dtype(dtype).name
         return MethodPlan(flops=m * m * n, bucket=bucket, is_guess=True)
@@ -150,7 +150,7 @@ def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) 
 
 
 def check_method(method: Any) -> None:
-    """Refuse anything that is not a polar method, such as a family or a class."""
+    """Refuse anything that is not a polar method, such as a class or a family of numbers."""
     if isinstance(method, type) or not callable(getattr(method, "polar", None)):
         raise ValueError(
             f"method={describe(method)}; use a name such as 'fast', NewtonSchulz('jordan', 5), "
@@ -159,6 +159,6 @@ def check_method(method: Any) -> None:
     missing = [name for name in _OPTIONAL if not hasattr(method, name)]
     if missing and hasattr(method, "polar_stacks"):
         raise ValueError(
-            f"method={describe(method)} has polar_stacks; it also needs "
-            f"{' and '.join(missing)}, see BatchedMethod"
+            f"method={describe(method)} has polar_stacks, so it also needs "
+            f"{' and '.join(missing)}; see BatchedMethod"
         )

@@ -41,18 +41,19 @@ class NewtonSchulz:
     form a matrix gets.
 
     Attributes:
-      coefficients: A family, its name in `FAMILIES`, or numbers: one stage
-        `(3.4445, -4.775, 2.0315)`, or a row of numbers per step.
+      coefficients: A family, its name in `FAMILIES`, or numbers. Numbers are one stage, such as
+        `(3.4445, -4.775, 2.0315)`, or a row for each step.
       steps: The number of stages, at most 99; the last row of numbers repeats. None means the
-        family's `default_steps`: 5 for Jordan's, or the number of rows.
+        family's `default_steps`: 5 for Jordan's family, and the number of rows for rows.
       normalize: The norm that x is divided by, an upper bound on the largest singular value.
         `"frobenius"`: `‖x‖_F`. `"schatten4"`: `‖x·xᴴ‖_F^(1/2)`, a tighter bound. `"aol"`: row i
         (of the wide matrix) is multiplied by `(Σ_j |x·xᴴ|_ij)^(-1/2)`, which changes the polar
         factor. `"spectral"`: `‖x‖_op`, by an SVD of the Gram matrix, which costs more than
         the steps it may save. `"paper"`: `max(1, ‖x‖_F)`, as in Algorithm 1, which depends on
         the scale of x.
-      eps: Added to the norm, in units of x; only with `"frobenius"` and `"spectral"`. Other
-        libraries use 1e-7 or 1e-8. The default 0 keeps the result independent of the scale.
+      eps: A number added to the norm, in units of x. Only `"frobenius"` and `"spectral"` accept
+        a positive one. Other libraries use 1e-7 or 1e-8. With the default, 0, the result does
+        not depend on the scale of x.
       form: `"direct"`, `"gram"`, or `"auto"` for the cheaper one. The Gram form computes a new
         Gram matrix before rounding errors become visible.
       compute_dtype: The dtype of the products' operands: `"float16"`, `"bfloat16"`,
@@ -61,13 +62,14 @@ class NewtonSchulz:
         float32 on a CPU, and on accelerators bfloat16 if the schedule is stable in bfloat16
         (`"cans"` and `"polar_express"` are not). With None, float64 input keeps its precision;
         complex input always does.
-      allow_unstable: Accept a schedule that may make singular values negative or let them
-        grow, to reproduce an older run. Updates may then point against the momentum or
+      allow_unstable: Whether to accept a schedule that may make singular values negative or let
+        them grow. Use it to reproduce an older run: updates may point against the momentum or
         overflow.
 
     Raises:
-      ValueError: If an argument is unknown or out of its range, `steps` exceeds a fixed family,
-        or the schedule is unstable in the dtype of the operands; see `allow_unstable`.
+      ValueError: If an argument is unknown or out of its range, if `steps` exceeds the number
+        of stages of a fixed family, or if the schedule is unstable in the dtype of the
+        operands; see `allow_unstable`.
 
     Example:
       >>> x = jnp.diag(jnp.array([3.0, 2.0, 1.0]))
@@ -94,14 +96,17 @@ class NewtonSchulz:
         if self.steps is None:
             object.__setattr__(self, "steps", find_family(self.coefficients).default_steps)
         if isinstance(self.steps, int | np.integer) and self.steps > 99:
-            raise ValueError(f"steps={self.steps}; use at most 99, because all are unrolled")
+            raise ValueError(
+                f"steps={self.steps}; use at most 99, because every step is unrolled"
+            )
         self.schedule  # noqa: B018 (raises where steps do not fit)
         check_choice("normalize", self.normalize, get_args(Normalization))
         check_choice("form", self.form, get_args(Form))
         check_number("eps", self.eps, "a number ≥ 0", lambda eps: eps >= 0)
         if self.eps and self.normalize not in ("frobenius", "spectral"):
             raise ValueError(
-                f"eps={self.eps} with normalize={self.normalize!r}; use eps=0, or 'frobenius'"
+                f"eps={self.eps} cannot be used with normalize={self.normalize!r}; use eps=0, "
+                "or normalize='frobenius' or 'spectral'"
             )
         if self.compute_dtype is not None:
             object.__setattr__(self, "compute_dtype", _dtype_name(self.compute_dtype))
@@ -109,7 +114,10 @@ class NewtonSchulz:
             self._check_stability()
 
     def __init_subclass__(cls):
-        raise TypeError("NewtonSchulz is final; write a class with .polar(x) that calls one")
+        raise TypeError(
+            "NewtonSchulz cannot be subclassed; write a class whose .polar(x) calls that of a "
+            "NewtonSchulz"
+        )
 
     def __repr__(self) -> str:
         others = [
@@ -148,7 +156,7 @@ class NewtonSchulz:
         return by_platform(polar, x).astype(x.dtype)
 
     def prepare(self, x: Array, platform: Platform) -> Operand:
-        """The input of `polar_stacks`, computed in one pass over matrices `[..., m, n]`."""
+        """Return the input of `polar_stacks`, made in one pass over matrices `[..., m, n]`."""
         m, n = x.shape[-2:]
         dtype = self.plan(m, n, x.dtype, platform).wire_dtype or x.dtype
         return Operand(saturating_cast(x, dtype), find_largest(x))
@@ -163,8 +171,9 @@ class NewtonSchulz:
           operands: What `prepare` returned for matrices `[..., m, n]`, wide or tall, whose
             plans have equal buckets.
           platform: `"cpu"`, `"gpu"` or `"tpu"`.
-          team: Under `jax.shard_map`, the devices that each have a part of the long side of
-            these matrices, which must be wide. They exchange m × m matrices.
+          team: Under `jax.shard_map`, the devices that share these matrices. Each device has a
+            part of the long side. The matrices must be wide. The devices exchange m × m
+            matrices.
 
         Returns:
           The same shapes, in float32 or wider.
@@ -177,11 +186,11 @@ class NewtonSchulz:
     def plan(
         self, m: int, n: int, dtype: DTypeLike = "float32", platform: Platform = "cpu"
     ) -> NewtonSchulzPlan:
-        """The form, segments and operations for an m × n matrix.
+        """Return the form, segments and operations for an m × n matrix.
 
         Args:
-          m: One side of the matrix. It may differ from the parameter's shape; see `dims`.
-          n: The other side.
+          m: One dimension of the matrix, which `dims` reads from the parameter.
+          n: The other dimension.
           dtype: The input's dtype.
           platform: `"cpu"`, `"gpu"` or `"tpu"`.
 
@@ -189,7 +198,7 @@ class NewtonSchulz:
           A plan; print it.
 
         Raises:
-          ValueError: If a side is not a whole number ≥ 0.
+          ValueError: If `m` or `n` is not a whole number ≥ 0.
 
         Example:
           >>> print(NewtonSchulz().plan(256, 256, platform="tpu"))
@@ -218,7 +227,7 @@ class NewtonSchulz:
             )
 
     def _operand_dtype(self, dtype: DTypeLike, platform: Platform) -> np.dtype:
-        """The dtype of the products' operands, given that of the input."""
+        """Return the dtype of the products' operands, given the dtype of the input."""
         wide = wide_dtype(dtype)
         chosen = self.compute_dtype
         if chosen == "input" or jnp.issubdtype(wide, jnp.complexfloating):
@@ -232,10 +241,10 @@ class NewtonSchulz:
 
 
 def _dtype_name(dtype: DTypeLike) -> str:
-    """The name of a real float dtype: hashable, and storable as JSON."""
+    """Return the name of a real float dtype: names are hashable and can be stored as JSON."""
     try:
         name = "input" if dtype == "input" else jnp.dtype(dtype).name
-    except (TypeError, ValueError):  # of a dict
+    except (TypeError, ValueError):  # for example for a dict
         name = ""
     if name not in _COMPUTE_DTYPES:
         raise ValueError(

@@ -17,7 +17,7 @@ class NormBound:
 
     Attributes:
       normalize: Which bound; see `NewtonSchulz`.
-      eps: Added to `‖x‖_F` or `‖x‖_op`, in the unit of x.
+      eps: A number added to `‖x‖_F` or `‖x‖_op`, in units of x.
     """
 
     normalize: Normalization
@@ -29,10 +29,11 @@ class NormBound:
         return self.normalize == "aol"
 
     def __call__(self, gram: Array, scale: Array) -> Array:
-        """The divisor of `y = scale·x`, from `gram = y·yᴴ: [..., m, m]`.
+        """Return the divisor of `y = scale·x`, from `gram = y·yᴴ: [..., m, m]`.
 
-        The dtype of `gram` is at least as wide as that of `scale`. Returns `[..., m, 1]` if
-        rows have divisors of their own, else `[..., 1, 1]`; 1 where y is zero.
+        The dtype of `gram` is at least as wide as that of `scale`. The result is
+        `[..., m, 1]` if rows have divisors of their own, else `[..., 1, 1]`. It is 1 where y is
+        zero.
         """
         scale = scale.astype(jnp.finfo(gram.dtype).dtype)
         return self._bound(gram, scale).astype(gram.dtype)
@@ -55,6 +56,6 @@ class NormBound:
 
 
 def _positive(x: Array) -> Array:
-    """`x` with zeros replaced by 1 and tiny numbers raised, so that its root has a gradient."""
+    """Replace zeros by 1 and raise tiny numbers, so that the square root has a gradient."""
     info = jnp.finfo(x.dtype)
     return jnp.where(x > 0, jnp.maximum(x, info.tiny / info.eps), 1)

@@ -10,9 +10,9 @@ from muon_optax.polar._svd import SVD
 
 
 def find_method(method: PolarMethod | str, others: tuple[str, ...] = ()) -> PolarMethod:
-    """The method that a name stands for, such as `"fast"`; a method is returned unchanged.
+    """Return the method for a name such as `"fast"`; return a method unchanged.
 
-    `others` are more names for the error to list.
+    `others` are further names that an error message lists.
 
     >>> find_method("polar_express:8")
     NewtonSchulz('polar_express', 8)

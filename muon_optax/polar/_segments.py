@@ -23,7 +23,7 @@ Form = Literal["auto", "direct", "gram"]
 
 @dataclass(frozen=True, kw_only=True)
 class NewtonSchulzPlan(MethodPlan):
-    """How `NewtonSchulz` computes an m × n matrix, m ≤ n; `print` it.
+    """How `NewtonSchulz` processes an m × n matrix, m ≤ n; `print` it.
 
     A segment is a run of stages on one Gram matrix `r = x·xᴴ`. Each stage multiplies q by
     `h(r)` and r by `h(r)²`; the segment ends with `x ← q·x`. In the direct form each segment
@@ -61,8 +61,8 @@ class NewtonSchulzPlan(MethodPlan):
         return f"{self.m} × {self.n} in {self.dtype}: {what}{other}{joined}"
 
 
-# The longest short side of matrices that share products. A product of larger matrices fills the
-# device alone, and joining would only cost memory traffic.
+# Matrices share products if their short side is at most this long. A product of larger matrices
+# fills the device alone, and joining would only cost memory traffic.
 _JOINED_SIDE: dict[Platform, int] = {"cpu": 128, "gpu": 1024, "tpu": 1024}
 
 
@@ -75,7 +75,7 @@ def make_plan(
     dtype: DTypeLike,
     platform: Platform,
 ) -> NewtonSchulzPlan:
-    """The plan for an m × n matrix, m ≤ n, of a dtype; `operands` is the products' dtype."""
+    """Return the plan for an m × n matrix, m ≤ n. `operands` is the dtype of the operands."""
     eps = float(jnp.finfo(operands).eps)
     is_joined = m <= _JOINED_SIDE[platform]
     direct = form == "direct" or (form == "auto" and 2 * n <= 3 * m)
@@ -96,10 +96,10 @@ def make_plan(
 
 
 def count_gathers(schedule: Schedule, segments: Sequence[int]) -> list[int]:
-    """How often a team gathers an m × m matrix in each segment, except the Gram matrix.
+    """Count how often a team gathers an m × m matrix in each segment, except the Gram matrix.
 
     It gathers every `h(r)`, every updated r, and q once. A polynomial with more than two powers
-    of r also needs their highest product.
+    of r also needs the highest of the powers computed.
     """
     found, start = [], 0
     for count in segments:
@@ -113,14 +113,14 @@ def count_gathers(schedule: Schedule, segments: Sequence[int]) -> list[int]:
 def _count_team_bytes(
     schedule: Schedule, segments: Sequence[int], m: int, itemsize: int
 ) -> float:
-    """See `MethodPlan.team_bytes`. A Gram matrix is summed in float32, then rounded."""
+    """Return the plan's `team_bytes`. A Gram matrix is summed in float32, then rounded."""
     gathers = sum(count_gathers(schedule, segments)) + len(segments)
     return float(m * m * (len(segments) * max(4, itemsize) + gathers * itemsize))
 
 
 @functools.lru_cache
 def _fewest_segments(schedule: Schedule, eps: float) -> tuple[int, ...]:
-    """The fewest stable segments; among these, those with the least worst `amplification`."""
+    """Return the fewest stable segments, with the smallest maximum of `amplification`."""
     best = [(0, 0.0, ())]
     for stop in range(1, len(schedule) + 1):
         options = []
@@ -133,10 +133,10 @@ def _fewest_segments(schedule: Schedule, eps: float) -> tuple[int, ...]:
 
 
 def amplification(stages: Schedule, eps: float, first: bool) -> float:
-    """The error of a segment's result, divided by the largest allowed error.
+    """Return the error of a segment's result, divided by the largest allowed error.
 
-    An error δ in r changes the result at small eigenvalues by `s²·δ`, relative to itself; s is
-    the slope of the segment's scalar map at 0. Measured errors are δ = eps/16 in the first
+    An error δ in r causes a relative error `s²·δ` of the result at small eigenvalues. Here s is
+    the slope of the segment's scalar map at 0. Measurements gave δ = eps/16 in the first
     segment, where `‖r‖_F` is about 1, and eps/8 later, where many singular values are near 1.
     The limit is `8·√eps`: 0.003 in float32, 0.7 in bfloat16; see docs/design.md. A single stage
     is the direct form and has no such error.

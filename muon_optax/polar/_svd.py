@@ -17,7 +17,7 @@ class SVD:
 
     If x has full rank, it is the unitary factor of `scipy.linalg.polar`. Directions of the null
     space become zero, and so does the zero matrix. A matrix that is not finite becomes NaN and
-    does not affect others of its batch. Computed in float32 or wider.
+    does not affect other matrices of its batch. All is computed in float32 or wider.
 
     Attributes:
       rcond: Singular values up to `rcond·σ_max` count as zero. None means `max(m, n)·eps` of

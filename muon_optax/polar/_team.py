@@ -1,7 +1,7 @@
 """Teams: devices that share the same matrices, each with a part of the long side.
 
-Members also share the products of small matrices, such as Gram matrices: each computes some
-rows, from the same rows of one factor and all of the other.
+Members also share the products of small matrices, such as Gram matrices. Each member computes
+some rows of a product, from the same rows of the first factor and the whole second factor.
 """
 
 from dataclasses import dataclass
@@ -26,23 +26,23 @@ class Team(Protocol):
     def size(self) -> int: ...
 
     def index(self) -> Array:
-        """The position of this device in the team, an int32 scalar."""
+        """Return the position of this device in the team, an int32 scalar."""
         ...
 
     def sum(self, x: Any) -> Any:
-        """The sum of all members' arrays, or trees of them."""
+        """Return the sum of all members' arrays, or of their trees of arrays."""
         ...
 
     def max(self, x: Any) -> Any:
-        """The maximum of all members' arrays."""
+        """Return the maximum of all members' arrays."""
         ...
 
     def sum_own(self, x: Array) -> Array:
-        """The sum of `x[i]` over all members, where i is the position of this device."""
+        """Return the sum of all members' `x[i]`, where i is the position of this device."""
         ...
 
     def gather(self, x: Array, axis: int) -> Array:
-        """All members' arrays, concatenated along an axis in the order of positions."""
+        """Return all members' arrays, concatenated along an axis in the order of positions."""
         ...
 
 
@@ -79,7 +79,7 @@ class RowProducts:
     team: Team = ALONE
 
     def take(self, whole: Array) -> Array:
-        """This member's rows; those of the last member may be padded with zeros."""
+        """Return this member's rows; the rows of the last member may be padded with zeros."""
         if self.team.size == 1:
             return whole
         return lax.dynamic_index_in_dim(
@@ -87,7 +87,7 @@ class RowProducts:
         )
 
     def sum(self, whole: Array, dtype: DTypeLike | None) -> Array:
-        """The sum of all members' matrices, rounded to a dtype."""
+        """Return the sum of all members' matrices, rounded to a dtype."""
         if self.team.size == 1:
             return whole
         # An all-reduce would move all rows before they are rounded: twice the bytes.
@@ -95,15 +95,15 @@ class RowProducts:
         return self.gather(rows.astype(dtype or whole.dtype))
 
     def gather(self, rows: Array) -> Array:
-        """The whole square matrix from all members' rows."""
+        """Return the whole square matrix from all members' rows."""
         return self.team.gather(rows, -2)[..., : rows.shape[-1], :]
 
     def multiply(self, rows: Array, whole: Array, dtype: DTypeLike | None = None) -> Array:
-        """Rows of a product, summed in float32 or wider, and rounded to a dtype if given."""
+        """Return rows of a product, summed in float32 or wider, then rounded to `dtype`."""
         return product(rows, whole, dtype, self.platform)
 
     def _by_member(self, whole: Array) -> Array:
-        """`[member, ..., rows, m]`, padded with zeros after the last row."""
+        """Return `[member, ..., rows, m]`, padded with zeros after the last row."""
         *batch, m, _ = whole.shape
         rows = -(-m // self.team.size)
         missing = rows * self.team.size - m

@@ -1,12 +1,18 @@
 """The mathematics of Muon with Newton-Schulz, as functions of float64 numbers, without JAX.
 
-Names and letters are those of Kim & Oh, arXiv 2601.19156. docs/theory.md has the claims, and
-docs/proofs.md and docs/proofs_training.md the proofs that are not in the paper.
+Names and letters are those of Kim & Oh, arXiv 2601.19156. docs/theory.md has the claims.
+docs/proofs.md and docs/proofs_training.md have the proofs that are not in the paper.
 
-The argument `schedule` is a tuple of stages in order of application; or a name in `METHODS`,
-optionally with a number of steps (`"jordan"`, `"polar_express:8"`, `"fast"`); or a
-`Coefficients`; or a `NewtonSchulz` or another object with `.schedule`; or numbers, as for
-`NewtonSchulz`. If it is a method, its normalization is used, too.
+The argument `schedule` can have any of these forms:
+
+- a tuple of stages, in the order in which they are applied;
+- a name in `METHODS`, optionally with a number of steps: `"jordan"`, `"polar_express:8"`;
+- a `Coefficients`, or numbers, as for `NewtonSchulz`;
+- a method: a `NewtonSchulz` or another object with `.schedule`.
+
+A name or a method also sets the normalization, unless you pass `normalize`.
+
+The functions and classes are:
 
 - The effect of a schedule on a singular value: `scalar_map`, `image`, `sup_error`.
 - Its quality: `certificate`, `alignment`, `alignment_bound`, `cosine`, `steps_for`,
@@ -16,8 +22,9 @@ optionally with a number of steps (`"jordan"`, `"polar_express:8"`, `"fast"`); o
   `constant_factor`.
 - Convergence with Nesterov's momentum, weight decay and heavy-tailed noise: `Problem`, `Run`,
   `Momentum`, `bound`, `best_run`.
-- Convergence of constant runs: `muon_bound`, `paper_bound`, `tuned_step`, `best_step`,
-  `spectral_bound`; of SGD: `sgdm_bound`, `tuned_sgdm_step`.
+- Convergence of runs with constant settings: `muon_bound`, `paper_bound`, `tuned_step`,
+  `best_step`, `spectral_bound`.
+- Convergence of SGD: `sgdm_bound`, `tuned_sgdm_step`.
 
 >>> [round(end, 3) for end in image("jordan", 0.01)]
 [0.682, 1.134]

@@ -40,10 +40,10 @@ class Certificate(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """The factor `s/a ≥ 1`, by which the bound is larger than for the exact polar factor.
+        """The ratio `s/a ≥ 1`: the bound is at most s/a times that of the exact polar factor.
 
-        Both bounds are at their best step sizes, and s/a is an upper limit; see docs/theory.md,
-        section 4, and docs/proofs_training.md, 4.8. It is infinite if a is not positive.
+        This compares the two bounds at their best step sizes; see docs/theory.md, section 4,
+        and docs/proofs_training.md, 4.8. The ratio is infinite if a is not positive.
         """
         return self.operator_norm / self.alignment if self.alignment > 0 else math.inf
 
@@ -56,15 +56,15 @@ def alignment(
     Args:
       schedule: See `muon_optax.theory`; `()` for the normalization alone.
       spectrum: The singular values of the momentum, in any unit, not all zero.
-      normalize: `"frobenius"` or `"schatten4"`, as in `NewtonSchulz`. None means that of
-        `schedule` if it is a method, else `"frobenius"`.
+      normalize: `"frobenius"` or `"schatten4"`, as in `NewtonSchulz`. None means the
+        normalization of `schedule` if it is a method, else `"frobenius"`.
 
     Returns:
       The alignment, 1 for an exact polar factor.
 
     Raises:
-      ValueError: If a singular value is negative or not finite, all are zero, or the
-        normalization is neither of the two.
+      ValueError: If any singular value is negative or not finite, if all of them are zero, or
+        if `normalize` is neither `"frobenius"` nor `"schatten4"`.
 
     Example:
       >>> alignment((), [3.0, 4.0])  # the momentum over its norm: (9 + 16)/5/(3 + 4)
@@ -77,9 +77,10 @@ def alignment(
 def cosine(schedule: ScheduleLike, spectrum: ArrayLike, normalize: Norm | None = None) -> float:
     """The cosine of the angle between an update and the exact polar factor.
 
-    `Σ P(x)/√(r·Σ P(x)²)` over the r singular values above 1e-6 of the largest. Unlike in the
-    alignment, small singular values count as much as large ones. In the training runs of
-    docs/theory_measured.md the loss rises below a cosine of 0.9; `s/a` does not predict it.
+    It is `Σ P(x)/√(r·Σ P(x)²)` over the r singular values above 1e-6 times the largest one.
+    Here small singular values count as much as large ones, unlike in the alignment. In the
+    training runs of docs/theory_measured.md, the loss was higher if the cosine was below 0.9.
+    The ratio `s/a` does not predict this.
 
     Args:
       schedule: See `muon_optax.theory`; `()` for the normalization alone.
@@ -109,18 +110,19 @@ def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = 
 
     For every λ ≥ 0, `min_x P(x) + λ·(1/r - x²)/x` over x in (0, 1] is a lower bound, because
     `Σ x_i² = 1`. This is the largest of these bounds. Unlike the paper's χ, it does not depend
-    on the condition of the momentum. For `()` it is `1/√r`, which is exact.
+    on the condition number of the momentum. For `()` it is `1/√r`, which is exact.
 
     Args:
       schedule: See `muon_optax.theory`; `()` for the normalization alone.
-      rank: r, at least 1. If unknown, pass the shorter side of the matrix.
+      rank: r, at least 1. If unknown, pass the smaller dimension of the matrix.
       normalize: As in `alignment`; for `"schatten4"` the formula has x⁴ in place of x².
 
     Returns:
       The bound, accurate to about 2e-6; -inf for a schedule that overflows.
 
     Raises:
-      ValueError: If `rank` is not positive, or the normalization is neither of the two.
+      ValueError: If `rank` is not positive, or if `normalize` is neither `"frobenius"` nor
+        `"schatten4"`.
 
     Example:
       >>> round(alignment_bound("jordan", rank=768), 3)
@@ -151,9 +153,10 @@ def alignment_bound(schedule: ScheduleLike, rank: int, normalize: Norm | None = 
 
 
 def alignment_of_equals(schedule: Schedule, rank: int, normalize: Norm) -> float:
-    """The least alignment of k ≤ rank equal singular values: `P(k^(-1/2))` for 1024 numbers k.
+    """Return the least alignment of k equal singular values, for up to 1024 numbers k ≤ rank.
 
-    It is at least `alignment_bound`.
+    With the Frobenius norm the alignment of k equal values is `P(k^(-1/2))`. The result is at
+    least `alignment_bound`.
     """
     check_integer("rank", rank)
     sizes = np.unique(np.geomspace(1, rank, 1024).round())
@@ -175,17 +178,17 @@ def certificate(
 
     Args:
       schedule: See `muon_optax.theory`.
-      rank: The rank r; the alignment is then the `alignment_bound`.
+      rank: The rank r. The alignment is then bounded by `alignment_bound`.
       delta0: The paper's δ_0: all normalized singular values are in `[√(1-δ_0), 1]`.
       spectrum: All singular values, as measured.
-      normalize: As in `alignment`; for `rank` and `spectrum`.
+      normalize: As in `alignment`. It has no effect with `delta0`.
 
     Returns:
       A `Certificate` for the worst momentum of this description.
 
     Raises:
-      ValueError: If not exactly one of the three is given, it is out of its range, or the
-        normalization is neither of the two.
+      ValueError: If not exactly one of `rank`, `delta0` and `spectrum` is given, if it is out
+        of its range, or if `normalize` is neither `"frobenius"` nor `"schatten4"`.
 
     Example:
       >>> a, s = certificate("polar_express", rank=768)
@@ -212,7 +215,7 @@ def certificate(
 
 
 def check_one_is_given(**known: ArrayLike | None) -> None:
-    """Require exactly one of several descriptions of a momentum."""
+    """Check that exactly one of several descriptions of a momentum is given."""
     given = [name for name, value in known.items() if value is not None]
     if len(given) != 1:
         raise ValueError(f"got {given or 'nothing'}; pass exactly one of {list(known)}")
@@ -220,17 +223,17 @@ def check_one_is_given(**known: ArrayLike | None) -> None:
 
 @functools.cache
 def _first_grid() -> NDArray:
-    """The first grid to search for the minimum over x; finer grids around its minima follow.
+    """Return the first grid to search for the minimum over x, before finer grids around minima.
 
-    The oscillations of a composed polynomial are even in log x, and dense close to 1.
+    In log x the oscillations of a composed polynomial are evenly spaced, but denser close to 1.
     """
     close = 1.0 - np.geomspace(1e-14, 0.1, 2**13)
     return np.unique([*np.geomspace(1e-12, 1.0, 2**14), *close])
 
 
 def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
-    """The λ ≥ 0 that maximizes `min_k values_k + λ·slopes_k`, which is concave in λ."""
-    # At x = 1 the slope is 1/r - 1 ≤ -1/2 and the value at most max|P|; this limits λ.
+    """Return the λ ≥ 0 that maximizes `min_k values_k + λ·slopes_k`, which is concave in λ."""
+    # At x = 1 the slope is 1/r - 1 ≤ -1/2, and the value is at most max|P|. This limits λ.
     low, high = 0.0, 4.0 * float(np.abs(values).max())
     for _ in range(56):
         middle = (low + high) / 2
@@ -240,7 +243,7 @@ def _highest_minimum(values: NDArray, slopes: NDArray) -> float:
 
 
 def _around_minima(x: NDArray, values: NDArray) -> NDArray:
-    """65 points between the neighbours of every local minimum, one column per minimum."""
+    """Return 65 points between the neighbours of each local minimum, a column per minimum."""
     padded = np.concatenate([[math.inf], values, [math.inf]])
     minima = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]))
     minima = minima[np.argsort(values[minima])[:_MINIMA]]
@@ -248,21 +251,21 @@ def _around_minima(x: NDArray, values: NDArray) -> NDArray:
 
 
 def norm_of(schedule: ScheduleLike, normalize: Norm | None) -> Norm:
-    """The given normalization, else the method's, else Frobenius."""
+    """Return the given normalization; else that of the method; else `"frobenius"`."""
     if normalize is None:
         are_numbers = isinstance(schedule, tuple | list | np.ndarray)
         normalize = "frobenius" if are_numbers else find_preset(schedule).normalize
         if normalize not in POWERS or getattr(schedule, "eps", 0):
             raise ValueError(
-                f"{schedule!r:.80} has a normalization that the theory does not cover; to "
-                f"compute with another, pass normalize, one of {[*POWERS]}"
+                f"{schedule!r:.80} has a normalization or eps that the theory does not cover; "
+                f"pass `normalize`, one of {[*POWERS]}, to compute with that instead"
             )
     check_choice("normalize", normalize, POWERS)
     return normalize
 
 
 def normalized(spectrum: ArrayLike, normalize: Norm) -> NDArray:
-    """A spectrum of norm 1, in float64."""
+    """Return the spectrum divided by its norm, in float64."""
     power = POWERS[normalize]
     x = np.asarray(spectrum, np.float64).ravel()
     largest = x.max(initial=0.0)

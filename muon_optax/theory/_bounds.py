@@ -1,8 +1,9 @@
 """Convergence bounds for Muon and SGD: the mean gradient norm over T steps.
 
-Each bounds `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm of the gradient, in the worst
-case over all problems with the given constants. The algorithm is the paper's Algorithm 1: one
-matrix, `M_t = β·M_{t-1} + G_t`, a constant step size, no Nesterov momentum, no weight decay.
+Each function except `spectral_bound` bounds `(1/T)·Σ_t E‖∇f(W_{t-1})‖_*`, the mean nuclear norm
+of the gradient, in the worst case over all problems with the given constants. The
+algorithm is the paper's Algorithm 1: one matrix, `M_t = β·M_{t-1} + G_t`, a constant step size,
+no Nesterov momentum, no weight decay.
 """
 
 import math
@@ -14,7 +15,7 @@ from muon_optax.theory._run import Run, bound
 
 
 def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -> float:
-    """The paper's bound on Muon's mean gradient, with all constants.
+    """The paper's bound on Muon's mean gradient norm, with all constants.
 
     `1/(1-ε)·[D/(Tη) + (Lη/2)·(1+ε)² + 2βLη(1+ε)/(1-β) + 2σ√(r/B)·√((1-β)/(1+β))
     + 2β√(2rLD)/(T(1-β))]`, for any η > 0. Here ε is the largest operator-norm distance to the
@@ -39,7 +40,7 @@ def paper_bound(problem: Problem, eta: float, beta: float, polar_error: float) -
     Source: Kim & Oh, arXiv 2601.19156, Appendix B.
     """
     if not 0.0 <= polar_error < 1.0:
-        raise ValueError(f"polar_error={polar_error}; use ε in [0, 1), or muon_bound")
+        raise ValueError(f"polar_error={polar_error}; use ε in [0, 1), or call muon_bound")
     check_update(beta)
     p, size = _with_variance(problem), 1.0 + polar_error
     drift = 2 * beta * p.L * eta * size / (1 - beta)
@@ -56,9 +57,9 @@ def muon_bound(
     alignment: float = 1.0,
     operator_norm: float = 1.0,
 ) -> float:
-    """A bound on Muon's mean gradient for any update of known alignment and operator norm.
+    """A bound on Muon's mean gradient norm, for updates of known alignment and operator norm.
 
-    `(1/a)·[D/(Tη) + (Lη/2)·s² + (a+s)·R]` with
+    It is `(1/a)·[D/(Tη) + (Lη/2)·s² + (a+s)·R]` with
     `R = βLηs/(1-β) + √((1-β)/(1+β))·√(r/B)·σ + β√(2LD)/(T(1-β))`, for any η > 0. With a ≥ 1-ε
     and s ≤ 1+ε it is at most `paper_bound`. With `*certificate(schedule, rank=r)` it holds for
     every momentum.
@@ -95,12 +96,12 @@ def muon_bound(
 
 
 def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
-    """A bound on the mean gradient of SGD with momentum, in the same nuclear norm.
+    """A bound on the mean gradient norm of SGD with momentum, in the same nuclear norm.
 
-    `√r·√(2D(1-β)/(Tη) + 2β²·L_F·D/(T(1-β)) + (1-β)·σ²/B)` for `W ← W - η·M` and
+    It is `√r·√(2D(1-β)/(Tη) + 2β²·L_F·D/(T(1-β)) + (1-β)·σ²/B)` for `W ← W - η·M` and
     `η ≤ (1-β)²/L_F`. The factor √r is there because SGD descends in the Frobenius norm. Muon's
-    bound does not have it, but its L may be up to r times L_F: if all curvatures are equal, for
-    example, and then SGD's bound is not worse.
+    bound does not have this factor, but its L may be up to r times L_F. This is so if all
+    curvatures are equal, for example, and then SGD's bound is not worse.
 
     Args:
       problem: The constants; pass `L_F`.
@@ -111,7 +112,7 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
       The bound, in units of the gradient's nuclear norm.
 
     Raises:
-      ValueError: If an argument is out of its range, or `η > (1-β)²/L_F`.
+      ValueError: If an argument is out of its range, or if `η > (1-β)²/L_F`.
 
     Example:
       >>> sgdm_bound(Problem(L=2.0, D=1.0, sigma=0.0, r=4, T=100, L_F=0.5), 2.0, 0.0)
@@ -133,8 +134,8 @@ def sgdm_bound(problem: Problem, eta: float, beta: float) -> float:
 def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1.0) -> float:
     """The bound `‖W_t‖_op ≤ max(‖W_0‖_op, s/λ)` at every step, under decoupled weight decay.
 
-    It holds for `W ← (1 - η_t·λ)·W - η_t·O` with step sizes `0 ≤ η_t ≤ 1/λ`, which is a convex
-    combination of W and `-O/λ`. A shape factor multiplies s.
+    It holds for `W ← (1 - η_t·λ)·W - η_t·O` with step sizes `0 ≤ η_t ≤ 1/λ`, because each step
+    is then a convex combination of W and `-O/λ`. If there is a shape factor, multiply s by it.
 
     Args:
       initial: `‖W_0‖_op`.
@@ -161,7 +162,7 @@ def spectral_bound(initial: float, weight_decay: float, operator_norm: float = 1
 
 def _with_variance(problem: Problem) -> Problem:
     if problem.p < 2:
-        raise ValueError(f"p={problem.p}; use p=2, or theory.bound for heavy-tailed noise")
+        raise ValueError(f"p={problem.p}; use p=2, or call theory.bound for heavy-tailed noise")
     return problem
 
 

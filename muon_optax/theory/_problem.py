@@ -1,4 +1,4 @@
-"""The constants of a problem, and tuned step sizes and momentums for them."""
+"""The constants of a problem, and the step sizes and momentum coefficients tuned to them."""
 
 import math
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ class Problem:
     """The constants in the bounds, in the paper's letters.
 
     Attributes:
-      L: Smoothness from operator to nuclear norm: `‖∇f(X) - ∇f(Y)‖_* ≤ L·‖X - Y‖_op`.
+      L: Smoothness from operator norm to nuclear norm: `‖∇f(X) - ∇f(Y)‖_* ≤ L·‖X - Y‖_op`.
       D: `f(W_0) - inf f`.
       sigma: Noise of one sample: `E‖∇f(W; ξ) - ∇f(W)‖_F^p ≤ sigma^p`; 0 without noise.
-      r: The shorter side of the matrix, min(m, n).
+      r: The smaller dimension of the matrix, min(m, n).
       T: Number of steps.
       B: Number of samples in a batch.
       L_F: Smoothness in the Frobenius norm, for SGD: `L_F ≤ L ≤ r·L_F`. None means L.
-      p: The finite moment of the noise, in (1, 2]; 2 is the variance.
+      p: The order of the noise's finite moment, in (1, 2]. Order 2 is the variance.
 
     Raises:
-      ValueError: If a constant is out of its range, or L_F exceeds L.
+      ValueError: If a constant is out of its range, or if L_F exceeds L.
 
     Example:
       >>> problem = Problem(L=1.0, D=1.0, sigma=0.1, r=16, T=1000)
@@ -54,21 +54,21 @@ class Problem:
 
     @property
     def frobenius_smoothness(self) -> float:
-        """L_F, or L if it is None."""
+        """L_F, or L if L_F is None."""
         return self.L if self.L_F is None else self.L_F
 
     def noise(self, moment: ArrayLike) -> NDArray:
-        """A bound on `E‖Σ_k c_k·ξ_k‖_*` for weights with `Σ_k c_k^p = moment`."""
+        """Return a bound on `E‖Σ_k c_k·ξ_k‖_*` for weights with `Σ_k c_k^p = moment`."""
         sums = 1.0 if self.p == 2 else 2.0  # see docs/proofs_training.md, 4.3
         batch = sums * np.asarray(moment, np.float64) * self.B ** (1 - self.p)
         return math.sqrt(self.r) * self.sigma * batch ** (1 / self.p)
 
 
 def tuned_step(problem: Problem) -> tuple[float, float]:
-    """The paper's step size and momentum for Muon.
+    """The paper's step size η and momentum coefficient β for Muon.
 
     `1-β = min(√(L·D·B)/(σ·√(r·T)), 1)` and `η = √((1-β)·D/(T·L))`. They do not depend on the
-    polynomial; to compare polynomials, use `best_step` for each.
+    polynomial. To compare polynomials, use the `best_step` of each.
 
     Args:
       problem: The constants.
@@ -89,10 +89,10 @@ def tuned_step(problem: Problem) -> tuple[float, float]:
 
 
 def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
-    """Step size and momentum for SGD, `W ← W - η·M`.
+    """The step size η and momentum coefficient β for SGD, `W ← W - η·M`.
 
-    `1-β = min(√(L_F·D·B)/(σ·√T), 1)` as in the paper, and `η = (1-β)²/(2·L_F)`, half the
-    largest step size of `sgdm_bound`.
+    `1-β = min(√(L_F·D·B)/(σ·√T), 1)` as in the paper, and `η = (1-β)²/(2·L_F)`, which is
+    half the largest step size that `sgdm_bound` allows.
 
     Args:
       problem: The constants.
@@ -104,7 +104,7 @@ def tuned_sgdm_step(problem: Problem) -> tuple[float, float]:
       >>> tuned_sgdm_step(Problem(L=1.0, D=1.0, sigma=0.0, r=4, T=10_000))
       (0.5, 0.0)
 
-    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, with η = (1-β)²/(4L).
+    Source: Kim & Oh, arXiv 2601.19156, Theorem 3, which has η = (1-β)²/(4L).
     """
     smoothness = problem.frobenius_smoothness
     beta = _tuned_momentum(smoothness, problem.sigma, problem)
@@ -141,7 +141,7 @@ def best_step(
 
 
 def _tuned_momentum(smoothness: float, noise: float, problem: Problem) -> float:
-    """β with `1-β = min(√(L·D·B)/(noise·√T), 1)`."""
+    """Return the β with `1-β = min(√(L·D·B)/(noise·√T), 1)`."""
     if noise == 0:
         return 0.0
     signal = math.sqrt(smoothness * problem.D * problem.B)
@@ -149,7 +149,7 @@ def _tuned_momentum(smoothness: float, noise: float, problem: Problem) -> float:
 
 
 def check_update(beta: float, alignment: float = 1.0, operator_norm: float = 1.0) -> None:
-    """Refuse a momentum outside [0, 1), and an alignment outside (0, s]."""
+    """Refuse a β outside [0, 1), and an alignment outside (0, operator_norm]."""
     if not 0.0 <= beta < 1.0:
         raise ValueError(f"beta={beta}; use β in [0, 1)")
     if not 0.0 < alignment <= operator_norm * (1 + 1e-12):

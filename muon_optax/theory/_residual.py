@@ -1,6 +1,6 @@
 """The paper's measures of an iterate after q steps: the residual δ, the error ε, the factor χ.
 
-`1 - δ = (1 - ε)² = 1/χ²`. They hold for the Taylor family, `coefficients.taylor(kappa)`, which
+`1 - δ = (1 - ε)² = 1/χ²`. They are for the Taylor family, `coefficients.taylor(kappa)`, which
 maps [0, 1] into itself monotonically. For other coefficients use `certificate`.
 """
 
@@ -12,7 +12,7 @@ from muon_optax._polynomials import binomial_series
 
 
 def residual_polynomial(kappa: int) -> tuple[Fraction, ...]:
-    """The coefficients of the polynomial φ that maps the residual to that of the next step.
+    """The coefficients of the polynomial φ that maps a step's residual to the next step's.
 
     `φ(u) = 1 - (1-u)·p(1-u)² = u^(κ+1)·Σ_s a_s·u^s` with
     `a_s = (2κ+1)·c_κ·c_s/(κ+1+s)`, `c_s = C(2s, s)/4^s`. Every a_s is positive and their sum
@@ -52,8 +52,8 @@ def residual(delta0: float, kappa: int, steps: int) -> float:
       steps: q, at least 0.
 
     Returns:
-      δ_q in [0, 1]. For singular values below about 1e-6, use `scalar_map`, because rounding
-      hides 1 - δ.
+      δ_q in [0, 1]. For singular values below about 1e-6, use `scalar_map`, because 1 - δ_q
+      is lost to rounding.
 
     Raises:
       ValueError: If an argument is outside its range.
@@ -107,7 +107,7 @@ def residual_bound(delta0: float, kappa: int, steps: int) -> float:
 def polar_error(delta: float) -> float:
     """The distance to the polar factor, `ε = ‖X - Polar(M)‖_op = 1 - √(1-δ)`.
 
-    It assumes singular values of at most 1, as the Taylor family has.
+    It assumes that no singular value of X exceeds 1, as with the Taylor family.
 
     Args:
       delta: δ in [0, 1].
@@ -128,9 +128,9 @@ def polar_error(delta: float) -> float:
 
 
 def constant_factor(delta: float) -> float:
-    """The paper's factor `χ = 1/(1-ε) = 1/√(1-δ)`, relative to the exact polar factor.
+    """The paper's factor `χ = 1/(1-ε) = 1/√(1-δ)` between its bounds for X and for Polar(M).
 
-    Pass δ_q from `residual` for the exact χ_q, or from `residual_bound` for that of Theorem 2.
+    Pass δ_q from `residual` for the exact χ_q, or from `residual_bound` for Theorem 2's bound.
     In practice the largest δ_0 of a run is so close to 1 that χ_q is very large. `certificate`
     does not need δ_0.
 

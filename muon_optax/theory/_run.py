@@ -12,7 +12,7 @@ from muon_optax.theory._alignment import Certificate
 from muon_optax.theory._momentum import Momentum, Values, values_at
 from muon_optax.theory._problem import Problem, check_update
 
-EXACT = Certificate(1.0, 1.0)  # of the exact polar factor
+EXACT = Certificate(1.0, 1.0)  # the certificate of the exact polar factor
 
 
 @dataclass(frozen=True, eq=False)  # it may hold arrays
@@ -23,8 +23,8 @@ class Run:
       eta: η, the learning rate times the shape factor. A number, one number per step, or a
         function of the step's index from 0, such as a schedule of Optax.
       momentum: The `Momentum`; a number means β without Nesterov's momentum.
-      weight_decay: λ ≥ 0 with `η_t·λ ≤ 1`: `muon`'s weight decay, divided by the shape factor.
-      radius: `‖W_0‖_op`, needed only with weight decay.
+      weight_decay: λ ≥ 0 with `η_t·λ ≤ 1`: `muon`'s weight decay divided by the shape factor.
+      radius: `‖W_0‖_op`; it matters only with weight decay.
 
     Example:
       >>> Run(eta=0.1, momentum=0.9).momentum
@@ -49,16 +49,18 @@ class Run:
         return constant and self.momentum.is_constant and self.weight_decay == 0
 
     def etas(self, steps: int) -> NDArray:
-        """η of every step."""
+        """Return η of every step."""
         eta = values_at("eta", self.eta, steps)
         if not ((eta > 0).any() and (eta >= 0).all() and np.isfinite(eta).all()):
             raise ValueError(f"eta={self.eta!r:.60}; use numbers ≥ 0, not all 0")
         if (eta * self.weight_decay > 1).any():
-            raise ValueError(f"weight_decay={self.weight_decay}; use at most 1/η")
+            raise ValueError(
+                f"weight_decay={self.weight_decay}; use at most 1/η, for the largest η"
+            )
         return eta
 
     def radii(self, steps: int, operator_norm: float = 1.0) -> NDArray:
-        """A bound on `‖W_t‖_op` before every step and after the last."""
+        """Return a bound on `‖W_t‖_op` before every step and after the last step."""
         radius, found = self.radius, [self.radius]
         for eta in self.etas(steps):
             radius = (1 - eta * self.weight_decay) * radius + eta * operator_norm
@@ -70,11 +72,11 @@ class Bound(NamedTuple):
     """The parts of a bound, in units of the gradient's nuclear norm; see `bound`.
 
     Attributes:
-      descent: From `f(W_0) - inf f`; decreases with the number of steps.
-      curvature: From the length of the steps.
-      drift: From gradients of earlier weights in the momentum.
-      noise: From the noise of the gradients in the momentum.
-      start: From the zero momentum at the start.
+      descent: The part due to `f(W_0) - inf f`. It decreases with the number of steps.
+      curvature: The part due to the length of the steps.
+      drift: The part due to the momentum's gradients at earlier weights.
+      noise: The part due to the noise of the gradients in the momentum.
+      start: The part due to the momentum being zero at the start.
     """
 
     descent: float
@@ -90,7 +92,7 @@ class Bound(NamedTuple):
 
 
 def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound:
-    """A bound on Muon's mean gradient, with schedules, weight decay and heavy-tailed noise.
+    """A bound on Muon's mean gradient norm: schedules, weight decay, heavy-tailed noise.
 
     It bounds the mean over steps, with weights η_t, of `E[‖g_t‖_* + (λ/a)·⟨g_t, W_{t-1}⟩]`,
     where `g_t = ∇f(W_{t-1})`. Without decay this is the gradient's nuclear norm. With decay it
@@ -98,16 +100,16 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
     a KKT point.
 
     Args:
-      problem: The constants; with `p < 2` the noise needs no variance.
+      problem: The constants. With `p < 2` the variance of the noise may be infinite.
       run: Step sizes, momentum and decay.
-      certificate: Alignment a > 0 and operator norm s of every update.
+      certificate: The alignment a > 0 and the operator norm s that hold for every update.
 
     Returns:
-      The parts of the bound; `.total` is their sum. It is `muon_bound` for constant η and β
-      without weight decay, Nesterov's momentum and heavy tails.
+      The parts of the bound; `.total` is their sum. The sum equals `muon_bound` if η and β are
+      constant, and if there is no weight decay, Nesterov's momentum or heavy-tailed noise.
 
     Raises:
-      ValueError: If an argument is out of its range, or the length of a schedule is not
+      ValueError: If an argument is out of its range, or if the length of a schedule is not
         `problem.T`.
 
     Example:
@@ -125,7 +127,7 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
     check_update(0.0, a, s)
     p, steps = problem, 1 if run.is_constant else int(problem.T)
     eta = run.etas(steps)
-    sizes = s + run.weight_decay * run.radii(steps, s)[:-1]  # of `O + λ·W`
+    sizes = s + run.weight_decay * run.radii(steps, s)[:-1]  # bounds on `‖O + λ·W‖_op`
 
     def mean(x: NDArray) -> float:
         return float((eta * x).sum() / eta.sum())
@@ -147,12 +149,12 @@ def bound(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Bound
 def best_run(problem: Problem, run: Run, certificate: Certificate = EXACT) -> Run:
     """Scale the step sizes of a run so that its bound is smallest.
 
-    Use it before comparing schedules by their bounds. Without decay the scale is exact; with
-    decay it is found by a search to 1e-6, under `η_t·λ ≤ 1`.
+    Use it before comparing schedules by their bounds. Without decay the scale is exact. With
+    decay a search finds it to a relative accuracy of 1e-6, under `η_t·λ ≤ 1`.
 
     Args:
       problem: The constants.
-      run: The run; only the shape of its step sizes matters, not their size.
+      run: The run. Only the ratios of its step sizes matter, not their magnitude.
       certificate: As for `bound`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The scalar map of a schedule, from a singular value to a singular value."""
+"""The scalar map of a schedule: what it makes of each singular value."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

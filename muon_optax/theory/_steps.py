@@ -21,8 +21,9 @@ MAX_STEPS = 64
 def products(schedule: ScheduleLike) -> int:
     """The number of matrix products in the direct form of a schedule.
 
-    A stage of degree 2κ+1 takes one product for `x·xᴴ`, one for the result, and those of a
-    polynomial of degree κ by Paterson-Stockmeyer's scheme: 2, 3, 4, 4, 5 for κ = 1 to 5.
+    A stage of degree 2κ+1 takes one product for `x·xᴴ`, one for the result, and the products of
+    a polynomial of degree κ by Paterson-Stockmeyer's scheme. For κ = 1 to 5 these are 2, 3, 4,
+    4 and 5 products in all.
 
     Args:
       schedule: See `muon_optax.theory`.
@@ -41,19 +42,19 @@ def products(schedule: ScheduleLike) -> int:
 def flops(schedule: ScheduleLike, m: int, n: int) -> int:
     """Floating-point operations of a schedule's direct form on an m × n matrix.
 
-    For m ≤ n a stage has two products of `2·m²·n` operations, and the small products of its
-    polynomial of `2·m³` operations. `NewtonSchulz` may need fewer; see `NewtonSchulz.plan`.
+    For m ≤ n a stage has two products of `2·m²·n` operations each, and its polynomial has small
+    products of `2·m³` operations each. `NewtonSchulz` may need fewer; see `NewtonSchulz.plan`.
 
     Args:
       schedule: See `muon_optax.theory`.
-      m: One side.
-      n: The other side.
+      m: One dimension of the matrix.
+      n: The other dimension.
 
     Returns:
       The number of operations. A multiplication and an addition count as two.
 
     Raises:
-      ValueError: If a side is not positive.
+      ValueError: If `m` or `n` is not positive.
 
     Example:
       >>> flops("jordan", 768, 3072) / (2 * 768**3)  # in products of 768 × 768
@@ -66,7 +67,7 @@ def flops(schedule: ScheduleLike, m: int, n: int) -> int:
 
 
 def _direct(schedule: Schedule) -> tuple[int, ...]:
-    """The segments of the direct form: one stage each."""
+    """Return the segments of the direct form, with one stage each."""
     return (1,) * len(schedule)
 
 
@@ -86,19 +87,20 @@ def steps_for(
     `rank`, `delta0` and `spectrum`.
 
     Args:
-      factor: The largest allowed s/a, above 1: 1.1 for a bound within 10 %.
-      family: A `Coefficients`, or any schedule, whose number of steps is ignored.
+      factor: The largest allowed s/a, above 1. With 1.1 the bound is at most 10 % larger.
+      family: A `Coefficients`, or any `schedule`; its own number of steps is ignored.
       rank: As in `certificate`.
       delta0: As in `certificate`.
       spectrum: As in `certificate`.
       normalize: As in `alignment`.
 
     Returns:
-      q ≥ 1; or None if all stages of a fixed family, or 64 steps of another, are not enough.
+      The number of steps, q ≥ 1. None if all stages of a fixed family, or 64 steps of any other
+        family, are not enough.
 
     Raises:
-      ValueError: If `factor` is not above 1, the family is unknown, or not exactly one of the
-        three is given.
+      ValueError: If `factor` is not above 1, if the family is unknown, or if not exactly one of
+        `rank`, `delta0` and `spectrum` is given.
 
     Example:
       >>> from muon_optax.coefficients import minimax

@@ -66,18 +66,19 @@ def tabulate(
       spectrum: The singular values as measured, in any unit, not all zero.
       methods: Schedules; see `muon_optax.theory`. The default is all of `METHODS` except
         `"svd"`.
-      steps: Numbers of steps to try for every method; None means the method's own. A fixed
-        family with fewer stages has no such row.
-      rcond: Singular values up to `rcond` times the largest are ignored. None means their
-        number times the eps of their dtype, float32 or wider.
+      steps: Numbers of steps to try for every method. None means each method's own number. A
+        fixed family gets no row for more steps than it has stages.
+      rcond: Singular values up to `rcond` times the largest one are ignored. None means the
+        number of singular values times the machine epsilon of float32, or of their dtype if it
+        is wider.
 
     Returns:
       A `Table`, computed in float64.
 
     Raises:
-      ValueError: If a name is unknown, a normalization is neither `"frobenius"` nor
-        `"schatten4"`, a number of steps is not positive, the spectrum is invalid, or `rcond` is
-        not in [0, 1).
+      ValueError: If a name is unknown, if a normalization is neither `"frobenius"` nor
+        `"schatten4"`, if a number of steps is not positive, if the spectrum is invalid, or if
+        `rcond` is not in [0, 1).
 
     Example:
       >>> print(tabulate([1.0, 0.3, 0.1, 0.01, 0.003], ("jordan", "fast"), steps=(4, 5)))
@@ -107,7 +108,7 @@ def tabulate(
 
 
 def _row(name: str, schedule: Schedule, x: NDArray) -> Row:
-    """The row of a schedule, for a normalized spectrum without zeros."""
+    """Return the row of a schedule, for a normalized spectrum without zeros."""
     values = scalar_map(schedule, x)
     return Row(
         name,

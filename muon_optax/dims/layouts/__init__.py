@@ -1,6 +1,6 @@
-"""The layouts of public libraries and models: rules from paths to roles.
+"""The layouts of public libraries and models: rules that give each path a role.
 
-A layout is a tuple of rules. The first that matches a leaf decides, so put your own rules
+A layout is a tuple of rules. The first rule that matches a leaf decides, so put your own rules
 first:
 
 >>> from muon_optax import FLAX, LAYOUTS, Rule

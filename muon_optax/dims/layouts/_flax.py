@@ -34,7 +34,7 @@ FLAX = Layout(
     Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up in out", guess=True),
     Rule("gate and up", r"(^|/)gating_einsum$", "... gate_up out in", guess=True),
     Rule("matrix", r"(^|/)mlp/linear$", "... in out"),
-    *(  # the second pair is for grouped queries with a key each
+    *(  # the second pair is for groups of queries, each group with its own key
         rule
         for query, output in (
             ("... in out out", "... in in out"),
@@ -50,14 +50,14 @@ FLAX = Layout(
     Rule("low-rank factor", r"lora_?a(/(kernel|weight))?$", "in in out", guess=True),
     Rule("low-rank factor", r"lora_?b(/(kernel|weight))?$", "in out out", guess=True),
     Rule("matrix", r"(^|/)w\[[^/]*$", "... in out"),  # e3nn, for two irreps
-    # Except MaxText's moe_layers, which are decoder layers, and attention inside a block.
+    # Matches neither MaxText's moe_layers, which are decoder layers, nor attention in a block.
     Rule(
         "experts",
         r"(expert|moe)(?!\w*layers)[^/]*(/(?!\w*(general|einsum|qkv|attn|attention))[^/]+){0,2}$",
         "... experts in out",
     ),
     Rule("matrix", r"^$|(^|/)" + WEIGHT, "in out", guess=True),
-    # Except a layer whose kernel has several input or output axes in an unknown order.
+    # Does not match a layer whose several input or output axes are in an unknown order.
     Rule(
         "stack of matrices",
         r"^(?!.*(general|einsum|qkv)[^/]*/\w+$)(.*/)?" + WEIGHT,

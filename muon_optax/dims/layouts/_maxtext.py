@@ -1,4 +1,4 @@
-"""The layout of MaxText: Flax, with scanned layers along the second axis."""
+"""The layout of MaxText: that of Flax, but with scanned layers along the second axis."""
 
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._flax import FLAX

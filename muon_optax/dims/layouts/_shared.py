@@ -1,4 +1,4 @@
-"""Rules that several layouts share: leaves that are not matrices in any library."""
+"""Rules that several layouts share, for leaves that are not matrices in any library."""
 
 from muon_optax.dims._rules import Rule
 
@@ -16,13 +16,13 @@ NOT_MATRICES: tuple[Rule, ...] = (
         r"(^|[/_])(scales?|gains?|gamma|beta|offset|temperature|alpha|lambda\w*|layer_?scale|ls\d|weight_g|weight/original0)$",
         None,
     ),
-    # Whole words, except projections such as norm_mod and ln_proj.
+    # Matches whole words, but not projections such as norm_mod and ln_proj.
     Rule(
         "norm",
         r"(norm(?!al_)|(^|[/_])(ln|bn))(?!\w*(proj|mod|dense|linear|fc|mlp))\w*/(weight|w|kernel)$",
         None,
     ),
-    # State-space models and linear attention: one number for each channel and state.
+    # In state-space models and linear attention: one number for each channel and state.
     Rule(
         "decay, mix or sink",
         r"(^|/)(A_?logs?|Ds?|dt(_bias)?|log_\w+|time_(decay|first|mix|maa|faaaa)\w*|\w*sinks?)$",
