@@ -1,7 +1,8 @@
-"""Odd polynomials of one variable: their values, and the best approximations of 1.
+"""Odd polynomials of one variable: their values, and two approximations of 1 by them.
 
-Both approximations have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor polynomial at
-z = 1 has `a_s = C(2s, s)/4^s`. The best one on an interval around z = 1 (Remez) is close to it.
+Both approximations have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The first is the Taylor
+polynomial at z = 1, where `a_s = C(2s, s)/4^s`. The second is the best approximation on an
+interval around z = 1 (by Remez's exchange), which is close to the Taylor polynomial.
 """
 
 import math
@@ -14,7 +15,7 @@ Stage = tuple[float, ...]  # (c0, c1, ...): x ↦ c0·x + c1·x³ + ...
 
 
 def evaluate(stage: Stage, x):
-    """`c0·x + c1·x³ + …` of a float or a NumPy array, by Horner's rule."""
+    """Evaluate `c0·x + c1·x³ + …` at a float or a NumPy array, by Horner's rule."""
     square = x * x
     value = 0.0 * x
     for c in reversed(stage):
@@ -23,7 +24,7 @@ def evaluate(stage: Stage, x):
 
 
 def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
-    """The smallest and the largest value on [low, high]."""
+    """Return the smallest and the largest value of a stage on [low, high]."""
     derivative = np.zeros(2 * len(stage) - 1)
     derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
     roots = np.roots(derivative[::-1])
@@ -34,7 +35,7 @@ def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
 
 
 def first_zero(stage: Stage) -> float:
-    """The largest z such that the polynomial is positive on (0, z); 0 if it starts negative."""
+    """Return the largest z so that the stage is positive on (0, z); 0 if it starts negative."""
     if stage[0] <= 0:
         return 0.0
     squares = np.roots(stage[::-1])
@@ -43,33 +44,33 @@ def first_zero(stage: Stage) -> float:
 
 
 def block_width(degree: int) -> int:
-    """The number of powers that Paterson-Stockmeyer's scheme computes: ⌈√degree⌉."""
+    """Return the number of powers that Paterson-Stockmeyer's scheme computes: ⌈√degree⌉."""
     return math.isqrt(max(degree, 1) - 1) + 1
 
 
 def power_products(degree: int) -> int:
-    """The number of matrix products in a matrix polynomial, including those for powers."""
+    """Return the number of matrix products that a matrix polynomial of this degree needs."""
     width = block_width(degree)
     return max(0, width - 1 + math.ceil(degree / width) - 1)
 
 
 def taylor_polynomial(kappa: int) -> Stage:
-    """The Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
+    """Return the Taylor polynomial of degree `2κ+1`, computed exactly and then rounded."""
     return _ascending(binomial_series(kappa))
 
 
 def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
-    """The odd polynomial of degree `2κ+1` with the smallest `max |1 - p|` on [low, high].
+    """Return the odd polynomial of degree `2κ+1` that minimizes `max |1 - p|` on [low, high].
 
     Its error alternates between E and -E at κ+2 points: the ends and the κ critical points
     between them. Each round of the exchange finds the polynomial whose error alternates at the
-    current points, then moves the points to the critical points of that polynomial.
+    current points, and then moves the points to the critical points of that polynomial.
 
-    With `z = x/m` and the midpoint m, the unknown is the difference `z·D(v)` from the Taylor
+    With the midpoint m and `z = x/m`, the unknown is `z·D(v)`, the difference from the Taylor
     polynomial. The right-hand side then has a closed form that loses no digits, even if `low`
     is close to `high`.
 
-    `low` is positive. Raises an `ArithmeticError` if the exchange does not converge.
+    `low` has to be positive. Raises an `ArithmeticError` if the exchange does not converge.
     """
     middle, radius = (high + low) / 2, (high - low) / (high + low)
     series = np.array([float(a) for a in binomial_series(kappa)])
@@ -82,12 +83,12 @@ def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
         z = np.array([low / middle, *np.sqrt(1 - width * t[1:-1]), high / middle])
         d = _alternating_difference(z, t, width, series)
         previous, t = t, np.array([ends[0], *_critical(d, width, series), ends[1]])
-        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary there, so exact to 1e-18
+        if np.max(np.abs(t - previous)) < 1e-9:  # E is stationary there: its error is 1e-18
             break
     else:
         raise ArithmeticError(
-            f"no equioscillation on [{low}, {high}] for kappa={kappa}; use a smaller kappa "
-            "or a larger lower end"
+            f"no best polynomial was found on [{low}, {high}] for kappa={kappa}; use a smaller "
+            "kappa or a larger lower end"
         )
     difference = d * width ** np.arange(kappa + 1, 0, -1.0)
     stage = _ascending([Fraction(a) for a in series + difference])
@@ -108,7 +109,7 @@ def _alternating_difference(
     product = z * np.polynomial.polynomial.polyval(v, series)
     positive = product > 0
     residual = t ** (kappa + 1) * gap / np.where(positive, 1 + product, 1.0)
-    # Where z·p ≤ 0 nothing cancels. The closed form would be 0/0 at z·p = -1.
+    # Where z·p ≤ 0, 1 - z·p loses no digits. The closed form would be 0/0 at z·p = -1.
     residual[~positive] = (1 - product[~positive]) / width ** (kappa + 1)
     return np.linalg.solve(matrix, residual)[:-1]
 
@@ -125,12 +126,12 @@ def _critical(d: np.ndarray, width: float, series: np.ndarray) -> np.ndarray:
 
 
 def binomial_series(kappa: int) -> list[Fraction]:
-    """`C(2s, s)/4^s` for s = 0..κ: the Taylor coefficients of `(1-v)^(-1/2)`."""
+    """Return `C(2s, s)/4^s` for s = 0..κ, the Taylor coefficients of `(1-v)^(-1/2)`."""
     return [Fraction(math.comb(2 * s, s), 4**s) for s in range(kappa + 1)]
 
 
 def _ascending(series: Sequence[Fraction]) -> Stage:
-    """From `Σ_s a_s·(1-x²)^s` to ascending powers of x², in exact arithmetic."""
+    """Expand `Σ_s a_s·(1-x²)^s` in ascending powers of x², in exact arithmetic."""
     kappa = len(series) - 1
     return tuple(
         float((-1) ** j * sum(series[s] * math.comb(s, j) for s in range(j, kappa + 1)))

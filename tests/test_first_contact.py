@@ -218,7 +218,7 @@ ADAM = {
 
 @pytest.mark.parametrize("name", ADAM)
 def test_no_setting_of_adamw_may_be_given_with_another_fallback(name):
-    with pytest.raises(ValueError, match=f"^{name} given together with fallback, which"):
+    with pytest.raises(ValueError, match=f"^{name} cannot be combined with `fallback`, which"):
         muon(0.1, fallback=optax.sgd(0.1), **{name: ADAM[name]})
     muon(0.1, **{name: ADAM[name]})
 

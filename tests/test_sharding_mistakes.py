@@ -71,10 +71,10 @@ MISTAKES = {
     "the mesh last": (lambda mesh: (SPECS, mesh), r"at '0/a/kernel' without a m", WITH_MESH),
     "a missing leaf": (
         lambda mesh: {"a": on(mesh)["a"]},
-        r"leaf 'b/bias' .*no entry for it, but 1 others, such as 'a/kernel'; add one",
+        r"leaf 'b/bias' .*no entry for this leaf, only 1 other entry, such as 'a/kernel'; add one",
         on,
     ),
-    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has no entry for it; add one", on),
+    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has no entry for this leaf; add one", on),
     "a level too many": (
         lambda mesh: {"params": on(mesh)},
         r"leaf 'a/kernel' .*this path under 'params'; pass shardings\['params'\]",
