@@ -203,8 +203,8 @@ def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
     given = [name for name, x in adam.items() if _differs(x, defaults[name].default)]
     if given:
         raise ValueError(
-            f"{', '.join(given)} cannot be combined with `fallback`, which replaces AdamW; drop "
-            "`fallback`, or set the fallback itself, as in fallback=optax.adamw(1e-3, b1=0.9)"
+            f"{', '.join(given)} cannot be combined with `fallback`, which replaces AdamW; "
+            "drop `fallback`, or set the fallback itself: fallback=optax.adamw(1e-3, b1=0.9)"
         )
 
 

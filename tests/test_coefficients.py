@@ -179,7 +179,7 @@ def test_families_are_named_after_themselves_and_cite_a_source():
         (lambda: minimax(2, 0.0), r"lower=0.0; use a number in \[1e-10, 1\)"),
         (lambda: minimax(2, 0.1, kappa=13), "kappa=13; use at most 12"),
         (lambda: find_family(3.4), r"unknown family 3.4; use .* numbers, such as \(3.4445"),
-        (lambda: find_family(("a", "b")), r"stages=\(\('a', 'b'\),\): use at least one stage"),
+        (lambda: find_family(("a", "b")), r"stages=\(\('a', 'b'\),\); use at least one stage"),
         (lambda: find_family(np.zeros((0, 3))), "use at least one stage"),
         (lambda: replace(JORDAN, default_steps=0), "default_steps=0; use a whole number"),
         (lambda: minimax(2, 0.1, cushion=1.0), r"cushion=1.0; use a number in \[0, 1\)"),

@@ -158,7 +158,7 @@ def test_without_the_extra_there_is_a_table_and_a_sentence_on_what_to_install(
     first, second, *_ = said.err.splitlines()
     assert (
         first
-        == "muon_optax: there will be no picture, because matplotlib is missing: pip install matplotlib"
+        == "muon_optax: matplotlib is missing, so there is no picture: pip install matplotlib"
     )
     assert second == "1/3 jordan on 1 × 8×8"
 

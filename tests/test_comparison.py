@@ -185,7 +185,10 @@ def test_the_verdict_claims_what_was_measured_of_all_matrices():
         "broken is left out, because it is not finite for 1 of 2 matrices."
     )
     wrong = Comparison((*rows,), (judgement("svd", 1.0),))
-    assert "svd is left out, because it brings 0% of singular values near 1" in wrong.verdict
+    assert (
+        "svd is left out, because it brings only 0% of the singular values near 1"
+        in wrong.verdict
+    )
     bound = Comparison((rows[1], replace(rows[0], ms=(1.0,), at_least=True)), ())
     assert "jordan is the fastest" in bound.verdict
 

@@ -72,7 +72,7 @@ def test_a_history_takes_new_steps_alone_and_comes_back_from_json():
     values = {path: {"alignment": of_leaf} for path, of_leaf in values.items()}
     assert history == History([0, 10], values)
     assert History(**json.loads(json.dumps(history.to_dict()))) == history
-    with pytest.raises(ValueError, match=r"a record of \['other/kernel'\].*new History\(\)"):
+    with pytest.raises(ValueError, match=r"the record has \['other/kernel'\].*new History\(\)"):
         history.add(record(20, other=[0.5]))
 
 

@@ -190,4 +190,4 @@ def test_methods_that_differ_have_lines_of_their_own_and_are_not_counted_togethe
     rules = {f"l_{i}": NewtonSchulz((stage,) * (5 + i)) for i in range(2)}
     assert "l_{0..1}" not in str(plan(params, method=rules))
     counted = str(plan(params, method={"l_0": "svd", "l_1": "jordan"}))
-    assert "without 1 leaf of unknown cost" in counted
+    assert "not counting 1 leaf of unknown cost" in counted

@@ -105,7 +105,7 @@ def _bench(given: argparse.Namespace) -> None:
     if not (folder := Path(given.out).parent).is_dir():
         raise ValueError(f"--out {given.out}: there is no folder {folder}")
     if not (draws := find_spec("matplotlib")):
-        _say("there will be no picture, because matplotlib is missing: pip install matplotlib")
+        _say("matplotlib is missing, so there is no picture: pip install matplotlib")
     matrices = read_tree(given.tree) if given.tree else given.shapes
     jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
     with _progress_bar() as progress:

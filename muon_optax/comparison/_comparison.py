@@ -108,7 +108,7 @@ class Comparison:
         return tuple(dict.fromkeys(time.method for time in self.times))
 
     def seconds(self, method: str) -> float | None:
-        """Return a method's seconds for all matrices of all shapes; None without all times."""
+        """Return a method's seconds for all matrices; None if a shape has no time."""
         shapes = {(time.m, time.n, time.dtype) for time in self.times}
         totals = [time.total_s for time in self.times if time.method == method]
         known = [seconds for seconds in totals if seconds is not None]

@@ -114,7 +114,9 @@ def _why_wrong(comparison: Comparison, name: str) -> str:
     if broken := len(judged) - len(reached):
         return f"it is not finite for {broken} of {len(judged)} matrices"
     share = statistics.fmean(reached) if reached else 1.0
-    return f"it brings {share:.0%} of singular values near 1" if share < _REACHED else ""
+    if share < _REACHED:
+        return f"it brings only {share:.0%} of the singular values near 1"
+    return ""
 
 
 def _errors(comparison: Comparison, name: str) -> list[float]:

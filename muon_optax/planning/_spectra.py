@@ -55,13 +55,13 @@ def _measure(
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
             f"leaf {path!r} has the method {describe(method)}, which has no certificate; use "
-            f"NewtonSchulz with eps=0 and `normalize` one of {', '.join(POWERS)}, or leave out "
-            "this leaf of `spectra`"
+            f"NewtonSchulz with eps=0 and `normalize` one of {', '.join(POWERS)}, or leave "
+            "this leaf out of `spectra`"
         )
     if any(np.ndim(x) != 1 for x in spectra):
         raise ValueError(
-            f"`spectra` has something else than vectors for {path!r}; use a list with one "
-            "array of singular values per matrix"
+            f"`spectra` has no list of vectors for {path!r}; use a list with one array of "
+            "singular values per matrix"
         )
     if not spectra:
         return {}

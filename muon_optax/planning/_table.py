@@ -160,7 +160,7 @@ class Plan:
             whose = "Its polar factor takes" if count == 1 else "Their polar factors take"
             others = sum(leaf.flops is None for leaf in muon)
             leaves = "leaf" if others == 1 else "leaves"
-            but = f", without {others} {leaves} of unknown cost" if others else ""
+            but = f", not counting {others} {leaves} of unknown cost" if others else ""
             said += f" {whose} {cost} a step{but}."
         remarks = [said, *list_problems(self.unused, self.advice)]
         if self.show_why:

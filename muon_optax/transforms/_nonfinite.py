@@ -16,7 +16,7 @@ def skip_nonfinite(
 ) -> tuple[Any, Any, Array]:
     """Skip every matrix whose blend is not finite. Return blend, momentum and the new count.
 
-    A skipped matrix keeps its momentum, and gets a zero blend, so that its polar factor is zero.
+    A skipped matrix keeps its momentum. Its blend and its polar factor are zero.
     `blend`, `mu` (after the step) and `old_mu` (before it) are trees with one view per leaf;
     `skipped` is the count so far.
     """

@@ -54,8 +54,9 @@ def scale_by_muon(
         `.polar(x)`, or a name such as `"fast"` (see `METHODS`) or `"polar_express:8"`
         (8 steps). Or a dict from paths to methods,
         `{"attn": "polar_express:8", ".*": "jordan"}`. A key is a whole path, or a name or
-        regular expression that matches whole parts of a path. A key that is the whole path
-        decides, or else the first key that matches. Each leaf needs a method.
+        regular expression that matches whole parts of a path. If one key is the leaf's whole
+        path, it decides. Otherwise the first key that matches decides. Each leaf needs a
+        method.
       beta: Momentum decay in [0, 1), a number or a schedule.
       dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`. None means
         that every leaf is `[fan_in, fan_out]`.
