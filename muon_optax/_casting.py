@@ -29,11 +29,11 @@ def saturating_cast(x: Array, dtype: DTypeLike) -> Array:
 
 
 def clip_to_finite(x: Array, dtype: DTypeLike, where: Array) -> Array:
-    """Where `where` is true, clip x to the largest number of a dtype. x keeps its own dtype.
+    """Clip x to the largest number of a dtype, but only where `where` is true.
 
-    Let `where` be true where the inputs of x were finite. An infinity there is an overflow, and
-    is clipped. Elsewhere x keeps its NaN or infinity. Real and imaginary parts are clipped
-    separately.
+    x keeps its own dtype. Pass a `where` that is true where the inputs of x were finite: an
+    infinity there is an overflow, and is clipped. Elsewhere x keeps its NaN or infinity. Real
+    and imaginary parts are clipped separately.
     """
     largest = min(jnp.finfo(dtype).max, jnp.finfo(x.dtype).max, key=float)
     if jnp.iscomplexobj(x):

@@ -88,7 +88,7 @@ def plan(
       A `Plan`; print it.
 
     Raises:
-      ValueError: If `muon` would raise it at `init`; if `params` has no leaves; if a leaf in
+      ValueError: If `muon` would raise one at `init`; if `params` has no leaves; if a leaf in
         `spectra` is not a matrix with a `NewtonSchulz` method; or if `strict` is true and there
         are doubtful leaves or unused rules.
       TypeError: If a name in `settings` is not an argument of `muon`.

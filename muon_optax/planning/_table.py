@@ -28,8 +28,8 @@ class LeafPlan:
       role: The leaf's role according to the rule that decided, in words.
       why: The number, pattern and spec of the rule that decided, or the evidence from other
         leaves, or the given spec.
-      matrices: `(count, fan_in, fan_out)`, once for each part of a fused leaf; empty for the
-        fallback.
+      matrices: `(count, fan_in, fan_out)` of the leaf, or of each part of a fused leaf; empty
+        for the fallback.
       scales: The shape factor for each of `matrices`.
       rates: The learning rate times the shape factor for each of `matrices`, or the fallback's
         rate. Empty if `plan` got no number.

@@ -81,7 +81,8 @@ def scale_by_muon(
         a function from a tree of parameters or gradients (or a part of it) to one of these.
         A tree may be a prefix of the parameters' tree.
       on_nonfinite: What to do about a matrix whose gradient or momentum has a NaN or an
-        infinity. `"propagate"`: its update and momentum stay broken; no other matrix breaks.
+        infinity. `"propagate"`: its update and its momentum are broken from then on, but those
+        of other matrices are not.
         `"skip"`: its update is zero, its momentum keeps its value, and `MuonState.skipped`
         counts it. Each matrix of a leaf is checked separately.
 

@@ -74,11 +74,11 @@ def add_cautious_weight_decay(
 
     Args:
       weight_decay: λ, a number ≥ 0 or a schedule.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one; None
-        means all. Put a function into the `static_args` of `optax.inject_hyperparams`.
+      mask: Which leaves decay: a tree of booleans, or a function from parameters to such a
+        tree; None means all. Under `optax.inject_hyperparams`, put a function in `static_args`.
 
     Returns:
-      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+      A transformation whose updates keep their dtype. Sums are computed in float32 or wider.
 
     Raises:
       ValueError: If an argument is out of its range, or if `update` gets no parameters.
@@ -110,12 +110,12 @@ def add_independent_weight_decay(
 
     Args:
       weight_decay: λ, a number ≥ 0 or a schedule. It is not multiplied by the learning rate:
-        instead of λ = 0.1 at η = 1e-3 in `optax.adamw`, write 1e-4.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one; None
-        means all. Put a function into the `static_args` of `optax.inject_hyperparams`.
+        if you use λ = 0.1 and η = 1e-3 in `optax.adamw`, pass 1e-4 here.
+      mask: Which leaves decay: a tree of booleans, or a function from parameters to such a
+        tree; None means all. Under `optax.inject_hyperparams`, put a function in `static_args`.
 
     Returns:
-      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+      A transformation whose updates keep their dtype. Sums are computed in float32 or wider.
 
     Raises:
       ValueError: If an argument is out of its range, or if `update` gets no parameters.
