@@ -1,4 +1,4 @@
-"""Muon for JAX and Optax: momentum, then the polar factor by Newton-Schulz.
+"""Muon for JAX and Optax: each momentum matrix is replaced by its polar factor.
 
 >>> import jax, jax.numpy as jnp, optax
 >>> from muon_optax import muon

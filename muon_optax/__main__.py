@@ -1,4 +1,4 @@
-"""The start of the command line, `python -m muon_optax`."""
+"""The entry point of the command line, `python -m muon_optax`."""
 
 from muon_optax.command._main import main
 

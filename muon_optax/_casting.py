@@ -1,4 +1,4 @@
-"""The dtype for computations, and casts and clips that keep finite numbers finite."""
+"""The dtype to compute in, and casts and clips that keep finite numbers finite."""
 
 import functools
 
@@ -10,7 +10,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 
 def wide_dtype(*dtypes: DTypeLike) -> np.dtype:
-    """The smallest dtype that holds these dtypes and float32, under any promotion mode of JAX.
+    """Return the smallest dtype that can hold float32 and all given dtypes.
+
+    The result does not depend on JAX's promotion mode.
 
     >>> wide_dtype("bfloat16", "float16"), wide_dtype("float64"), wide_dtype("complex64")
     (dtype('float32'), dtype('float64'), dtype('complex64'))
@@ -20,17 +22,18 @@ def wide_dtype(*dtypes: DTypeLike) -> np.dtype:
 
 
 def saturating_cast(x: Array, dtype: DTypeLike) -> Array:
-    """`x.astype(dtype)`, with finite numbers clipped to the dtype's largest."""
+    """Cast like `x.astype(dtype)`, but clip finite numbers to the dtype's largest number."""
     if x.dtype == dtype:  # return x itself, so that XLA has no reason to move it on a mesh
         return x
     return clip_to_finite(x, dtype, jnp.isfinite(x)).astype(dtype)
 
 
 def clip_to_finite(x: Array, dtype: DTypeLike, where: Array) -> Array:
-    """Clip x to the largest number of a dtype where `where` is true; the dtype of x stays.
+    """Clip x to the largest number of a dtype, but only where `where` is true.
 
-    Pass as `where` whether the inputs of x were finite. An infinity is then an overflow, and
-    elsewhere x keeps its NaN or infinity. Real and imaginary parts are clipped separately.
+    x keeps its own dtype. Pass a `where` that is true where the inputs of x were finite: an
+    infinity there is an overflow, and is clipped. Elsewhere x keeps its NaN or infinity. Real
+    and imaginary parts are clipped separately.
     """
     largest = min(jnp.finfo(dtype).max, jnp.finfo(x.dtype).max, key=float)
     if jnp.iscomplexobj(x):
@@ -40,7 +43,7 @@ def clip_to_finite(x: Array, dtype: DTypeLike, where: Array) -> Array:
 
 
 def clip(x: Array, largest: ArrayLike) -> Array:
-    """Clip to `±largest`, real and imaginary parts separately. NaN stays NaN."""
+    """Clip x to `±largest`, its real and imaginary parts separately. NaN stays NaN."""
     if jnp.iscomplexobj(x):
         return lax.complex(clip(x.real, largest), clip(x.imag, largest))
     largest = jnp.asarray(largest, x.dtype)

@@ -16,9 +16,10 @@ Value = TypeVar("Value")
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
-    """Refuse anything but a finite Python or NumPy number in its range.
+    """Refuse anything but a finite Python or NumPy number in the allowed range.
 
-    `allowed` is the range in words, for the message; `holds` tests a finite float.
+    `allowed` describes the range in words, for the error. `holds` tests whether a finite float
+    is in the range.
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not holds(float(value)):
@@ -26,21 +27,21 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[float], b
 
 
 def check_integer(name: str, value: Any, least: int = 1, allowed: str = "") -> None:
-    """Refuse anything but an integer ≥ `least`, even a float such as 3.0."""
+    """Refuse anything but an integer ≥ `least`. A float such as 3.0 is refused, too."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         allowed = allowed or f"a whole number ≥ {least}"
         raise ValueError(f"{name}={describe(value)}; use {allowed}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Refuse anything but one of a few names."""
+    """Refuse anything but one of the names in `choices`."""
     if not isinstance(value, str) or value not in choices:
         near = nearest(value, choices)
         raise ValueError(f"{name}={describe(value)}; use one of {sorted(choices)}{near}")
 
 
 def describe(value: Any) -> str:
-    """A value in one line, for a message: arrays by shape and dtype, without their numbers.
+    """Describe a value in one line for a message, with the shapes and dtypes of arrays.
 
     >>> describe(0.5), describe(np.ones((2, 3))), describe({"up": {"kernel": np.ones((2, 3))}})
     ('0.5', '<float64 array of shape (2, 3)>', "<dict with 1 array, first 'up/kernel'>")
@@ -57,19 +58,19 @@ def describe(value: Any) -> str:
 
 
 def find_arrays(tree: Any) -> list[KeyPath]:
-    """The paths of a tree's arrays, without scalars."""
+    """Return the paths of all arrays in a tree except scalars."""
     leaves = jax.tree.leaves_with_path(tree)
     return [path for path, leaf in leaves if getattr(leaf, "ndim", 0)]
 
 
 def nearest(value: Any, choices: Collection[str]) -> str:
-    """`; did you mean …?` with the most similar choice; empty if none is similar."""
+    """Return `; did you mean …?` with the most similar choice, or "" if none is similar."""
     found = difflib.get_close_matches(value, choices, 1) if isinstance(value, str) else []
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Choices(dict[str, Value]):
-    """A dict of public names. Its `KeyError` lists them.
+    """A dict whose keys are public names. Its `KeyError` lists these names.
 
     >>> Choices(fast=1, slow=2)["fsat"]
     Traceback (most recent call last):
@@ -81,9 +82,9 @@ class Choices(dict[str, Value]):
 
 
 def suggest_static(name: str, value: Any, kinds: Any = jax.Array) -> str:
-    """Advice for an argument that `optax.inject_hyperparams` may have changed, or nothing.
+    """Return advice about an argument that `optax.inject_hyperparams` may have changed, or "".
 
-    It turns an integer into an array, and calls a function with the step.
+    `inject_hyperparams` turns an integer into an array, and calls a function with the step.
     """
     suggested = f'; under optax.inject_hyperparams, pass static_args="{name}"'
     return suggested if isinstance(value, kinds) and not getattr(value, "ndim", 0) else ""
@@ -92,7 +93,7 @@ def suggest_static(name: str, value: Any, kinds: Any = jax.Array) -> str:
 def check_traceable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> None:
-    """`check_number`, but a traced scalar passes, because its value is unknown."""
+    """Check a number like `check_number`, but accept a scalar `jax.Array`: it may be traced."""
     if not isinstance(value, jax.Array) or value.ndim:
         check_number(name, python_number(value), allowed, holds)
 
@@ -100,7 +101,7 @@ def check_traceable(
 def check_schedulable(
     name: str, value: Any, allowed: str, holds: Callable[[float], bool]
 ) -> Any:
-    """`check_traceable`, but a schedule passes. Returns the number, or a schedule with checks.
+    """Check a number like `check_traceable`; wrap a schedule so that its numbers are checked.
 
     >>> check_schedulable("beta", lambda step: None, "a number", lambda _: True)(0)
     Traceback (most recent call last):
@@ -135,7 +136,7 @@ class CheckedSchedule:
 
 
 def check_start(value: Any) -> None:
-    """Refuse a schedule if its first number is out of its range. A traced number passes."""
+    """Refuse a schedule whose first number is out of range. A traced number passes."""
     if isinstance(value, CheckedSchedule):
         number = value(jnp.zeros([], jnp.int32))
         if isinstance(number, jax.Array) and not isinstance(number, Tracer):
@@ -143,15 +144,16 @@ def check_start(value: Any) -> None:
 
 
 def python_number(value: Any) -> Any:
-    """A NumPy scalar as a Python number, which takes the dtype of the array it multiplies."""
+    """Turn a NumPy scalar into a Python number, so that a product keeps the array's dtype."""
     is_scalar = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
     return value.item() if is_scalar else value
 
 
 def is_function(value: Any) -> bool:
-    """Whether a value is a function to call, and not a tree that is callable.
+    """Return whether a value is a function to call, and not a tree that happens to be callable.
 
-    An Equinox model is callable, and so is every tree of its structure: labels, masks, specs.
+    An Equinox model is callable. So is every tree with its structure, such as a tree of labels,
+    masks or specs.
     """
     is_tree = not jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
     return callable(value) and (isinstance(value, jax.tree_util.Partial) or not is_tree)

@@ -1,4 +1,4 @@
-"""`History`: all records of a run, on the host, and their plot."""
+"""`History`: all records of a training run, kept on the host, and their plot."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -53,7 +53,7 @@ class History:
     values: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
     def add(self, state: Any) -> bool:
-        """Append the last record, if it is new.
+        """Append the last record in a state, if it is new.
 
         Args:
           state: As in `latest`.
@@ -80,7 +80,7 @@ class History:
         return True
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy for JSON. `History(**saved)` reads it back."""
+        """Return a copy to save as JSON. `History(**saved)` makes a history from it again."""
         return asdict(self)
 
     def plot(
@@ -88,11 +88,13 @@ class History:
         measures: Sequence[str] | None = None,
         healthy: Mapping[str, tuple[float, float]] | None = None,
     ) -> Figure:
-        """Plot each measure in a panel: median and range over all finite matrices, by step.
+        """Plot each measure in its own panel, as median and range over all matrices by step.
+
+        Values that are not finite are left out.
 
         Args:
           measures: Names of measures, or one name; None means all that were recorded.
-          healthy: Measure → lowest and highest healthy value, which are shaded.
+          healthy: Measure → lowest and highest healthy value. The range between is shaded.
 
         Returns:
           A Matplotlib figure; save it with `.savefig("run.png")`.
@@ -129,7 +131,7 @@ class History:
     def _draw(
         self, axes: Any, name: str, healthy: tuple[float, float] | None
     ) -> dict[str, Any]:
-        """Draw one measure, and return the entries of a legend."""
+        """Draw one measure, and return the entries for the legend."""
         of_leaves = [np.reshape(of[name], (len(self.steps), -1)) for of in self.values.values()]
         values = np.ma.masked_invalid(np.concatenate(of_leaves, axis=1))
         low, median, high = values.min(1), np.ma.median(values, axis=1), values.max(1)

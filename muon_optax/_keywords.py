@@ -1,4 +1,4 @@
-"""The keywords of other Muons, and the arguments to use instead."""
+"""The keywords of other implementations of Muon, and the arguments to use instead."""
 
 import functools
 import inspect
@@ -14,9 +14,9 @@ _NUMBERS = "method=NewtonSchulz((3.4445, -4.775, 2.0315), steps=5)"
 _EPS = ("adam_eps", "method=NewtonSchulz(eps=1e-8)")
 _BETAS = ("adam_b1=0.9, adam_b2=0.999",)
 
-# Keywords of AdamW and of the Muon of Optax, PyTorch, Keller Jordan, Moonlight, Dion and Keras,
-# with the argument to write instead, or its name. The full tables are in docs/migrating.md and
-# docs/migrating_pytorch.md.
+# For each keyword of AdamW, or of the Muon of Optax, PyTorch, Keller Jordan, Moonlight, Dion or
+# Keras: the argument to write instead, or only its name. The full tables are in
+# docs/migrating.md and docs/migrating_pytorch.md.
 HINTS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "wd": ("weight_decay",),
@@ -63,7 +63,7 @@ _OURS = {_argument(hint) for hints in HINTS.values() for hint in hints}
 
 
 def explain_keywords(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Make a function's error about an unknown keyword say what to write instead."""
+    """Wrap a function so that its error about an unknown keyword says what to write instead."""
     known = inspect.signature(function).parameters
 
     @functools.wraps(function)
@@ -87,7 +87,7 @@ def check_keywords(function: str, given: Iterable[str], known: Collection[str]) 
 
 
 def _advice(name: str, known: Collection[str]) -> str:
-    """The argument to write instead; if only `muon` has it, say so."""
+    """Say which argument to write instead, and whether only `muon` has it."""
     hints = HINTS.get(name) or ((name,) if name in _OURS else ())
     if not hints:
         return nearest(name, known) or f"; its arguments are {', '.join(sorted(known))}"

@@ -1,4 +1,4 @@
-"""The leaves of a tree by path, and the error that names one of them.
+"""The leaves of a tree by path, and an error that names a leaf.
 
 >>> import jax.numpy as jnp
 >>> list(leaves_by_path({"layers": [{"kernel": jnp.ones(2)}]}))
@@ -17,7 +17,10 @@ from jax.tree_util import GetAttrKey, KeyPath
 def leaves_by_path(
     tree: Any, is_leaf: Callable[[Any], bool] | None = None, separator: str = "/"
 ) -> dict[str, Any]:
-    """The leaves in the order of `jax.tree.leaves(tree)`; an error if two share a path."""
+    """Return path → leaf, in the order of `jax.tree.leaves(tree)`.
+
+    If two leaves share a path, this is an error.
+    """
     named = [
         (path_name(path, separator), leaf)
         for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_leaf)
@@ -29,14 +32,14 @@ def leaves_by_path(
 
 
 def path_name(path: KeyPath, separator: str = "/") -> str:
-    """`["layers"][0]["kernel"]` as `layers/0/kernel`, without `.value` of a Flax variable."""
+    """Write `["layers"][0]["kernel"]` as `layers/0/kernel`; drop a Flax variable's `.value`."""
     if path and path[-1] == GetAttrKey("value"):
         path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator=separator)
 
 
 def path_prefixes(name: str) -> list[str]:
-    """`a/b/c`, `a/b`, `a` and `""` for the path `a/b/c`."""
+    """Return the prefixes of a path: `a/b/c`, `a/b`, `a` and `""` for `a/b/c`."""
     parts = name.split("/") if name else []
     return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
@@ -60,12 +63,12 @@ class LeafError(ValueError):
 
 
 def check_float_array(name: str, leaf: Any) -> None:
-    """Refuse a leaf that cannot be trained: not an array, or not of floats."""
+    """Refuse a leaf that cannot be trained, because it is not an array of floats."""
     if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
         raise LeafError(
             name,
             leaf,
-            "not an array; pass only arrays, for an Equinox model "
+            "not an array; pass a tree that has only arrays. For an Equinox model, pass "
             "eqx.filter(model, eqx.is_inexact_array)",
         )
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):

@@ -1,8 +1,8 @@
 """Measures of a matrix, or of an update and its momentum: one number per matrix.
 
-All take batches of matrices `[..., m, n]`, real or complex, of any float dtype, and compute in
-float32 or wider. They can be jitted. A matrix that is not finite gives NaN or infinity and does
-not affect the others.
+All functions take batches of matrices `[..., m, n]`, real or complex, of any float dtype, and
+compute in float32 or wider. They work under `jax.jit`. A matrix that is not finite gives NaN or
+infinity, and does not affect the results of the other matrices.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,16 @@ from muon_optax.polar._svd import SVD
 
 
 def alignment(momentum: Array, update: Array) -> Array:
-    """The alignment `a = ⟨M, O⟩/‖M‖_*`: the fraction of the nuclear norm that an update keeps.
+    """Return the alignment `⟨M, O⟩/‖M‖_*`: the fraction of the nuclear norm an update keeps.
 
     Args:
       momentum: M, `[..., m, n]`, the input of the polar step.
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
-      `[...]`, float32 or wider. 1 for the exact polar factor, and for a zero momentum. At least
-      `theory.alignment_bound` for `NewtonSchulz` with its default normalization.
+      `[...]`, float32 or wider. The alignment is 1 for the exact polar factor, and for a zero
+      momentum. For `NewtonSchulz` with its default normalization, it is at least
+      `theory.alignment_bound`.
 
     Raises:
       ValueError: If an argument is not an array `[..., m, n]` of floats, or the shapes differ.
@@ -45,15 +46,15 @@ def alignment(momentum: Array, update: Array) -> Array:
 
 
 def polar_error(momentum: Array, update: Array) -> Array:
-    """The distance `ε = ‖O - Polar(M)‖_op` to the exact polar factor.
+    """Return the distance `ε = ‖O - Polar(M)‖_op` to the exact polar factor.
 
     Args:
       momentum: M, `[..., m, n]`, the input of the polar step.
       update: O, the same shape, before any learning rate or shape factor.
 
     Returns:
-      `[...]`, float32 or wider. A single small singular value of M brings ε near 1; Muon's
-      convergence depends on `alignment` instead.
+      `[...]`, float32 or wider. One small singular value of M is enough to bring ε near 1. So
+      Muon's convergence depends not on ε but on `alignment`.
 
     Raises:
       ValueError: If an argument is not an array `[..., m, n]` of floats, or the shapes differ.
@@ -70,7 +71,9 @@ def polar_error(momentum: Array, update: Array) -> Array:
 
 
 def orthogonality_error(x: Array) -> Array:
-    """The root mean square of `1 - σ²`: `‖I - x·xᴴ‖_F/√r` over the shorter side r.
+    """Return the root mean square of `1 - σ²` over the singular values σ of a matrix.
+
+    For a matrix x with r rows and at least r columns, it is `‖I - x·xᴴ‖_F/√r`.
 
     Args:
       x: `[..., m, n]`.
@@ -94,7 +97,7 @@ def orthogonality_error(x: Array) -> Array:
 
 
 def operator_norm(x: Array) -> Array:
-    """The largest singular value.
+    """Return the largest singular value of each matrix.
 
     Args:
       x: `[..., m, n]`.
@@ -114,7 +117,7 @@ def operator_norm(x: Array) -> Array:
 
 
 def stable_rank(x: Array) -> Array:
-    """The stable rank `‖x‖_F²/‖x‖_op²`, between 1 and min(m, n).
+    """Return the stable rank `‖x‖_F²/‖x‖_op²`, between 1 and min(m, n).
 
     Args:
       x: `[..., m, n]`.
@@ -135,13 +138,13 @@ def stable_rank(x: Array) -> Array:
 
 
 def root_mean_square(x: Array) -> Array:
-    """The root mean square of a matrix's entries.
+    """Return the root mean square of a matrix's entries.
 
     Args:
       x: `[..., m, n]`.
 
     Returns:
-      `[...]`, float32 or wider; `√(r/(m·n))` for a polar factor of rank r.
+      `[...]`, float32 or wider. For a polar factor of rank r it is `√(r/(m·n))`.
 
     Raises:
       ValueError: If `x` is not an array `[..., m, n]` of floats.
@@ -155,14 +158,14 @@ def root_mean_square(x: Array) -> Array:
 
 
 def cosine(x: Array, y: Array) -> Array:
-    """The cosine of the angle between two matrices, such as a momentum and a gradient.
+    """Return the cosine of the angle between two matrices, such as a momentum and a gradient.
 
     Args:
       x: `[..., m, n]`.
       y: The same shape.
 
     Returns:
-      `[...]`, float32 or wider, in [-1, 1]; 0 if a matrix is zero.
+      `[...]`, float32 or wider, in [-1, 1]; 0 if either matrix is zero.
 
     Raises:
       ValueError: If an argument is not an array `[..., m, n]` of floats, or the shapes differ.
@@ -180,18 +183,18 @@ LEVELS = tuple(i / 16 for i in range(17))  # from the smallest singular value to
 
 
 def quantiles(x: Array) -> Array:
-    """Quantiles of the singular values at `LEVELS`, `[..., 17]`, in float32 or wider.
+    """Return the quantiles `[..., 17]` of the singular values at `LEVELS`, float32 or wider.
 
     Each quantile is one of the singular values, not an average of two.
     """
     y, scale = _wide(x)
-    # The Gram matrix would be cheaper, but loses values below √eps of the largest.
+    # The Gram matrix would be cheaper, but loses values below √eps times the largest.
     sigma = _singular_values(y)
     found = jnp.quantile(sigma, jnp.array(LEVELS), axis=-1, method="lower")
     return jnp.moveaxis(found, 0, -1) / scale[..., None]
 
 
-# Name → measure of a gradient g, and of the input m and the output o of the polar step.
+# Name → function of a gradient g, and of the input m and the output o of the polar step.
 MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "alignment": lambda g, m, o: alignment(m, o),
     "polar_error": lambda g, m, o: polar_error(m, o),
@@ -204,7 +207,7 @@ MEASURES: dict[str, Callable[[Array, Array, Array], Array]] = {
 
 
 def _wide(x: Array) -> tuple[Array, Array]:
-    """`x·s` in float32 or wider, and s, `[...]`, a power of two that prevents overflow."""
+    """Return `x·s` in float32 or wider, and `s: [...]`, powers of two that prevent overflow."""
     check_matrix(x)
     if x.size == 0:
         return x.astype(wide_dtype(x.dtype)), jnp.ones(x.shape[:-2])
@@ -213,7 +216,7 @@ def _wide(x: Array) -> tuple[Array, Array]:
 
 
 def _pair(x: Array, y: Array) -> tuple[Array, Array]:
-    """Both in one dtype, the first scaled to prevent overflow."""
+    """Cast both arrays to the same dtype, and scale the first one to prevent overflow."""
     check_matrix(y)
     if x.shape != y.shape:
         raise LeafError("", y, f"the other argument has shape {x.shape}; pass equal shapes")

@@ -63,50 +63,50 @@ def muon(
 ) -> optax.GradientTransformationExtraArgs:
     """Train a whole model: the matrices by Muon, all other leaves by a fallback.
 
-    A matrix W gets `W ← W - η·(s·polar(μ) + λ·W)`, with learning rate η, momentum μ, shape
-    factor s (see `scale_by_shape`) and decoupled weight decay λ. To change this chain, use
-    `partition_matrices`.
+    Each matrix W is updated by `W ← W - η·(s·polar(μ) + λ·W)`, with learning rate η, momentum
+    μ, shape factor s (see `scale_by_shape`) and decoupled weight decay λ. To use another chain
+    of transformations, see `partition_matrices`.
 
     Args:
-      learning_rate: η, a number or a schedule. With `shape_scaling="jordan"` its unit is the
-        update's operator norm, and 0.02 is usual.
+      learning_rate: η, a number or a schedule. η·s is about the operator norm of an update.
+        With `shape_scaling="jordan"`, 0.02 is usual.
       method: How to orthogonalize: a polar method, a name such as `"fast"` (see `METHODS`) or
         `"polar_express:8"` (8 steps), or a dict from paths to methods, as in `scale_by_muon`:
         `{"attn": "polar_express:8", ".*": "jordan"}`.
       beta: Momentum decay in [0, 1), a number or a schedule.
-      weight_decay: λ of the matrices, a number or a schedule; None means 0.
-      weight_decay_mask: Which matrices decay: a tree of booleans or a function from
-        parameters to one; None means all.
+      weight_decay: λ for the matrices, a number or a schedule; None means 0.
+      weight_decay_mask: Which matrices decay: a tree of booleans, or a function from
+        parameters to such a tree; None means all.
       dims: Which leaves are matrices, and along which axes. The default knows Flax's names.
         For other libraries pass `EQUINOX` or another of `LAYOUTS`; for your own names see
-        `muon_optax.dims`. `init` warns of leaves whose label may be wrong.
+        `muon_optax.dims`. `init` warns about leaves that may have the wrong optimizer.
       exclude: More leaves for the fallback, by name: `("Dense_3", "proj_out")`. A name or
         regular expression has to match whole parts of a path such as
         `"layers_0/Dense_3/kernel"`.
-      fallback: An optimizer with its own learning rate, in place of AdamW. It gets gradients
-        in the parameters' dtype, but float32 for float16 parameters.
-      adam_learning_rate: AdamW's learning rate. None means `learning_rate`, but a good rate
-        for Muon is too high for AdamW: pass 0.01, for example.
+      fallback: An optimizer to use instead of AdamW, with its own learning rate. It gets
+        gradients in the parameters' dtype, or in float32 for float16 parameters.
+      adam_learning_rate: AdamW's learning rate; None means `learning_rate`. A good rate for
+        Muon is too high for AdamW, so pass a lower one, such as 0.01.
 
     Other Args:
       nesterov: Whether to use Nesterov's momentum.
       bias_correction: Whether to divide the momentum by its bias; see `scale_by_muon`.
-      heavy_ball: Whether the momentum is the sum `β·μ + g` and not the average.
+      heavy_ball: Whether the momentum is the sum `β·μ + g` instead of the average.
       shape_scaling: A rule of `scale_by_shape`.
       mu_dtype: The momentum's dtype; None means the parameter's.
-      record_every: Measure all updates every `record_every` steps, for
-        `diagnostics.latest(state)`; None means never. The updates do not change.
+      record_every: Measure all updates every `record_every` steps; None means never. Read the
+        results with `diagnostics.latest(state)`. The updates do not change.
       shardings: How the parameters are sharded. Needed under `jax.jit` on a mesh with
         automatic axes; see `scale_by_muon`.
-      on_nonfinite: `"propagate"`, or `"skip"` to skip the update of matrices that are not
-        finite. With `"skip"` the fallback also skips a step unless all its gradients are
-        finite. Skipped matrices still decay; leaves of the fallback do not.
+      on_nonfinite: `"propagate"`, or `"skip"` to skip the update of each matrix that is not
+        finite, except for its weight decay. With `"skip"`, the fallback also skips every step
+        in which one of its gradients is not finite.
       adam_b1: AdamW's decay of the first moment.
       adam_b2: AdamW's decay of the second moment.
       adam_eps: AdamW's ε.
       adam_weight_decay: AdamW's weight decay.
-      adam_weight_decay_mask: Which leaves of AdamW decay, like `weight_decay_mask`. The
-        arguments that begin with `adam_` are an error together with `fallback`.
+      adam_weight_decay_mask: Which of AdamW's leaves decay, like `weight_decay_mask`. The
+        arguments that begin with `adam_` cannot be combined with `fallback`.
 
     Returns:
       `optax.partition` of two chains, labelled `"muon"` and `"fallback"`. The state is placed
@@ -115,8 +115,8 @@ def muon(
       not a schedule into `static_args`.
 
     Raises:
-      ValueError: If an argument is out of its range. At `init`, if no rule fits a leaf, no
-        leaf is a matrix, or a name in `exclude` matches no path. The error names the leaf.
+      ValueError: If an argument is out of its range. At `init`, if no rule fits a leaf, if no
+        leaf is a matrix, or if a name in `exclude` matches no path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -181,7 +181,7 @@ def _adamw(
     adam_weight_decay: optax.ScalarOrSchedule | None,
     adam_weight_decay_mask: Any,
 ) -> optax.GradientTransformation:
-    """`optax.adamw`, but `update` needs parameters only if there is weight decay."""
+    """Make `optax.adamw`, but let `update` need parameters only if there is weight decay."""
     if adam_learning_rate is not None:
         rate = _check_rate("adam_learning_rate", adam_learning_rate)
     for name, beta in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
@@ -195,7 +195,7 @@ def _adamw(
 
 
 def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
-    """Require a transformation, and refuse AdamW's settings, which would have no effect."""
+    """Refuse a fallback that is no transformation, and settings of AdamW, which it replaces."""
     if not isinstance(fallback, optax.GradientTransformation):
         use = "use a transformation, such as optax.sgd(0.1)"
         raise ValueError(f"fallback={describe(fallback)}; {use}")
@@ -203,13 +203,13 @@ def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
     given = [name for name, x in adam.items() if _differs(x, defaults[name].default)]
     if given:
         raise ValueError(
-            f"{', '.join(given)} given together with fallback, which replaces AdamW. Drop "
-            "fallback, or set the fallback itself: fallback=optax.adamw(1e-3, b1=0.9)"
+            f"{', '.join(given)} cannot be combined with `fallback`, which replaces AdamW; "
+            "drop `fallback`, or set the fallback itself: fallback=optax.adamw(1e-3, b1=0.9)"
         )
 
 
 def _differs(value: Any, default: Any) -> bool:
-    """Whether a setting differs from its default; False for an injected array."""
+    """Return whether a setting differs from its default. An injected array counts as equal."""
     if isinstance(value, jax.Array) or value is default:
         return False
     return not isinstance(value, int | float | np.number) or value != default
@@ -233,7 +233,7 @@ def _check_rate(name: str, rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedu
 
 
 def _scale_by_rate(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """`optax.scale_by_learning_rate`; `init` checks the first number of a schedule."""
+    """Make `optax.scale_by_learning_rate`, but let `init` check a schedule's first number."""
     tx = optax.scale_by_learning_rate(rate)
 
     def init(params: optax.Params) -> optax.OptState:

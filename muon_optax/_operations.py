@@ -1,8 +1,9 @@
-"""The number of operations of a schedule on one matrix, in any form.
+"""The number of operations of a schedule on one matrix, for any division into segments.
 
-A segment is a run of stages that share one Gram matrix `x·xᴴ`. It needs two large products,
-`x·xᴴ` and `q·x`, which contain the long side. Every stage needs the small products of its
-polynomial. Every stage of a segment except the first needs three more, for the Gram matrix.
+A segment consists of consecutive stages that share one Gram matrix `x·xᴴ`. A segment needs two
+large products, `x·xᴴ` and `q·x`, where x is the matrix with its long side. Every stage needs
+the small products of its polynomial. Every stage of a segment except the first needs three more
+small products, which update the Gram matrix.
 """
 
 from muon_optax._polynomials import power_products
@@ -12,7 +13,7 @@ CARRYING_PRODUCTS = 3  # q·h and r·h·h: small products between two stages of 
 
 
 def count_products(schedule: Schedule, segments: tuple[int, ...]) -> tuple[int, int]:
-    """The number of large products, and of small products."""
+    """Return the number of large products and the number of small products."""
     carried = len(schedule) - len(segments)
     polynomials = sum(power_products(len(stage) - 1) for stage in schedule)
     return 2 * len(segments), polynomials + CARRYING_PRODUCTS * carried
@@ -21,11 +22,12 @@ def count_products(schedule: Schedule, segments: tuple[int, ...]) -> tuple[int, 
 def count_flops(
     schedule: Schedule, m: int, n: int, segments: tuple[int, ...]
 ) -> tuple[int, int]:
-    """The operations of the large products and of the small ones, on an m × n matrix.
+    """Return the operations of the large products and those of the small products.
 
-    For m ≤ n a small product is m × m by m × m; the sides may come in either order. `segments`
-    has the number of stages of each segment, first to last. `(1,) * len(schedule)` is the
-    direct form. A multiplication and an addition count as two operations.
+    m and n may come in either order. A small product multiplies two square matrices of size
+    min(m, n). `segments` has the number of stages of each segment, first to last.
+    `(1,) * len(schedule)` is the direct form. A multiplication and an addition count as two
+    operations.
 
     >>> schedule = ((3.4445, -4.7750, 2.0315),) * 5
     >>> count_flops(schedule, 768, 3072, segments=(1, 1, 1, 1, 1))

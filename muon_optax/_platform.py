@@ -1,6 +1,6 @@
-"""The choice by platform, made when a program is lowered and not while it is traced.
+"""The choice of code by platform, made when a program is lowered and not while it is traced.
 
-A program that a CPU host compiles for a TPU is then the TPU's program.
+So if a CPU host compiles a program for a TPU, the program has the code for the TPU.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,10 @@ Platform = Literal["cpu", "gpu", "tpu"]
 
 
 def by_platform(function: Callable[..., Any], *arrays: Any) -> Any:
-    """`function(platform, *arrays)`, traced for every platform and compiled for one.
+    """Trace `function(platform, *arrays)` for every platform, and compile it for one.
 
-    All results must have the same shapes and dtypes. An unknown platform counts as a GPU.
+    The results for all platforms must have the same shapes and dtypes. An unknown platform
+    counts as a GPU.
     """
     return lax.platform_dependent(
         *arrays,

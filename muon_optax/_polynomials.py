@@ -1,8 +1,8 @@
-"""Odd polynomials of one variable: their values, and the best approximations of 1.
+"""Odd polynomials of one variable: their values, and two approximations of 1 by them.
 
-Two approximations of 1 have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The Taylor
-polynomial at z = 1 has `a_s = C(2s, s)/4^s`. The best approximation on an interval around z = 1
-(Remez) is close to the Taylor polynomial.
+Both approximations have the form `z·Σ_s a_s·v^s` with `v = 1 - z²`. The first is the Taylor
+polynomial at z = 1, where `a_s = C(2s, s)/4^s`. The second is the best approximation on an
+interval around z = 1 (by Remez's exchange), which is close to the Taylor polynomial.
 """
 
 import math
@@ -15,7 +15,7 @@ Stage = tuple[float, ...]  # (c0, c1, ...): x ↦ c0·x + c1·x³ + ...
 
 
 def evaluate(stage: Stage, x):
-    """Return `c0·x + c1·x³ + …` for a float or a NumPy array, by Horner's rule."""
+    """Evaluate `c0·x + c1·x³ + …` at a float or a NumPy array, by Horner's rule."""
     square = x * x
     value = 0.0 * x
     for c in reversed(stage):
@@ -24,7 +24,7 @@ def evaluate(stage: Stage, x):
 
 
 def image(stage: Stage, low: float, high: float) -> tuple[float, float]:
-    """Return the smallest and the largest value of the polynomial on [low, high]."""
+    """Return the smallest and the largest value of a stage on [low, high]."""
     derivative = np.zeros(2 * len(stage) - 1)
     derivative[::2] = [(2 * s + 1) * c for s, c in enumerate(stage)]
     roots = np.roots(derivative[::-1])
@@ -49,28 +49,28 @@ def block_width(degree: int) -> int:
 
 
 def power_products(degree: int) -> int:
-    """Return the number of products in a matrix polynomial, including those for powers."""
+    """Return the number of matrix products that a matrix polynomial of this degree needs."""
     width = block_width(degree)
     return max(0, width - 1 + math.ceil(degree / width) - 1)
 
 
 def taylor_polynomial(kappa: int) -> Stage:
-    """Return the Taylor polynomial of degree `2κ+1`, rounded once from exact fractions."""
+    """Return the Taylor polynomial of degree `2κ+1`, computed exactly and then rounded."""
     return _ascending(binomial_series(kappa))
 
 
 def best_odd_polynomial(low: float, high: float, kappa: int) -> Stage:
-    """Return the odd polynomial p of degree `2κ+1` with the least `max |1 - p|` on [low, high].
+    """Return the odd polynomial of degree `2κ+1` that minimizes `max |1 - p|` on [low, high].
 
     Its error alternates between E and -E at κ+2 points: the ends and the κ critical points
     between them. Each round of the exchange finds the polynomial whose error alternates at the
-    current points, then moves the points to the critical points of that polynomial.
+    current points, and then moves the points to the critical points of that polynomial.
 
-    With `z = x/m` and the midpoint m, the unknown is the difference `z·D(v)` from the Taylor
+    With the midpoint m and `z = x/m`, the unknown is `z·D(v)`, the difference from the Taylor
     polynomial. The right-hand side then has a closed form that loses no digits, even if `low`
     is close to `high`.
 
-    `low` is positive. Raises an `ArithmeticError` if the exchange does not converge.
+    `low` has to be positive. Raises an `ArithmeticError` if the exchange does not converge.
     """
     middle, radius = (high + low) / 2, (high - low) / (high + low)
     series = np.array([float(a) for a in binomial_series(kappa)])
@@ -109,7 +109,7 @@ def _alternating_difference(
     product = z * np.polynomial.polynomial.polyval(v, series)
     positive = product > 0
     residual = t ** (kappa + 1) * gap / np.where(positive, 1 + product, 1.0)
-    # Where z·p ≤ 0 nothing cancels. The closed form would be 0/0 at z·p = -1.
+    # Where z·p ≤ 0, 1 - z·p loses no digits. The closed form would be 0/0 at z·p = -1.
     residual[~positive] = (1 - product[~positive]) / width ** (kappa + 1)
     return np.linalg.solve(matrix, residual)[:-1]
 
@@ -131,7 +131,7 @@ def binomial_series(kappa: int) -> list[Fraction]:
 
 
 def _ascending(series: Sequence[Fraction]) -> Stage:
-    """Convert `Σ_s a_s·(1-x²)^s` to ascending powers of x², in exact arithmetic."""
+    """Expand `Σ_s a_s·(1-x²)^s` in ascending powers of x², in exact arithmetic."""
     kappa = len(series) - 1
     return tuple(
         float((-1) ** j * sum(series[s] * math.comb(s, j) for s in range(j, kappa + 1)))

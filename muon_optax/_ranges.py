@@ -1,4 +1,4 @@
-"""Paths that differ only in their numbers, written as one: `layers_{0..11}/kernel`.
+"""Paths that differ only in their numbers, written as one path: `layers_{0..11}/kernel`.
 
 >>> range_of_paths(["layers_0/kernel", "layers_1/kernel", "layers_2/kernel"])
 'layers_{0..2}/kernel'
@@ -10,17 +10,17 @@ from collections.abc import Callable, Collection, Sequence
 
 
 def without_numbers(path: str) -> str:
-    """The path with `#` for every number, which makes the paths of equal layers equal."""
+    """Replace every number in a path by `#`, so that the paths of equal layers are equal."""
     return re.sub(r"\d+", "#", path)
 
 
 def numbers_of(path: str) -> list[int]:
-    """The numbers in a path, in order."""
+    """Return the numbers in a path, in order."""
     return [int(number) for number in re.findall(r"\d+", path)]
 
 
 def range_of_paths(paths: Sequence[str]) -> str:
-    """`layers/{0..3}/kernel` for paths that differ only in their numbers."""
+    """Write paths that differ only in their numbers as one, such as `layers/{0..3}/kernel`."""
     return replace_numbers(paths, _format_range)
 
 
@@ -29,7 +29,11 @@ def replace_numbers(
     write: Callable[[Sequence[str]], str],
     escape: Callable[[str], str] = str,
 ) -> str:
-    """The first path, with `write` applied to all paths' numbers at each position."""
+    """Return the first path, with each number replaced by `write(numbers)`.
+
+    `numbers` are the distinct numbers of all paths at the same position. `escape` is applied to
+    the text between the numbers.
+    """
     pieces = re.split(r"(\d+)", paths[0])  # text and numbers alternate
     pieces[::2] = map(escape, pieces[::2])
     pieces[1::2] = map(write, distinct_numbers(paths))
@@ -37,12 +41,12 @@ def replace_numbers(
 
 
 def is_full_range(paths: Collection[str]) -> bool:
-    """Whether the paths contain every combination of their numbers."""
+    """Return whether the paths contain every combination of their numbers."""
     return math.prod(len(numbers) for numbers in distinct_numbers(paths)) == len(paths)
 
 
 def distinct_numbers(paths: Collection[str]) -> list[list[str]]:
-    """The sorted numbers at each position of paths that differ only in their numbers."""
+    """Return the sorted numbers at each position of paths that differ only in their numbers."""
     numbers = zip(*(re.findall(r"\d+", path) for path in paths))
     return [sorted(set(column), key=int) for column in numbers]
 

@@ -15,18 +15,20 @@ from muon_optax.transforms._record import RecordState
 
 
 def latest(state: Any) -> tuple[int, dict[str, dict[str, float | np.ndarray]]]:
-    """The last record in the state of an optimizer that contains `record_updates`.
+    """Return the last record in the state of an optimizer that contains `record_updates`.
 
-    Call it outside `jax.jit`, because it copies to the host. Each record replaces the one
-    before: call this at least every k steps, or return the `RecordState` from a scan.
+    Call this function outside `jax.jit`, because it copies to the host. Each record replaces
+    the previous one. To see every record, call this function at least every k steps, or return
+    the `RecordState` from a scan.
 
     Args:
       state: The state of `record_updates`, of `muon(..., record_every=k)`, or of a chain or
-        partition that contains one. With `flax.nnx`, pass `optimizer.opt_state`.
+        partition that contains one of them. With `flax.nnx`, pass `optimizer.opt_state`.
 
     Returns:
-      The step, and path → measure → a float for a leaf with one matrix, else float32
-      `[batch]`. Before the first record, -1 and an empty dict.
+      The step, and a dict path → measure → result. The result is a float for a leaf with one
+      matrix, else a float32 array `[batch]`. Before the first record, the step is -1 and the
+      dict is empty.
 
     Raises:
       ValueError: If `state` does not contain exactly one `RecordState`.
@@ -54,14 +56,15 @@ def latest(state: Any) -> tuple[int, dict[str, dict[str, float | np.ndarray]]]:
 
 
 def flat(state: Any) -> dict[str, float]:
-    """The last record as a flat dict of floats, for a logger.
+    """Return the last record as a flat dict of floats, for a logger.
 
     Args:
       state: As in `latest`.
 
     Returns:
-      `"measure/path"` → float; `"measure/path/min"`, `/mean` and `/max` for a leaf with several
-      matrices. Empty before the first record.
+      A dict from `"measure/path"` to a float. For a leaf with several matrices, the keys are
+      `"measure/path/min"`, `"measure/path/mean"` and `"measure/path/max"`. Before the first
+      record, the dict is empty.
 
     Raises:
       ValueError: As in `latest`.
@@ -89,19 +92,19 @@ def flat(state: Any) -> dict[str, float]:
 
 
 def momentum(state: Any) -> dict[str, Array]:
-    """The momentum in the state of an optimizer that contains Muon.
+    """Return the momentum from the state of an optimizer that contains Muon.
 
     Args:
       state: The state of `muon`, `scale_by_muon`, `compat.muon`, `optax.contrib.muon` or
-        `record_updates`, or of a chain, partition or wrapper of one. With `flax.nnx`, pass
-        `optimizer.opt_state`.
+        `record_updates`, or of a chain, partition or wrapper that contains one of them. With
+        `flax.nnx`, pass `optimizer.opt_state`.
 
     Returns:
-      Path → array of the parameter's shape, in the momentum's dtype. These are the arrays of
-      the state, not copies: a step that donates the state deletes them.
+      A dict from paths to arrays of the parameters' shapes, in the momentum's dtype. These are
+      the arrays of the state, not copies: a step that donates the state deletes them.
 
     Raises:
-      ValueError: If `state` does not contain exactly one momentum of Muon.
+      ValueError: If `state` does not contain exactly one state of Muon.
 
     Example:
       >>> import jax.numpy as jnp
@@ -114,14 +117,14 @@ def momentum(state: Any) -> dict[str, Array]:
     """
     fields = {MuonState: "mu", optax.contrib.MuonState: "mu"}
     node = _only(state, (*fields, RecordState), "momenta of Muon", _ONE_MUON)
-    if isinstance(node, RecordState):  # whose momentum may be Optax's
+    if isinstance(node, RecordState):  # its momentum may be one of Optax
         fields |= {optax.EmaState: "ema", optax.TraceState: "trace"}
         node = _only(node.inner, (*fields,), "momenta of Muon", _ONE_MUON)
     return leaves_by_path(getattr(node, fields[type(node)]))
 
 
 def recorded_quantiles(state: Any) -> dict[str, np.ndarray] | None:
-    """Path → quantiles `[batch, 17]` of the last record; None for a state without records."""
+    """Return path → quantiles `[batch, 17]` of the last record; None without `RecordState`."""
     if not _find(state, RecordState):
         return None
     record = _only(state, RecordState, "records", _ONE_RECORD)
@@ -133,21 +136,21 @@ def recorded_quantiles(state: Any) -> dict[str, np.ndarray] | None:
 _ONE_RECORD = "the state of record_updates(...), or of muon(..., record_every=k)"
 _ONE_MUON = (
     "the state of one muon(...), scale_by_muon(...) or optax.contrib.muon(...). If there are "
-    "several, pass the part of one, such as state.inner_states['muon']"
+    "several, pass the part that belongs to one of them, such as state.inner_states['muon']"
 )
 _SUMMARIES = ("min", "mean", "max")
 
 
 def _plain(numbers: np.ndarray) -> float | np.ndarray:
-    """A float if there is one number."""
+    """Return a float if there is only one number, else the array."""
     return numbers.item() if numbers.size == 1 else numbers
 
 
 def _only(state: Any, kinds: type | tuple[type, ...], what: str, advice: str) -> Any:
-    """The one node of these kinds."""
+    """Return the only node of these kinds. If there is not exactly one, raise an error."""
     found = _find(state, kinds)
     if len(found) != 1:
-        raise ValueError(f"{len(found)} {what} in this state; pass {advice}")
+        raise ValueError(f"this state has {len(found)} {what} instead of 1; pass {advice}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""The forms of a schedule: a name, a family, a method, or plain numbers."""
+"""The forms in which a schedule can be given: a name, a family, a method or plain numbers."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -42,7 +42,9 @@ PRESETS = {name: Preset(family) for name, family in FAMILIES.items()} | {
 
 
 def find_family(family: Coefficients | str | Numbers) -> Coefficients:
-    """The family of a name, or of plain numbers, whose last row repeats.
+    """Return the family with this name, or make one from plain numbers.
+
+    The last row of the numbers repeats.
 
     >>> find_family("jordan").stages == find_family([3.4445, -4.775, 2.0315]).stages
     True
@@ -65,7 +67,9 @@ def find_family(family: Coefficients | str | Numbers) -> Coefficients:
 
 
 def find_preset(schedule: ScheduleLike, others: tuple[str, ...] = ()) -> Preset:
-    """The family, steps and normalization. `others` are more names for the error to list.
+    """Return the family, the steps and the normalization of a schedule.
+
+    `others` are further names that the error should list.
 
     >>> find_preset("polar_express:8").steps
     8
@@ -86,6 +90,6 @@ def find_preset(schedule: ScheduleLike, others: tuple[str, ...] = ()) -> Preset:
 
 
 def find_stages(schedule: ScheduleLike) -> Schedule:
-    """The stages as floats, in order of application; none for `()`."""
+    """Return the stages as floats, in order of application. `()` has no stages."""
     is_empty = isinstance(schedule, tuple | list) and not schedule
     return () if is_empty else find_preset(schedule).schedule

@@ -1,4 +1,4 @@
-"""The singular values of the matrices that Muon orthogonalizes, read from a state."""
+"""The singular values of the matrices that Muon orthogonalizes, from an optimizer's state."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -15,12 +15,13 @@ from muon_optax.polar._linalg import svd
 
 
 def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.ndarray, ...]]:
-    """The singular values of each matrix that Muon orthogonalizes.
+    """Return the singular values of each matrix that Muon orthogonalizes.
 
     Pass them to `plan(params, spectra=...)`, `theory.tabulate` or `theory.steps_for`. Call this
-    outside `jax.jit`, every few hundred steps. With `muon(record_every=k)` they come from the
-    last record and are interpolated from 17 quantiles. Without records they are the momentum's,
-    by one SVD per matrix. Values below 1e-6 of the largest are rounding errors.
+    function outside `jax.jit`, every few hundred steps. With `muon(record_every=k)`, the values
+    are interpolated from the 17 quantiles of the last record. Without records, they are
+    computed by one SVD of each momentum matrix. Values below 1e-6 times the largest are
+    rounding errors.
 
     Args:
       params: The parameters.
@@ -28,12 +29,13 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
       dims: The `dims` of the optimizer.
 
     Returns:
-      Path → one array `[min(fan_in, fan_out)]` per matrix, float32 or wider, from the largest
-      singular value to the smallest. Empty before the first record.
+      A dict from each path to one array `[min(fan_in, fan_out)]` per matrix, in float32 or
+      wider, from the largest singular value to the smallest. Before the first record, the dict
+      is empty.
 
     Raises:
-      ValueError: If `state` does not contain exactly one momentum of Muon, or `dims` does not
-        fit it.
+      ValueError: If `state` does not contain exactly one state of Muon, or if `dims` does not
+        fit the momentum.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,8 +54,9 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
     leaves = momentum(state) if recorded is None else recorded
     if unknown := [path for path in leaves if path not in views]:
         raise ValueError(
-            f"state has a momentum of leaf {unknown[0]!r}, which is not a matrix under dims; "
-            "pass the dims of the optimizer, or dims=None if every leaf is [fan_in, fan_out]"
+            f"`state` has a momentum for leaf {unknown[0]!r}, but this leaf is not a matrix "
+            "under `dims`; pass the `dims` of the optimizer, or dims=None if every leaf is "
+            "[fan_in, fan_out]"
         )
     if recorded is None:
         return {path: _decompose(views[path], x) for path, x in leaves.items()}
@@ -61,27 +64,27 @@ def spectra(params: Any, state: Any, dims: Dims = FLAX) -> dict[str, tuple[np.nd
 
 
 def _interpolate(path: str, view: MatrixView, quantiles: np.ndarray) -> tuple[np.ndarray, ...]:
-    """All singular values of a leaf's matrices, from their quantiles `[batch, 17]`."""
+    """Interpolate all singular values of a leaf's matrices from quantiles `[batch, 17]`."""
     sizes = [min(m, n) for count, m, n in view.sides for _ in range(count)]
     if len(sizes) != len(quantiles):
         raise ValueError(
-            f"leaf {path!r} has {len(sizes)} matrices under dims, but {len(quantiles)} in the "
-            "record; pass the dims of the optimizer"
+            f"leaf {path!r} has {len(sizes)} matrices under `dims`, but the record has "
+            f"{len(quantiles)} matrices for it; pass the `dims` of the optimizer"
         )
     return tuple(_interpolate_one(size, x) for size, x in zip(sizes, quantiles))
 
 
 def _interpolate_one(size: int, quantiles: np.ndarray) -> np.ndarray:
-    """`size` singular values of one matrix, interpolated between logarithms."""
+    """Interpolate the logarithms of `size` singular values of one matrix."""
     counts = quantiles > 1e-6 * quantiles.max()
     logarithms = np.log(quantiles, where=counts, out=np.full(quantiles.shape, -1e4))
-    return np.exp(np.interp(np.linspace(1, 0, size), LEVELS, logarithms))  # 0 beside zeros
+    return np.exp(np.interp(np.linspace(1, 0, size), LEVELS, logarithms))  # 0 next to a zero
 
 
 def _decompose(view: MatrixView, x: Any) -> tuple[np.ndarray, ...]:
-    """The singular values of the matrices of a leaf."""
+    """Compute the singular values of a leaf's matrices by SVDs."""
     return tuple(
         np.asarray(sigma)
-        for stack in view.to_matrices(jnp.asarray(np.asarray(x)))  # whole, on one device
+        for stack in view.to_matrices(jnp.asarray(np.asarray(x)))  # on one device
         for sigma in svd(stack.astype(wide_dtype(stack.dtype)), compute_uv=False)
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a table with aligned columns and a rule below the first line.
+    """Write rows of cells as a table with aligned columns and dashes below the first row.
 
     >>> print(align([["name", "x"], ["a", "10"]]))
     name  x

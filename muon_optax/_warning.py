@@ -7,7 +7,7 @@ _LIBRARIES = ("muon_optax", "optax", "jax", "jaxlib", "flax")  # not the user's 
 
 
 def warn_user(message: str) -> None:
-    """Warn at the first line outside this library, Optax, JAX and Flax."""
+    """Show the warning at the user's call into this library, Optax, JAX or Flax."""
     frame, level = sys._getframe(0), 1
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""The polynomials of Newton-Schulz: families of odd maps of a singular value.
+"""The polynomials of Newton-Schulz: families of odd polynomials of a singular value.
 
 A *stage* `(c0, c1, ..., c_kappa)` is the odd polynomial `x ↦ c0·x + c1·x³ + c2·x⁵ + …`
 of degree `2·kappa + 1`. A *schedule* is a tuple of stages, applied first to last.
@@ -20,19 +20,19 @@ Schedule = tuple[Stage, ...]
 class Coefficients:
     """A named family of odd polynomials, from which `schedule` makes a list of stages.
 
-    It is frozen and compared by value, so it can be a static argument of `jax.jit`.
+    A family is frozen and compared by value, so it can be a static argument of `jax.jit`.
 
     Attributes:
-      name: The family's name, as in `FAMILIES`; `""` for plain numbers.
+      name: The family's name, as in `FAMILIES`; `""` if it was made from plain numbers.
       stages: The stages in order of application, as Python floats.
       tail: `"repeat"` if the last stage may be repeated, else `"fixed"`.
       source: Where the numbers come from.
-      safety: `s ≥ 1`. Every stage of a schedule except the last becomes `p(x/s)`, so that
-        rounding errors above the stage's interval are not amplified.
-      lower: The stages are made for singular values in `[lower, 1]`; 0 if the source names no
-        interval.
-      default_steps: The usual number of steps. None means the number of stages, or 5 if a
-        single stage repeats.
+      safety: `s ≥ 1`. In a schedule, every stage `p(x)` except the last becomes `p(x/s)`. So a
+        singular value that rounding errors push above a stage's interval is not amplified.
+      lower: The stages are made for singular values in `[lower, 1]`. 0 means that the source
+        names no interval.
+      default_steps: The usual number of steps. None means 5 for a single stage that repeats,
+        and otherwise the number of stages.
 
     Raises:
       ValueError: If there is no stage, if a coefficient is not finite, if `tail` is unknown, if
@@ -52,7 +52,7 @@ class Coefficients:
     default_steps: int | None = None
 
     def __post_init__(self):
-        # Lists (as from JSON) and integers become tuples of floats, which are hashable.
+        # Convert lists (from JSON) and integers to tuples of floats, which are hashable.
         try:
             stages = tuple(tuple(map(float, stage)) for stage in self.stages)
         except (TypeError, ValueError):
@@ -76,14 +76,14 @@ class Coefficients:
         check_integer("default_steps", self.default_steps)
 
     def __repr__(self) -> str:
-        """Return only the name for a family of `FAMILIES`."""
+        """Return only the name for a family of `FAMILIES`, else also the number of stages."""
         if FAMILIES.get(self.name) == self:
             return f"Coefficients({self.name!r})"
         stages = f"{len(self.stages)} stage{'s' if len(self.stages) > 1 else ''}"
         return f"Coefficients({self.name!r}, {stages})"
 
     def schedule(self, steps: int | None = None) -> Schedule:
-        """Return the first `steps` stages, with the tail rule and the safety factor applied.
+        """Return `steps` stages, with the tail rule and the safety factor applied.
 
         Args:
           steps: Number of stages, at least 1; None means `default_steps`.
@@ -92,8 +92,8 @@ class Coefficients:
           A tuple of `steps` stages of Python floats.
 
         Raises:
-          ValueError: If `steps` is not a positive integer, or if it exceeds the number of
-            stages of a family whose tail is `"fixed"`.
+          ValueError: If `steps` is not a positive integer, or if the tail is `"fixed"` and
+            `steps` exceeds the number of stages.
 
         Example:
           >>> len(POLAR_EXPRESS.schedule()), len(POLAR_EXPRESS.schedule(11))
@@ -113,17 +113,17 @@ class Coefficients:
 
 
 def taylor(kappa: int) -> Coefficients:
-    """The paper's family: the Taylor polynomial of `λ^(-1/2)` at 1, of degree `kappa`.
+    """Return Kim & Oh's family: the Taylor polynomial of `λ^(-1/2)` at 1, of degree `kappa`.
 
-    `p(λ) = Σ_{s≤κ} C(2s, s)/4^s · (1-λ)^s`. The stage `x ↦ x·p(x²)` has degree `2κ+1`, maps
-    [0, 1] into [0, 1] monotonically and converges to 1 with order `κ+1`.
+    `p(λ) = Σ_{s≤κ} C(2s, s)/4^s · (1-λ)^s`. The stage `x ↦ x·p(x²)` has degree `2κ+1` and maps
+    [0, 1] monotonically into [0, 1]. Repeated stages converge to 1 with order `κ+1`.
 
     Args:
       kappa: The degree in `λ = x²`, at least 1. The coefficients and the rounding errors of a
         step grow like `2^kappa`.
 
     Returns:
-      The family: one stage, which repeats.
+      A family with one stage, which repeats.
 
     Raises:
       ValueError: If `kappa` is not a positive integer.
@@ -151,22 +151,23 @@ def minimax(
     cushion: float = 0.0,
     safety: float = 1.0,
 ) -> Coefficients:
-    """The `steps` odd polynomials whose composition maps `[lower, 1]` closest to 1.
+    """Return the `steps` odd polynomials whose composition maps `[lower, 1]` closest to 1.
 
     Each stage is the best uniform approximation of 1 on an interval `[l, u]` by an odd
-    polynomial of degree `2κ+1`. Its image `[l', 2-l']` is the interval of the next stage.
+    polynomial of degree `2κ+1`. The image `[l', 2-l']` of `[l, u]` under this stage is the
+    interval of the next stage.
 
     Args:
       steps: Number of stages, at least 1; the last one repeats.
       lower: The smallest singular value that the stages are made for, in [1e-10, 1).
       kappa: Sets the degree of a stage, `2·kappa + 1`. From 1 to 12.
-      cushion: Each stage is fitted on `[max(l, cushion·u), u]` only, then rescaled so that the
-        image of `[l, u]` is centred at 1. A positive cushion keeps `p(x)/x` from becoming too
-        small for low precision.
+      cushion: Fit each stage on `[max(l, cushion·u), u]` instead of `[l, u]`, then rescale it
+        so that the image of `[l, u]` is centred at 1. Use it in low precision: it keeps
+        `p(x)/x` from getting close to 0.
       safety: See `Coefficients.safety`. It applies in `schedule`, not in `stages`.
 
     Returns:
-      The family, with its `lower` and `safety`.
+      A family with this `lower` and this `safety`.
 
     Raises:
       ValueError: If an argument is outside its range.
@@ -192,7 +193,7 @@ def minimax(
     for _ in range(steps):
         fitted = max(low, cushion * high)
         stage = best_odd_polynomial(fitted, high, kappa)
-        # On [fitted, high] the stage is within 1 ± E; below, it decreases to p(low).
+        # On [fitted, high] the stage is within 1 ± E. Below `fitted`, it decreases to p(low).
         smallest, largest = evaluate(stage, low), 2.0 - evaluate(stage, fitted)
         centre = (smallest + largest) / 2
         stages.append(tuple(c / centre for c in stage))
@@ -233,9 +234,9 @@ YOU = Coefficients(
     source="You Jiacheng 2025, one triple per step; optax.contrib's preset 'dion'",
 )
 
-# The published eight rows; `minimax(8, 1e-3, cushion=0.02407327424182761)` recomputes them.
-# The source applies the safety factor to rows 1 to 7; `schedule` applies it to all its stages
-# except the last one.
+# The eight published rows; `minimax(8, 1e-3, cushion=0.02407327424182761)` recomputes them. The
+# source applies the safety factor to the first seven rows. `schedule` applies it to all but the
+# last stage of the schedule.
 POLAR_EXPRESS = Coefficients(
     name="polar_express",
     stages=(

@@ -106,7 +106,7 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
     ("arguments", "said"),
     [
         ("bench 768", "shape '768'; use ROWSxCOLUMNS or COUNTxROWSxCOLUMNS, such as 768x3072"),
-        ("bench 0x5", "shape 0x5; use two sides ≥ 1"),
+        ("bench 0x5", "shape 0x5; use two numbers ≥ 1"),
         ("bench 8x8 --methods jordn", "did you mean 'jordan'"),
         ("bench 8x8 --methods jordan:0", "steps=0; use a whole number ≥ 1"),
         ("bench 8x8 --dtype int8", "dtype='int8'; use one of ['bfloat16', 'float16',"),
@@ -122,7 +122,7 @@ def test_check_tells_by_its_status_whether_a_label_is_doubtful(capsys):
             "plan test_command:make_equinox",
             "a rule for every leaf: --layout equinox or",
         ),
-        ("plan steps", "pass one of its items, default: steps/default"),
+        ("plan steps", "pass one of its items (default), such as steps/default"),
         ("bench 8x8 --steps 5", "unrecognized arguments: --steps 5"),
     ],
 )
@@ -156,7 +156,10 @@ def test_without_the_extra_there_is_a_table_and_a_sentence_on_what_to_install(
     said = capsys.readouterr()
     assert "jordan is the fastest" in said.out
     first, second, *_ = said.err.splitlines()
-    assert first == "muon_optax: no picture without matplotlib: pip install matplotlib"
+    assert (
+        first
+        == "muon_optax: matplotlib is missing, so there is no picture: pip install matplotlib"
+    )
     assert second == "1/3 jordan on 1 × 8×8"
 
 

@@ -182,10 +182,13 @@ def test_the_verdict_claims_what_was_measured_of_all_matrices():
     assert found.verdict == (
         "On this device, jordan is the fastest, about 3.0 times as fast as the SVD, with an "
         "error of 0.2; exact has an error of at most 0.004 at about 2.0 times the SVD's speed; "
-        "broken is left out, not finite for 1 of 2 matrices."
+        "broken is left out, because it is not finite for 1 of 2 matrices."
     )
     wrong = Comparison((*rows,), (judgement("svd", 1.0),))
-    assert "svd is left out, with 0% of the singular values near 1" in wrong.verdict
+    assert (
+        "svd is left out, because it brings only 0% of the singular values near 1"
+        in wrong.verdict
+    )
     bound = Comparison((rows[1], replace(rows[0], ms=(1.0,), at_least=True)), ())
     assert "jordan is the fastest" in bound.verdict
 
@@ -202,7 +205,7 @@ def test_the_verdict_says_what_to_know_of_the_fastest():
     assert "a and b are equally fast, 5.5 times as fast as the SVD" in said  # 2 and 9
     assert "with an error of 0.2 and 0.2" in said
     assert "a brings only 30% of the singular values near 1 in down" in said
-    assert "the times of svd vary 4-fold, so run it again on a quiet machine" in said
+    assert "the times of svd vary 4-fold, so compare again on a quiet machine" in said
 
 
 def test_a_method_that_fails_leaves_the_others_their_rows():
@@ -218,7 +221,7 @@ def test_a_method_that_fails_leaves_the_others_their_rows():
 
 def test_only_names_reach_the_process_of_a_targets_compiler():
     with pytest.raises(
-        ValueError, match="a target needs methods by name, such as 'jordan,svd'"
+        ValueError, match="with `target`, pass methods by name, such as 'jordan,svd'"
     ):
         compare("8x8", {"svd": METHODS["jordan"]}, target="v5e")
 

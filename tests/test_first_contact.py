@@ -218,7 +218,7 @@ ADAM = {
 
 @pytest.mark.parametrize("name", ADAM)
 def test_no_setting_of_adamw_may_be_given_with_another_fallback(name):
-    with pytest.raises(ValueError, match=f"^{name} given together with fallback, which"):
+    with pytest.raises(ValueError, match=f"^{name} cannot be combined with `fallback`, which"):
         muon(0.1, fallback=optax.sgd(0.1), **{name: ADAM[name]})
     muon(0.1, **{name: ADAM[name]})
 
@@ -263,8 +263,8 @@ def test_what_inject_hyperparams_changes_gets_advice_that_works(name):
             r"^record_every=0; use a whole number in \[1, 2³¹\)$",
         ),
         (lambda: muon(0.1, record_every=2.5), r"^record_every=2.5; use .*\)$"),
-        (lambda: muon(0.1, weight_decay_mask="kernel"), "one, or None for all$"),
-        (lambda: muon(0.1, weight_decay_mask=PARAMS), "one, or None for all$"),
+        (lambda: muon(0.1, weight_decay_mask="kernel"), "such a tree, or None for all$"),
+        (lambda: muon(0.1, weight_decay_mask=PARAMS), "such a tree, or None for all$"),
         (lambda: muon(0.1, dims=3).init(PARAMS), "for rules$"),
         (
             lambda: muon(0.1, dims=lambda _: None).init(PARAMS),

@@ -116,7 +116,7 @@ def test_rules_are_kept_under_injected_hyperparameters(grads):
     [
         (
             {"attn": "svd"},
-            r"'mlp/down' .*no rule of `method` fits; add one .* '\.\*': 'jordan'",
+            r"'mlp/down' .*no rule of `method` matches it; add a rule .* '\.\*': 'jordan'",
         ),
         (
             {"atn": "svd", ".*": "jordan"},

@@ -213,7 +213,7 @@ def test_a_shared_argument_has_the_default_of_optax():
         (lambda: muon(0.1, weight_decay_mask=False), "weight_decay_mask=False; .*static_args"),
         (
             lambda: muon(0.1, fallback=optax.sgd(0.1), adam_learning_rate=0.1),
-            "adam_learning_rate given together with fallback",
+            "adam_learning_rate cannot be combined with `fallback`",
         ),
         (lambda: muon(0.1, fallback="sgd"), "fallback='sgd'; use a transformation"),
         (

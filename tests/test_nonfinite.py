@@ -185,7 +185,7 @@ def test_a_state_changes_its_policy():
     for (old_policy, old), new in zip(made.items(), reversed(made.values())):
         _, state = old.update(g, old.init(g))
         advice = (
-            rf"made with on_nonfinite='{old_policy}'; .*compat.transfer\(state, like=tx.init"
+            rf"made with on_nonfinite='{old_policy}', .*compat.transfer\(state, like=tx.init"
         )
         with pytest.raises(ValueError, match=advice):
             new.update(g, state)

@@ -317,7 +317,7 @@ def test_operations_are_in_a_unit_that_suits_the_total():
 )
 def test_shapes_of_equinox_are_an_error_that_says_what_to_write(params, found):
     write = r"use eqx\.filter_eval_shape\(lambda key: eqx\.filter\(Model"
-    with pytest.raises(ValueError, match=f"params has {found}; pass .* {write}"):
+    with pytest.raises(ValueError, match=f"`params` has {found}; pass .* {write}"):
         plan(params)
 
 

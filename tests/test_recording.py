@@ -195,11 +195,14 @@ def test_only_the_measures_asked_for_are_kept():
         (lambda: record_muon(1, measures=("rank",)), "measure='rank'; use one of"),
         (lambda: record_muon(1, measures="rank"), "measure='rank'; use one of"),
         (lambda: record_muon(1, beta=2.0), "beta=2.0"),
-        (lambda: latest(optax.sgd(0.1).init(PARAMS)), "0 records in this state"),
-        (lambda: momentum(optax.lion(0.1).init(PARAMS)), "0 momenta of Muon in this state"),
+        (lambda: latest(optax.sgd(0.1).init(PARAMS)), "this state has 0 records instead of 1"),
+        (
+            lambda: momentum(optax.lion(0.1).init(PARAMS)),
+            "this state has 0 momenta of Muon instead of 1",
+        ),
         (
             lambda: momentum([scale_by_muon(dims=DIMS).init(MATRICES)] * 2),
-            "2 momenta .* the part of one",
+            "2 momenta .* the part that belongs to one",
         ),
     ],
 )

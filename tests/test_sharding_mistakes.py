@@ -31,7 +31,7 @@ FROM_ARRAYS, WITH_MESH = "jax.tree.map(lambda p: p.sharding, params)", "(mesh, s
 MISTAKES = {
     "another mesh": (
         lambda mesh: NamedSharding(mesh_of(shape=(8,), names=("fsdp",)), P("fsdp")),
-        r"leaf 'a/kernel' .*on the mesh {'fsdp': 4, 'tp': 2}, but .* {'fsdp': 8}; use the arr",
+        r"leaf 'a/kernel' .*its mesh is {'fsdp': 4, 'tp': 2}, but .* {'fsdp': 8}; use the arr",
         on,
     ),
     "two meshes": (
@@ -54,7 +54,7 @@ MISTAKES = {
     ),
     "too many entries": (
         lambda mesh: (mesh, SPECS | {"b": P("tp", None)}),
-        r"leaf 'b/bias' \(shape \(6,\), float32\): .*not fit its axes; give at most 1 entries",
+        r"leaf 'b/bias' \(shape \(6,\), float32\): .*not fit the leaf's axes; give at most 1 e",
         on,
     ),
     "an uneven cut": (
@@ -71,19 +71,19 @@ MISTAKES = {
     "the mesh last": (lambda mesh: (SPECS, mesh), r"at '0/a/kernel' without a m", WITH_MESH),
     "a missing leaf": (
         lambda mesh: {"a": on(mesh)["a"]},
-        r"leaf 'b/bias' .*no entry for it, but 1 others, such as 'a/kernel'; add one",
+        r"leaf 'b/bias' .*no entry for this leaf, only 1 other entry, .* 'a/kernel'; add",
         on,
     ),
-    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has no entry for it; add one", on),
+    "nothing": (lambda mesh: {}, r"leaf 'a/kernel' .*has no entry for this leaf; add one", on),
     "a level too many": (
         lambda mesh: {"params": on(mesh)},
         r"leaf 'a/kernel' .*this path under 'params'; pass the tree at \['params'\]",
         lambda mesh: {"params": on(mesh)}["params"],
     ),
-    "a name": (lambda mesh: "fsdp", r"shardings has 'fsdp'; use Nam", FROM_ARRAYS),
+    "a name": (lambda mesh: "fsdp", r"`shardings` has 'fsdp'; use Nam", FROM_ARRAYS),
     "names": (lambda mesh: {"a": ("fsdp", 2)}, r"has 'fsdp' at 'a/0'; use", WITH_MESH),
-    "a mesh": (lambda mesh: mesh, r"shardings has Mesh.*; use ", FROM_ARRAYS),
-    "the arrays": (placed, r"shardings has <float32 array.* at 'a/kernel'; use", FROM_ARRAYS),
+    "a mesh": (lambda mesh: mesh, r"`shardings` has Mesh.*; use ", FROM_ARRAYS),
+    "the arrays": (placed, r"`shardings` has <float32 array.* at 'a/kernel'; use", FROM_ARRAYS),
     "shapes": (
         lambda mesh: jax.eval_shape(plain_params),
         r"has ShapeDtypeStruct.* at 'a/kernel'; use .* tree of PartitionSpecs$",
@@ -96,12 +96,12 @@ MISTAKES = {
     ),
     "another sharding": (
         lambda mesh: NamedSharding(mesh, P("tp")),
-        r"leaf 'a/kernel' .*sharded as P.*'fsdp'.*shardings has P.*'tp'.*; pass jax.tree.map",
+        r"leaf 'a/kernel' .*sharded as P.*'fsdp'.*`shardings` has P.*'tp'.*; pass jax.tree.map",
         on,
     ),
     "another order of devices": (
         lambda mesh: on(Mesh(mesh.devices[::-1], mesh.axis_names)),
-        r"leaf 'a/kernel' .*another order of devices, than .*; use the arrays' mesh",
+        r"leaf 'a/kernel' .*in another order; use the arrays' mesh",
         on,
     ),
     "axes of two types": (
@@ -114,7 +114,7 @@ MISTAKES = {
         r"a function that returned None; use Named",
         WITH_MESH,
     ),
-    "a function to nonsense": (lambda mesh: len, r"shardings has 2; use Named", WITH_MESH),
+    "a function to nonsense": (lambda mesh: len, r"`shardings` has 2; use Named", WITH_MESH),
     "a function to a function": (
         lambda m: lambda t: on,
         r"has <function on .*; use",
@@ -146,7 +146,7 @@ def test_shardings_of_one_device_of_several_are_an_error(prefix, where):
     mesh, params = mesh_of(), plain_params()
     of_arrays = jax.tree.map(lambda p: p.sharding, params)
     given = of_arrays["a"]["kernel"] if prefix else of_arrays
-    said = rf"SingleDeviceSharding{where}, .* write params = (.*?)\. To shard .*drop `shar"
+    said = rf"SingleDeviceSharding{where}: .* write params = (.*?)\. To shard .*drop `shar"
     with pytest.raises(ValueError, match=said) as error:
         muon(0.1, shardings=given).init(params)
     line = re.search(said, str(error.value))[1]
@@ -194,7 +194,7 @@ def test_an_error_of_a_functions_own_is_left_as_it_is():
 def test_a_mesh_that_traced_arrays_are_not_on_is_an_error():
     other = NamedSharding(mesh_of(shape=(8,), names=("fsdp",)), P("fsdp"))
     params = placed(mesh_of())
-    with pytest.raises(ValueError, match=r"on the mesh {'fsdp': 4, .*; use the arrays' mesh"):
+    with pytest.raises(ValueError, match=r"its mesh is {'fsdp': 4, .*; use the arrays' mesh"):
         jax.jit(muon(0.1, SVD(), shardings={"a": other, "b": {"kernel": other}}).init)(params)
 
 
@@ -203,5 +203,7 @@ def test_blocks_under_shard_map_are_not_taken_for_matrices_of_a_mesh():
     tx = scale_by_muon(shardings=sharding)
     specs = {"in_specs": P("fsdp"), "out_specs": P("fsdp")}
     step = jax.shard_map(lambda x: tx.update(x, tx.init(x))[0], mesh=sharding.mesh, **specs)
-    with pytest.raises(ValueError, match=r"a block, .* inside jax.shard_map; call the opti"):
+    with pytest.raises(
+        ValueError, match=r"inside jax.shard_map, .* a block of the leaf; call the opti"
+    ):
         step(jax.device_put(jnp.ones((8, 8)), sharding))

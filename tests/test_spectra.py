@@ -123,7 +123,7 @@ def test_spectra_before_the_first_record_are_none_and_other_dims_are_refused():
     state = muon(0.1, record_every=3, dims=spec).init(params)
     assert diagnostics.spectra(params, state, spec) == {}
     with pytest.raises(
-        ValueError, match="momentum of leaf 'embedding', which is not a matrix under"
+        ValueError, match="momentum for leaf 'embedding', but this leaf is not a matrix"
     ):
         diagnostics.spectra(params, scale_by_muon().init(params))
     fused = {"embedding": None, "up": "in out[q=3 k=3]"}
@@ -148,13 +148,13 @@ def test_spectra_of_other_leaves_or_methods_are_refused():
     params = {"up": {"kernel": jnp.eye(4)}}
     params["up"]["bias"] = jnp.ones(4)
     for path in ("down", "up/bias"):
-        with pytest.raises(ValueError, match=f"spectra has '{path}', .* such as 'up/kernel'"):
+        with pytest.raises(ValueError, match=f"`spectra` has '{path}', .* such as 'up/kernel'"):
             plan(params, spectra={path: [[1.0]]})
     with pytest.raises(ValueError, match="spectra of 'up/kernel': "):
         plan(params, spectra={"up/kernel": [[np.nan]]})
-    with pytest.raises(ValueError, match="normalize one of frobenius, schatten4"):
+    with pytest.raises(ValueError, match="one of frobenius, schatten4"):
         plan(params, method=NewtonSchulz(normalize="aol"), spectra={"up/kernel": [[1.0]]})
-    with pytest.raises(ValueError, match="with spectra, use NewtonSchulz"):
+    with pytest.raises(ValueError, match="no certificate; use NewtonSchulz"):
         plan(params, method=SVD(), spectra={"up/kernel": [[1.0]]})
 
 
@@ -190,4 +190,4 @@ def test_methods_that_differ_have_lines_of_their_own_and_are_not_counted_togethe
     rules = {f"l_{i}": NewtonSchulz((stage,) * (5 + i)) for i in range(2)}
     assert "l_{0..1}" not in str(plan(params, method=rules))
     counted = str(plan(params, method={"l_0": "svd", "l_1": "jordan"}))
-    assert "not counting other methods (1)" in counted
+    assert "not counting 1 leaf of unknown cost" in counted

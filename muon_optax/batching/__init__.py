@@ -32,9 +32,9 @@ from muon_optax.polar._method import PolarMethod
 
 
 def choose_map(methods: Sequence[PolarMethod], tree: Any, shardings: Shardings) -> MatrixMap:
-    """The map for the leaves of a tree with these methods, on the leaves' mesh if it is known.
+    """Return the map for the leaves of a tree with these methods, on their mesh if it is known.
 
-    `shardings` is used if they cannot be read from the arrays; see `infer_shardings`.
+    `shardings` is used if the leaves' shardings cannot be read; see `infer_shardings`.
     """
     found = infer_shardings(shardings, tree)
     if found is None:

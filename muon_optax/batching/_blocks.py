@@ -23,11 +23,11 @@ class Placement:
 
     Attributes:
       sharding: The leaf's sharding.
-      block_sharding: The same without cuts that do not divide the matrices into blocks.
+      block_sharding: The leaf's sharding, without cuts that do not give blocks of matrices.
       view: The view of one device's part of the leaf, in `block_sharding`.
       batch: Mesh axes along which devices have different matrices.
       rows: Mesh axes along which devices have different rows of the same matrices.
-      columns: Mesh axes along which devices have different columns.
+      columns: Mesh axes along which devices have different columns of the same matrices.
     """
 
     sharding: NamedSharding
@@ -40,7 +40,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """Sides, dtype and cuts of a matrix; equal for matrices that travel together.
+    """The dimensions, dtype and cuts of a matrix. Matrices of equal layout travel together.
 
     Attributes:
       sides: `(m, n)` of the whole matrix, or of its transpose if it is tall, so that m ≤ n.
@@ -48,7 +48,7 @@ class BlockLayout:
       batch: Factors of mesh axes along which devices have different matrices.
       short: Factors of mesh axes that cut the short side.
       long: Factors of mesh axes that cut the long side.
-      is_tall: Whether the rows are the long side, in memory and between devices.
+      is_tall: Whether the matrix is tall, in memory and when devices exchange it.
     """
 
     sides: tuple[int, int]
@@ -62,9 +62,9 @@ class BlockLayout:
 def layout_of(
     placement: Placement, grid: DeviceGrid, shape: Sequence[int], dtype: DTypeLike
 ) -> tuple[BlockLayout, bool]:
-    """The layout of a stack with blocks `[batch, p, q]`, and whether the stack is tall.
+    """Return the layout of a stack with blocks `[batch, p, q]`, and whether the stack is tall.
 
-    The layout of tall matrices is that of their transposes.
+    A tall stack gets the layout of its transpose.
     """
     cuts = placement.batch, placement.rows, placement.columns
     batch, rows, columns = map(grid.factors, cuts)
@@ -76,9 +76,10 @@ def layout_of(
 
 
 def orient(found: Sequence[tuple[BlockLayout, bool]]) -> list[tuple[BlockLayout, bool]]:
-    """The layouts of stacks, and whether each stack has to be transposed.
+    """Return the layouts of stacks, and whether each stack has to be transposed.
 
-    Tall stacks are transposed if wide ones have the same layout, so that both travel together.
+    Tall stacks are transposed if wide stacks have the same layout, so that both travel
+    together.
     """
     wide = {layout for layout, is_tall in found if not is_tall}
     return [
@@ -90,10 +91,10 @@ def orient(found: Sequence[tuple[BlockLayout, bool]]) -> list[tuple[BlockLayout,
 
 
 def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Placement:
-    """The placement of an array with this view, shape and sharding.
+    """Return the placement of an array with this view, shape and sharding.
 
-    If the cut of an axis does not give blocks, the axis is not cut: a fused axis, for example,
-    or an axis of heads times depth that is cut within a head.
+    An axis whose cut does not give blocks is not cut. Examples are a fused axis, and an axis of
+    heads times depth that the sharding cuts within a head.
     """
     mesh = sharding.mesh.shape
     lengths = list(view.shape)
@@ -118,7 +119,7 @@ def place(view: MatrixView, shape: Sequence[int], sharding: NamedSharding) -> Pl
 
 
 def mesh_axes(entry: object) -> Names:
-    """The mesh axes in one entry of a `PartitionSpec`."""
+    """Return the mesh axes in one entry of a `PartitionSpec`."""
     if isinstance(entry, str):
         return (entry,)
     return entry if isinstance(entry, tuple) else ()
@@ -127,7 +128,7 @@ def mesh_axes(entry: object) -> Names:
 def _cut(
     view: MatrixView, factors: Sequence[int], lengths: list[int], mesh: Mapping[str, int]
 ) -> tuple[dict[str, str], list[int]]:
-    """The side that each mesh axis cuts, and the lengths of the view's axes after the cuts.
+    """Return the side that each mesh axis cuts, and the lengths of the view's axes afterwards.
 
     `factors` are the axes of the view that make up one axis of the array. If the cuts do not
     give blocks, no mesh axis is returned and the lengths do not change.
@@ -148,7 +149,7 @@ def _cut(
 
 
 def _side(view: MatrixView, axis: int) -> str:
-    """The side that an axis of a view belongs to."""
+    """Return the side that an axis of a view belongs to: batch, reduction or output."""
     if axis in view.batch:
         return "batch"
     return "reduction" if axis in view.reduction else "output"

@@ -1,8 +1,9 @@
-"""A polar method applied to all matrices of one device.
+"""A polar method applied to all matrices of one device, in three steps.
 
-stacks of the whole tree, wide or tall
-→ groups of consecutive stacks: prepared in one pass over memory
-→ buckets: one call of polar_stacks each, with shared products
+1. The tree gives stacks of matrices, wide or tall.
+2. Consecutive stacks form groups. A group is prepared in one pass over memory.
+3. The stacks of a group form buckets. A bucket is one call of polar_stacks, with shared
+   products.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from muon_optax._platform import Platform
 from muon_optax.polar._joining import group_indices
 from muon_optax.polar._method import BatchedMethod, check_polars
 
-# The most numbers in a group. In small groups, a TPU cannot read the next gradients while it
+# The most entries in a group. In small groups, a TPU cannot read the next gradients while it
 # multiplies, and a GPU can share few products. In large groups, operands need much memory.
 _GROUP_SIZE: dict[Platform, int] = {"cpu": 2**23, "gpu": 2**25, "tpu": 2**23}
 
@@ -25,10 +26,10 @@ def polar_on_device(
     stacks: Sequence[Array],
     momenta: Sequence[Array | None],
 ) -> tuple[list[Array], list[Array | None]]:
-    """The polar factors of stacks `[..., m, n]`, wide or tall, and the momenta.
+    """Return the polar factors of stacks `[..., m, n]`, wide or tall. Also return the momenta.
 
     There is one momentum, or None, for each stack. The pass over memory that reads a group's
-    gradients also writes its momenta and the method's input.
+    gradients also writes the group's momenta and the method's input.
     """
     polars, written = list(stacks), list(momenta)
     for group in _group_neighbors(stacks, _GROUP_SIZE[platform]):
@@ -47,7 +48,7 @@ def polar_on_device(
 
 
 def _group_neighbors(stacks: Sequence[Array], most: int) -> list[list[int]]:
-    """The positions of nonempty stacks, in groups of at most `most` numbers."""
+    """Group the positions of nonempty stacks, with at most `most` entries in a group."""
     groups, used = [], most
     for index, x in enumerate(stacks):
         if x.size and used + x.size > most:
@@ -60,7 +61,7 @@ def _group_neighbors(stacks: Sequence[Array], most: int) -> list[list[int]]:
 
 
 def _bucket_key(method: BatchedMethod, platform: Platform, index: int, x: Array) -> Any:
-    """A key that is equal for stacks that share a call."""
+    """Return a key that is equal for stacks that share a call."""
     m, n = sorted(x.shape[-2:])
     bucket = method.plan(m, n, x.dtype, platform).bucket
     return ("alone", index) if bucket is None else bucket

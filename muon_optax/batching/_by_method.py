@@ -12,7 +12,7 @@ from muon_optax.dims import MatrixView
 
 @dataclass(frozen=True)
 class MapByMethod:
-    """Maps, and the positions of each map's leaves."""
+    """Several maps, each with the positions of its leaves."""
 
     maps: Sequence[tuple[MatrixMap, Sequence[int]]]
 
@@ -23,7 +23,7 @@ class MapByMethod:
         momenta: Sequence[Array | None],
         measurement: Measurement | None = None,
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
-        """The polar factors in the leaves' shapes and dtypes; the momenta; the numbers."""
+        """Return polar factors in the leaves' shapes and dtypes, momenta, and measurements."""
         polars, written = list(leaves), list(momenta)
         numbers: list[Array | None] = [None] * len(leaves)
         for matrix_map, positions in self.maps:

@@ -1,6 +1,6 @@
 """Collectives that send blocks to the owners of matrices, and polar factors back.
 
-Four devices along "fsdp" and eight matrices, of which each device has a block of rows:
+For example, four devices along "fsdp" each have a block of rows of eight matrices:
 
     blocks_to_owners   [8, m/4, n] → all-to-all → [2, m, n]: two whole matrices
     owners_to_blocks   [2, m, n] → all-to-all → [8, m/4, n]
@@ -27,9 +27,10 @@ from muon_optax.batching._ownership import Ownership
 class Exchange:
     """The exchange of some matrices with their owners.
 
-    The rows of a matrix come from the devices along the cuts of its short side. The columns
-    come from the devices along the cuts of its long side, except for cuts within the team,
-    whose members keep their own columns. Members with equal columns take a piece each.
+    An owner gets the rows of a matrix from the devices along the cuts of its short side. It
+    gets the columns from the devices along the cuts of its long side. If such a cut is within a
+    team, the team's members keep their own columns. Members that have equal columns take a
+    piece of them each.
 
     Attributes:
       layout: How the matrices are cut.
@@ -60,7 +61,7 @@ class Exchange:
 
     @property
     def sources(self) -> Peers:
-        """The devices with the blocks of an owner's matrix, by rows, then by columns."""
+        """The devices that have the blocks of an owner's matrix, by rows, then by columns."""
         shards = self.ownership.shards
         columns = (name for name in self.layout.long if name in shards)
         return Peers(self.grid, (*self.layout.short, *columns))
@@ -71,10 +72,10 @@ class Exchange:
         return Peers(self.grid, self.ownership.replicas + self._alike.names)
 
     def blocks_to_owners(self, blocks: Array) -> Array:
-        """The matrices of this owner, `[per_owner, m, n]`, from all devices' `[count, p, q]`.
+        """Return this owner's matrices `[per_owner, m, n]` from all blocks `[count, p, q]`.
 
         A member of a team gets `[per_owner, m, n/members]`, always wide. This takes one
-        all-to-all, or none if matrices are not cut.
+        all-to-all, or none if the matrices are not cut.
         """
         pieces = ("alike", *self._cut_by_team)
         x, sizes = self._select(blocks), self._sizes
@@ -90,10 +91,10 @@ class Exchange:
         return x.mT if self._is_turned else x
 
     def owners_to_blocks(self, matrices: Array) -> Array:
-        """The inverse of `blocks_to_owners`: `[count, p, q]` from the matrices of all owners.
+        """Return this device's blocks `[count, p, q]` from the matrices of all owners.
 
-        This takes one all-to-all if matrices are cut, and one all-gather if devices have equal
-        blocks.
+        This is the inverse of `blocks_to_owners`. It takes one all-to-all if the matrices are
+        cut, and one all-gather if devices have equal blocks.
         """
         x, sizes = matrices.mT if self._is_turned else matrices, self._sizes
         x = x.reshape([sizes[name] for name in self._assembled])
@@ -112,7 +113,7 @@ class Exchange:
 
     @property
     def _cut_by_team(self) -> Names:
-        """The team's factors that cut the short side; an all-to-all turns them to the long."""
+        """The team's factors that cut the short side, and the long side after an all-to-all."""
         return tuple(name for name in self.layout.short if name in self.ownership.team)
 
     @property
@@ -147,11 +148,11 @@ class Exchange:
         return sizes | dict(self.grid.sizes)
 
     def _matrix(self, short: Names, long: Names) -> Names:
-        """The axes of matrices in memory order."""
+        """Return the axes of matrices in memory order."""
         return (*long, *short) if self.layout.is_tall else (*short, *long)
 
     def _select(self, blocks: Array) -> Array:
-        """`[shard, length, p, q]`: the blocks to send, for the matrices of this replica.
+        """Return the blocks to send, `[shard, length, p, q]`, for this replica's matrices.
 
         Where there are not enough matrices, fillers (copies or zeros) take their places.
         """
@@ -165,9 +166,10 @@ class Exchange:
         return _index(blocks.reshape(*owners, length, *blocks.shape[1:]), self._replicas)
 
     def _merge(self, x: Array) -> Array:
-        """`[count, p, q]`: this device's blocks of all matrices, gathered from equal blocks.
+        """Return this device's blocks `[count, p, q]` of all matrices.
 
-        `x` is `[shard, length, ...]`, the results of this replica's owners.
+        They are gathered from all devices with equal blocks. `x` has the results of this
+        replica's owners, `[shard, length, ...]`.
         """
         has_matrix, block = self.is_owner, x.shape[2:]
         if not has_matrix.all():  # all replicas send as many blocks as the one with the most
@@ -191,12 +193,12 @@ class Exchange:
 
 
 def _reorder(x: Array, now: Names, then: Names) -> Array:
-    """The axes in another order."""
+    """Put the axes `now` of x in the order `then`."""
     return x.transpose([now.index(name) for name in then])
 
 
 def _index(x: Array, peers: Peers, axis: int = 0) -> Array:
-    """This device's part of `x`, along an axis with one entry per peer."""
+    """Return this device's part of `x`, along an axis with one entry per peer."""
     if peers.size == 1:
         return x.squeeze(axis)
     return lax.dynamic_index_in_dim(x, peers.index(), axis % x.ndim, keepdims=False)

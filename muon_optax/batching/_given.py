@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 from muon_optax._checks import describe
 from muon_optax._leaves import LeafError, leaves_by_path, path_prefixes
 
-# None; a NamedSharding; a tree of NamedShardings, or a prefix of one; a tree of
+# One of: None; a NamedSharding; a tree of NamedShardings, or a prefix of such a tree; a tree of
 # ShapeDtypeStructs with shardings; a mesh and PartitionSpecs; a function from a tree to one of
 # these.
 Shardings = Any
@@ -40,7 +40,7 @@ _FORMS = f"use {_SPECS}, or jax.tree.map(lambda p: p.sharding, params)"
 
 
 def given_shardings(given: Shardings, tree: Any) -> dict[str, NamedSharding]:
-    """The sharding of every leaf by path; empty if the argument is None.
+    """Return the sharding of every leaf by path; an empty dict if the argument is None.
 
     Shardings on the process's only device count as None.
     """
@@ -52,24 +52,24 @@ def given_shardings(given: Shardings, tree: Any) -> dict[str, NamedSharding]:
 
 
 def is_traced(leaf: Any) -> bool:
-    """Whether a leaf is traced, so that only its type is known."""
+    """Return whether a leaf is traced, so that only its type is known."""
     return isinstance(leaf, Tracer)
 
 
 def axis_types(leaf: Array) -> set[AxisType]:
-    """The types of those axes of a traced array's mesh that have several devices."""
+    """Return the types of the mesh axes of a traced array that have several devices."""
     mesh = jax.typeof(leaf).sharding.mesh
     return {kind for kind, size in zip(mesh.axis_types, mesh.axis_sizes) if size > 1}
 
 
 def _read(given: Shardings, tree: Any) -> dict[str, NamedSharding] | None:
-    """The leaves of the argument by path, as shardings."""
+    """Return the leaves of the argument as shardings, by path."""
     if given is None:
         return None
     mesh, shardings = _split_mesh(_called(given, tree))
     by_path = leaves_by_path(shardings, is_leaf=lambda x: x is None)
     for name, x in by_path.items():
-        # Shapes, but not arrays, which would stay in memory as long as the optimizer.
+        # Accept shapes but not arrays: they would stay in memory as long as the optimizer.
         by_path[name] = x.sharding or x if isinstance(x, jax.ShapeDtypeStruct) else x
     if _on_the_only_device(by_path):
         return None
@@ -77,7 +77,7 @@ def _read(given: Shardings, tree: Any) -> dict[str, NamedSharding] | None:
 
 
 def _called(given: Any, tree: Any) -> Any:
-    """The argument, or its result for the tree if it is a function."""
+    """Return the argument or, if it is a function, what it returns for the tree."""
     if not _is_function(given):
         return given
     try:
@@ -86,25 +86,25 @@ def _called(given: Any, tree: Any) -> Any:
         if not any(map(is_traced, jax.tree.leaves(tree))):
             raise
         raise ValueError(
-            "shardings is a function that failed on traced arrays, which have no `.sharding` "
-            "under jax.jit; return (mesh, specs) with PartitionSpecs made from paths and "
-            "shapes, or pass shardings=jax.tree.map(lambda p: p.sharding, params)"
+            "`shardings` is a function that failed on traced arrays, because these have no "
+            "`.sharding` under jax.jit; return (mesh, specs) with PartitionSpecs made from "
+            "paths and shapes, or pass shardings=jax.tree.map(lambda p: p.sharding, params)"
         ) from error
     if returned is None:
-        raise ValueError(f"shardings is a function that returned None; {_FORMS}")
+        raise ValueError(f"`shardings` is a function that returned None; {_FORMS}")
     return returned
 
 
 def _is_function(given: Any) -> bool:
-    """Whether to call the argument. A mesh, and a tree such as a model, may be callable."""
-    if isinstance(given, Partial):  # also a tree, of its arguments
+    """Return whether to call the argument; False for a mesh or a tree, even if callable."""
+    if isinstance(given, Partial):  # a Partial is also a tree of its arguments
         return True
     is_leaf = jax.tree_util.all_leaves([given]) and not isinstance(given, Mesh)
     return is_leaf and callable(given)
 
 
 def _split_mesh(given: Any) -> tuple[Mesh | AbstractMesh | None, Any]:
-    """`(mesh, specs)`, or None and the argument itself."""
+    """Return `(mesh, specs)`, or None and the argument itself."""
     if isinstance(given, tuple) and len(given) == 2:
         mesh, specs = given
         if isinstance(mesh, Mesh | AbstractMesh):
@@ -113,7 +113,7 @@ def _split_mesh(given: Any) -> tuple[Mesh | AbstractMesh | None, Any]:
 
 
 def _on_the_only_device(by_path: dict[str, Any]) -> bool:
-    """Whether there are shardings on one device, and the process has no other device."""
+    """Return whether leaves are on the only device; refuse leaves on one device of several."""
     single = [name for name, x in by_path.items() if isinstance(x, SingleDeviceSharding)]
     if not single:
         return False
@@ -121,7 +121,7 @@ def _on_the_only_device(by_path: dict[str, Any]) -> bool:
     if jax.device_count(device.platform) == 1:
         return True
     raise ValueError(
-        f"shardings has a SingleDeviceSharding{_at(single[0])}, so its leaf is on one device. "
+        f"`shardings` has a SingleDeviceSharding{_at(single[0])}: this leaf is on one device. "
         "To copy parameters to every device, first write params = jax.device_put(params, "
         "NamedSharding(mesh, PartitionSpec())). To shard them, pass a tree of NamedShardings "
         "to jax.device_put. To use one device, drop `shardings`"
@@ -129,27 +129,27 @@ def _on_the_only_device(by_path: dict[str, Any]) -> bool:
 
 
 def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSharding:
-    """One leaf of the argument as a sharding; None means an empty PartitionSpec."""
+    """Return one leaf of the argument as a sharding; None means an empty PartitionSpec."""
     if isinstance(x, NamedSharding):
         return x
     if isinstance(x, PartitionSpec) and mesh is None:
         raise ValueError(
-            f"shardings has {x}{_at(name)} without a mesh; use shardings=(mesh, specs)"
+            f"`shardings` has {x}{_at(name)} without a mesh; use shardings=(mesh, specs)"
         )
     if mesh is None or not (x is None or isinstance(x, PartitionSpec)):
-        raise ValueError(f"shardings has {describe(x)}{_at(name)}; {_allowed(x)}")
+        raise ValueError(f"`shardings` has {describe(x)}{_at(name)}; {_allowed(x)}")
     try:
         return NamedSharding(mesh, x or PartitionSpec())
     except Exception:  # JAX raises several types
         axes = ", ".join(map(repr, mesh.axis_names))
         raise ValueError(
-            f"shardings has {x}{_at(name)}; use each axis of the mesh ({axes}) at most once, "
+            f"`shardings` has {x}{_at(name)}; use each axis of the mesh ({axes}) at most once, "
             "and no other name"
         ) from None
 
 
 def _allowed(x: Any) -> str:
-    """What to write instead of a leaf that is neither a NamedSharding nor a PartitionSpec."""
+    """Say what to write instead of a leaf that is no NamedSharding and no PartitionSpec."""
     if isinstance(x, Sharding):
         return (
             "only a NamedSharding has a mesh; first write params = jax.device_put(params, "
@@ -160,9 +160,9 @@ def _allowed(x: Any) -> str:
 
 
 def _find(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSharding:
-    """The sharding at a leaf's path or at a prefix of it."""
+    """Return the sharding at a leaf's path, or at a prefix of the path."""
     if is_traced(leaf) and AxisType.Manual in axis_types(leaf):
-        problem = "only a block, because this is inside jax.shard_map; call the optimizer "
+        problem = "inside jax.shard_map, this is only a block of the leaf; call the optimizer "
         problem += "outside, or drop `shardings` if every device has whole matrices"
         raise LeafError(name, leaf, problem)
     found = [by_path[prefix] for prefix in path_prefixes(name) if prefix in by_path]
@@ -173,24 +173,25 @@ def _find(by_path: dict[str, NamedSharding], name: str, leaf: Array) -> NamedSha
 
 
 def _missing(by_path: dict[str, NamedSharding], name: str) -> str:
-    """What to do about a leaf without a sharding."""
+    """Say what to do about a leaf without a sharding."""
     deeper = [path.removesuffix(f"/{name}") for path in by_path if path.endswith(f"/{name}")]
     if deeper:
         keys = "".join(f"[{key!r}]" for key in deeper[0].split("/"))
-        return f"shardings has this path under {deeper[0]!r}; pass the tree at {keys}"
-    problem = "shardings has no entry for it"
+        return f"`shardings` has this path under {deeper[0]!r}; pass the tree at {keys}"
+    problem = "`shardings` has no entry for this leaf"
     if by_path:
-        problem += f", but {len(by_path)} others, such as {next(iter(by_path))!r}"
+        noun = "entry" if len(by_path) == 1 else "entries"
+        problem += f", only {len(by_path)} other {noun}, such as {next(iter(by_path))!r}"
     return f"{problem}; add one"
 
 
 def _mismatch(sharding: NamedSharding, leaf: Array) -> str | None:
-    """Why a sharding does not fit a leaf; None if it does."""
+    """Say why a sharding does not fit a leaf; None if it does."""
     sizes = dict(sharding.mesh.shape)
     own = dict(jax.typeof(leaf).sharding.mesh.shape) if isinstance(leaf, Array) else {}
     if own and own != sizes:
-        return f"on the mesh {own}, but shardings is on {sizes}; use the arrays' mesh"
-    said = f"shardings has {sharding.spec} on {sizes}, which does not fit its axes"
+        return f"its mesh is {own}, but that of `shardings` is {sizes}; use the arrays' mesh"
+    said = f"`shardings` has {sharding.spec} on {sizes}, which does not fit the leaf's axes"
     if len(sharding.spec) > leaf.ndim:
         return f"{said}; give at most {leaf.ndim} entries, or a tree with one spec per leaf"
     for axis, entry in enumerate(sharding.spec):

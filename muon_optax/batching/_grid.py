@@ -48,27 +48,27 @@ class DeviceGrid:
         return math.prod(self.sizes.values())
 
     def factors(self, axes: Iterable[str]) -> Names:
-        """The factors of some axes of the mesh."""
+        """Return the factors of some axes of the mesh."""
         return tuple(n for axis in axes for n in self.sizes if _axis_of(n) == axis)
 
     def count(self, names: Iterable[str]) -> int:
-        """The number of devices along some factors."""
+        """Return the number of devices along some factors."""
         return math.prod(self.sizes[name] for name in names)
 
     def numbers(self, names: Names) -> np.ndarray:
-        """`[i, j]`: the device at position i along `names` and j along the other factors."""
+        """Return `[i, j]`, the device at position i along `names` and j along other factors."""
         factors = list(self.sizes)
         order = [*names, *(name for name in factors if name not in names)]
         numbers = np.arange(self.num_devices).reshape([*self.sizes.values()])
         return numbers.transpose([*map(factors.index, order)]).reshape(self.count(names), -1)
 
     def groups(self, names: Names) -> list[list[int]]:
-        """Groups of devices that differ only along `names`, in that order."""
+        """Return groups of devices that differ only along `names`, in the order of `names`."""
         return self.numbers(names).T.tolist()
 
 
 def grid_of(mesh: Mapping[str, int]) -> DeviceGrid:
-    """The grid of a mesh of these sizes, without axes of one device."""
+    """Return the grid of a mesh with these sizes, without axes of one device."""
     return DeviceGrid(tuple((name, size) for name, size in mesh.items() if size > 1))
 
 
@@ -90,7 +90,7 @@ class Peers:
         return self.grid.count(self.names)
 
     def index(self) -> Array:
-        """The position of this device among its peers."""
+        """Return the position of this device among its peers."""
         positions = np.empty(self.grid.num_devices, np.int32)
         for position, devices in enumerate(self.grid.numbers(self.names)):
             positions[devices] = position
@@ -99,30 +99,30 @@ class Peers:
         )
 
     def sum(self, x: Any) -> Any:
-        """The sum of the peers' arrays, or trees of arrays."""
+        """Return the sum of the peers' arrays, or trees of arrays."""
         return lax.psum(x, **self._group) if self.size > 1 else x
 
     def max(self, x: Any) -> Any:
-        """The maximum of the peers' arrays, or trees of arrays."""
+        """Return the maximum of the peers' arrays, or trees of arrays."""
         return lax.pmax(x, **self._group) if self.size > 1 else x
 
     def sum_own(self, x: Array) -> Array:
-        """The sum of `x[i]` over the peers, where i is the position of this device."""
+        """Return the sum of `x[i]` over the peers, where i is the position of this device."""
         return lax.psum_scatter(x, **self._group)
 
     def gather(self, x: Array, axis: int = 0) -> Array:
-        """The peers' arrays, concatenated along an axis."""
+        """Return the peers' arrays, concatenated along an axis."""
         if self.size == 1:
             return x
         return lax.all_gather(x, **self._group, axis=axis % x.ndim, tiled=True)
 
     def exchange(self, x: Array) -> Array:
-        """Send `x[i]` to peer i; returns `[peer, ...]`, what each peer sent to this device."""
+        """Send `x[i]` to peer i. Return `[peer, ...]`, what each peer sent to this device."""
         return _all_to_all(x, **self._group) if self.size > 1 else x
 
     @property
     def _group(self) -> dict[str, Any]:
-        """Axes of the mesh if the factors are whole axes, else groups of devices."""
+        """Arguments of a collective: mesh axes if the factors are whole axes, else groups."""
         axes = tuple(dict.fromkeys(map(_axis_of, self.names)))
         if self.grid.factors(axes) == self.names:
             return {"axis_name": axes}
@@ -135,12 +135,12 @@ class Peers:
 
 
 def _axis_of(factor: str) -> str:
-    """The axis of the mesh that has a factor."""
+    """Return the axis of the mesh that has a factor."""
     return factor.rpartition("/")[0]
 
 
 def _all_to_all(x: Array, **group: Any) -> Array:
-    """An all-to-all along the first axis, with the `vmap` rule that JAX lacks for groups."""
+    """Run an all-to-all along the first axis; define the `vmap` rule JAX lacks for groups."""
 
     def move(x: Array) -> Array:
         return lax.all_to_all(x, **group, split_axis=0, concat_axis=0)
@@ -161,7 +161,7 @@ def _all_to_all(x: Array, **group: Any) -> Array:
 
 
 def _prime_factors(number: int) -> list[int]:
-    """The prime factors, the largest first: 3, 2, 2 for 12."""
+    """Return the prime factors, the largest first: 3, 2, 2 for 12."""
     for prime in range(2, math.isqrt(number) + 1):
         if number % prime == 0:
             return [*_prime_factors(number // prime), prime]

@@ -1,4 +1,4 @@
-"""The interface of maps, from the leaves of a tree to polar factors, momenta and numbers."""
+"""The interface of maps: from the leaves of a tree to polar factors and measurements."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,10 +19,10 @@ class MatrixMap(Protocol):
         momenta: Sequence[Array | None],
         measurement: Measurement | None = None,
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
-        """The polar factors, in the leaves' shapes and dtypes; the momenta; and the numbers.
+        """Return polar factors in the leaves' shapes and dtypes, momenta, and measurements.
 
-        `momenta` are arrays to write in the pass over memory that reads the leaves, one or None
-        for each leaf. The numbers are a measurement's results for each leaf, `[batch, k]` on
-        every device; None without a measurement or for an empty leaf.
+        `momenta` has an array, or None, for each leaf. These arrays are written in the pass
+        over memory that reads the leaves. A leaf's measurements are numbers `[batch, k]` on
+        every device. They are None without `measurement`, and for an empty leaf.
         """
         ...

@@ -19,14 +19,14 @@ from muon_optax.dims import MatrixView
 )
 @dataclass(frozen=True)
 class Measurement:
-    """What to measure of every matrix, and whether to measure in this step.
+    """What to measure for every matrix, and whether to measure in this step.
 
     Attributes:
       due: A boolean scalar. If it is false, all numbers are zeros.
       gradients: One array for each leaf of the polar step.
-      function: A hashable function from stacks `[batch, m, n]` of gradients, matrices and polar
-        factors to float32 `[batch, k]`. On a mesh tall matrices may be transposed, and rows and
-        columns permuted, in the same way for all three.
+      function: A hashable function of three stacks `[batch, m, n]` (gradients, matrices and
+        polar factors), which returns float32 `[batch, k]`. On a mesh, tall matrices may be
+        transposed, and rows and columns may be permuted, in the same way in all three stacks.
     """
 
     due: Array
@@ -34,12 +34,12 @@ class Measurement:
     function: Callable[[Array, Array, Array], Array]
 
     def of_leaves(self, positions: Sequence[int]) -> "Measurement":
-        """The same measurement for some leaves."""
+        """Return the same measurement for some of the leaves."""
         return replace(self, gradients=[self.gradients[i] for i in positions])
 
 
 def compute_if(condition: Array, function: Callable[[], Any]) -> Any:
-    """`function()`, or zeros of its shapes if the condition is false."""
+    """Return `function()`, or zeros of the same shapes if the condition is false."""
     shapes = jax.eval_shape(function)
     zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return lax.cond(condition, function, zeros)
@@ -52,7 +52,7 @@ def measure_leaves(
     leaves: Sequence[Array],
     polars: Sequence[Array],
 ) -> list[Array | None]:
-    """The numbers of every leaf's matrices, `[batch, k]`, computed on their device."""
+    """Measure every leaf's matrices on their device. Return numbers `[batch, k]` per leaf."""
 
     def measure_leaf(view: MatrixView, g: Array, x: Array, o: Array) -> Array | None:
         stacks = zip(*(view.to_matrices(array) for array in (g, x, o)))

@@ -4,9 +4,9 @@
     → blocks_to_owners → polar factors → owners_to_blocks
     → blocks of all leaves
 
-Stages are independent, so the matrices of one can travel while those of another are multiplied.
-Owners receive blocks in the order of devices, which permutes rows and columns. That is
-harmless, because the polar factor of a permuted matrix is the permuted polar factor.
+Stages are independent, so the matrices of one stage can travel while those of another stage are
+multiplied. Owners receive blocks in the order of devices, which permutes rows and columns. This
+is harmless, because the polar factor of a permuted matrix is the permuted polar factor.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 @dataclass(frozen=True)
 class MeshMap:
-    """A method for the matrices of many leaves with shardings on one mesh."""
+    """A polar method for the matrices of many leaves whose shardings are on one mesh."""
 
     method: PolarMethod
     shardings: tuple[NamedSharding, ...]
@@ -49,7 +49,7 @@ class MeshMap:
         momenta: Sequence[Array | None],
         measurement: Measurement | None = None,
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
-        """The polar factors in the leaves' shapes, dtypes and shardings; momenta; numbers."""
+        """Return polar factors with the leaves' shardings, momenta, and measurements."""
         results = list(leaves)
         numbers: list[Array | None] = [None] * len(leaves)
         nonempty = [index for index, x in enumerate(leaves) if x.size]
@@ -76,7 +76,7 @@ def _polar_on_mesh(
     specs = [placement.block_sharding.spec for placement in placements]
     blocks = [constrain(x, p.block_sharding) for x, p in zip(leaves, placements)]
     others = None
-    if measurement is not None:  # its gradients move only in a step in which it is due
+    if measurement is not None:  # gradients move only in steps that measure
         own = [placement.sharding for placement in placements]
         measurement = replace(
             measurement, gradients=[*map(constrain, measurement.gradients, own)]
@@ -102,7 +102,10 @@ def _polar_blocks(
     blocks: Sequence[Array],
     measurement: Measurement | None,
 ) -> tuple[list[Array], list[Array | None]]:
-    """This device's blocks of the polar factors, from its blocks of all leaves; and numbers."""
+    """Return this device's blocks of the polar factors, and the measurements of each leaf.
+
+    `blocks` are this device's blocks of all leaves.
+    """
     grid = grid_of(placements[0].sharding.mesh.shape)
     stacks = _to_stacks(placements, blocks)
     placed = [p for p in placements for _ in p.view.sides]
@@ -134,12 +137,12 @@ def _polar_blocks(
 
 
 def _to_stacks(placements: Sequence[Placement], blocks: Sequence[Array]) -> list[Array]:
-    """The matrices in the blocks of all leaves, one or several stacks per leaf."""
+    """Return the matrices in the blocks of all leaves, one or several stacks per leaf."""
     return [x for p, block in zip(placements, blocks) for x in p.view.to_matrices(block)]
 
 
 def _turn(stacks: Sequence[Array], turned: Sequence[bool]) -> list[Array]:
-    """The stacks, transposed where `turned` is true."""
+    """Return the stacks, transposed where `turned` is true."""
     return [x.mT if is_turned else x for x, is_turned in zip(stacks, turned)]
 
 
@@ -151,9 +154,9 @@ def _polar_stacks(
     members: Sequence[Sequence[int]],
     stacks: Sequence[Array],
 ) -> tuple[list[Array], list[Owned]]:
-    """Stacks of blocks of the polar factors, from stacks of blocks; and all owned matrices.
+    """Return the polar factors of stacks of blocks, and all matrices that this device owns.
 
-    `members` are the positions of stacks of equal layout.
+    `members` has the positions of the stacks of each layout.
     """
     groups = []
     for indices in members:
@@ -183,7 +186,7 @@ def _polar_stacks(
 
 
 def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
-    """The matrices `start` to `stop` of the concatenated stacks."""
+    """Return the matrices `start` to `stop` of the concatenated stacks."""
     taken = []
     for x in stacks:
         if start < len(x) and stop > 0:
@@ -195,8 +198,8 @@ def _take(stacks: Sequence[Array], start: int, stop: int) -> Array:
 def _polar_of_stage(
     method: BatchedMethod, platform: Platform, stage: Sequence[Part], blocks: Sequence[Array]
 ) -> tuple[list[Array], list[Owned]]:
-    """Blocks of the polar factors, from blocks of a stage's matrices; and owned matrices."""
-    # The barrier makes XLA write what it sends once, and keeps the stages independent.
+    """Return blocks of the polar factors of a stage, and the matrices this device owns."""
+    # With the barrier, XLA writes only once what it sends, and the stages stay independent.
     blocks = lax.optimization_barrier(list(blocks))
     owned = [part.exchange.blocks_to_owners(x) for part, x in zip(stage, blocks)]
     polars = _polar_owned(method, platform, stage, owned)
@@ -207,7 +210,7 @@ def _polar_of_stage(
 def _polar_owned(
     method: BatchedMethod, platform: Platform, stage: Sequence[Part], stacks: Sequence[Array]
 ) -> list[Array]:
-    """The polar factors of the matrices that this device owns."""
+    """Return the polar factors of the matrices that this device owns."""
 
     def polar(stacks: Sequence[Array]) -> list[Array]:
         return polar_on_device(method, platform, stacks, [None] * len(stacks))[0]

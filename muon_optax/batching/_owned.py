@@ -1,7 +1,8 @@
-"""Measurements on a mesh, by the owner of each matrix.
+"""Measurements on a mesh. The owner of each matrix measures it.
 
-The owner has the matrix and its polar factor. Blocks of the gradient travel to it. A team
-divides its matrices among its members. One all-gather then sends all numbers to every device.
+The owner already has the matrix and its polar factor. Blocks of the gradient travel to the
+owner. A team divides its matrices among its members. One all-gather then sends all numbers to
+every device.
 """
 
 import math
@@ -25,7 +26,7 @@ from muon_optax.polar._joining import group_indices
 class Owned(NamedTuple):
     """Matrices that this device owns, `[per_owner, m, n]`, and their polar factors.
 
-    A member of a team has `[per_owner, m, n/members]` of each.
+    A member of a team has parts `[per_owner, m, n/members]` of both.
     """
 
     part: Part
@@ -38,17 +39,17 @@ def measure_owned(
     owned: Sequence[Owned],
     gradients: Sequence[Array],
 ) -> Array:
-    """The numbers of all matrices, `[row, k]`, on every device.
+    """Return the numbers `[row, k]` of all matrices, on every device.
 
-    `gradients` are this device's blocks of each part's matrices. `find_rows` returns the rows
-    of each leaf.
+    `gradients` has this device's blocks of the gradients of each part. `find_rows` returns the
+    rows of each leaf.
     """
     stacks = []
     for (part, x, o), blocks in zip(owned, gradients):
         g = part.exchange.blocks_to_owners(saturating_cast(blocks, x.dtype))
         stacks.append(_divide_among_team(part.exchange, jnp.stack([g, x, o], axis=1)))
     numbers = [stacks[0]] * len(stacks)
-    # Once for each shape, because a TPU's compiler takes more than a minute for every SVD.
+    # Measure once for each shape: a TPU's compiler takes more than a minute for every SVD.
     for indices in group_indices([(x.shape[1:], x.dtype.name) for x in stacks]):
         exchanges = [owned[i].part.exchange for i in indices]
         found = _measure_each(
@@ -66,7 +67,7 @@ def find_rows(
     placements: Sequence[Placement],
     shapes: Sequence[tuple[int, ...]],
 ) -> list[np.ndarray]:
-    """The rows in `measure_owned` of every leaf's matrices, in the leaf's order.
+    """Return for every leaf the rows of its matrices in the result of `measure_owned`.
 
     `members` are the positions of each group's stacks among all stacks, and `shapes` are the
     shapes of the leaves' blocks.
@@ -84,7 +85,7 @@ def find_rows(
 
 
 def gather_uncut_axes(x: Array, placement: Placement) -> Array:
-    """A device's part of a leaf, gathered along the axes whose cuts do not give blocks."""
+    """Gather a device's part of a leaf along the axes whose cuts do not give blocks."""
     sizes = placement.sharding.mesh.shape
     specs = zip(placement.sharding.spec, placement.block_sharding.spec)
     for axis, (own, block) in enumerate(specs):
@@ -99,7 +100,7 @@ def _measure_each(
     exchanges: Sequence[Exchange],
     stacks: Array,
 ) -> Array:
-    """The numbers of this device's matrices, from `[matrix, 3, m, n]`, one at a time."""
+    """Measure this device's matrices `[matrix, 3, m, n]`, one at a time."""
 
     def measure(triple: Array) -> Array:
         return function(*triple[:, None].astype(wide_dtype(triple.dtype)))[0]
@@ -112,7 +113,7 @@ def _measure_each(
 
 
 def _divide_among_team(exchange: Exchange, stacks: Array) -> Array:
-    """Whole matrices `[measured, 3, m, n]`, from this member's part `[per_owner, 3, m, q]`."""
+    """Return whole matrices `[measured, 3, m, n]` from this member's `[per_owner, 3, m, q]`."""
     team, measured = exchange.team, _num_measured(exchange)
     if team.size == 1:
         return stacks
@@ -123,19 +124,22 @@ def _divide_among_team(exchange: Exchange, stacks: Array) -> Array:
 
 
 def _find_places(exchange: Exchange) -> np.ndarray:
-    """`[device, position]`: whether the device measures a matrix at this position."""
+    """Return `[device, position]`: whether the device measures a matrix at this position."""
     has_matrix = np.zeros([exchange.grid.num_devices, _num_measured(exchange)], bool)
     has_matrix[_find_devices(exchange)] = True
     return has_matrix
 
 
 def _num_measured(exchange: Exchange) -> int:
-    """The number of positions per device; a team divides its matrices among its members."""
+    """Return the number of positions per device. A team's members divide its matrices."""
     return -(-exchange.ownership.per_owner // exchange.team.size)
 
 
 def _find_devices(exchange: Exchange) -> tuple[np.ndarray, np.ndarray]:
-    """The device that measures each matrix, `[batch device, matrix]`, and its place there."""
+    """Return the device that measures each matrix, and the position of the matrix there.
+
+    The devices are `[batch device, matrix]`, and the positions `[matrix]`.
+    """
     ownership, grid = exchange.ownership, exchange.grid
     owners, positions = np.divmod(np.arange(ownership.count), ownership.per_owner)
     if ownership.chosen is not None:
@@ -151,7 +155,7 @@ def _everyone(grid: DeviceGrid) -> Peers:
 
 
 def _find_rows_of_groups(parts: Sequence[Part]) -> list[np.ndarray]:
-    """The row of each matrix of each group, `[batch device, matrix]`."""
+    """Return, for each group, the row of each matrix, `[batch device, matrix]`."""
     ends = np.cumsum([_num_measured(part.exchange) for part in parts])
     rows: dict[int, list[np.ndarray]] = {}
     for part, end in zip(parts, ends):
@@ -162,7 +166,7 @@ def _find_rows_of_groups(parts: Sequence[Part]) -> list[np.ndarray]:
 
 
 def _number_matrices(placement: Placement, shape: Sequence[int]) -> np.ndarray:
-    """`[batch device, matrix]`: the index in the leaf's stack of each device's matrices.
+    """Return the index of each device's matrices in the leaf's stack, `[batch device, matrix]`.
 
     `shape` is the shape of a device's block.
     """

@@ -21,12 +21,13 @@ from muon_optax.batching._blocks import BlockLayout
 from muon_optax.batching._grid import DeviceGrid, Names
 from muon_optax.polar._method import MethodPlan
 
-_LARGEST_LOAD = 1.08  # matrices are divided if the largest load over the mean exceeds this
+_LARGEST_LOAD = 1.08  # matrices are divided if the largest load over the mean load exceeds this
 # The fewest operations per member for which a matrix is divided. Fewer take less time than any
 # exchange.
 _SMALLEST_PART: dict[Platform, float] = {"cpu": 2.0**25, "gpu": 2.0**31, "tpu": 2.0**31}
-# Operations in the time of one byte that a member receives: about 197 TFLOP/s over 90 GB/s on a
-# v5e; 1750, plus launches, on an H100. Transfers to owners are hidden behind products.
+# How many operations take as long as one byte that a member receives. On a v5e, this is about
+# 197 TFLOP/s divided by 90 GB/s; on an H100, it is 1750, plus launches. Transfers to owners are
+# not counted, because they are hidden behind products.
 _OPERATIONS_PER_BYTE: dict[Platform, float] = {"cpu": 0.0, "gpu": 2200.0, "tpu": 2200.0}
 
 
@@ -35,7 +36,7 @@ class Group:
     """All matrices of one layout.
 
     Attributes:
-      layout: Their sides, dtype and cuts.
+      layout: The dimensions, dtype and cuts of the matrices.
       count: The number of matrices of which each device has a block.
       plan: The cost of one matrix.
     """
@@ -49,16 +50,16 @@ class Group:
 class Ownership:
     """The owners of consecutive matrices of a group.
 
-    An owner is a device, or a team of devices with a part of the long side each. Owners are
-    numbered along `replicas`, then along `shards`. All names are factors of mesh axes.
+    An owner is a device, or a team of devices that each have a part of the long side. Owners
+    are numbered along `replicas`, then along `shards`. All names are factors of mesh axes.
 
     Attributes:
       count: The number of matrices.
       replicas: The factors along which different owners have equal blocks.
       shards: The factors along which an owner collects the blocks of its matrices.
       team: The factors along which a matrix is divided.
-      per_owner: The number of matrices of each owner. Owner i has the matrices from
-        `i·per_owner` on. If there are not enough, the last owners get fillers.
+      per_owner: The number of matrices of each owner. The first matrix of owner i is number
+        `i·per_owner`. If there are not enough matrices, the last owners get fillers.
       chosen: The owners that have a matrix, in the order of the matrices; None means all.
     """
 
@@ -73,12 +74,12 @@ class Ownership:
 def assign_owners(
     groups: Sequence[Group], grid: DeviceGrid, platform: Platform
 ) -> list[list[Ownership]]:
-    """The ownerships of each group, in the order of its matrices.
+    """Return the ownerships of each group, in the order of the group's matrices.
 
-    While the busiest device has too much work, this makes teams one factor larger in the group
-    whose leftover matrices cost the most per device. A group with teams gets larger ones while
-    its last teams have fillers. The result is the assignment with the least time for work and
-    exchanges.
+    While the busiest device has too much work, teams grow by one factor in the group whose
+    leftover matrices cost the most per device. In a group that has teams already, they also
+    grow while the last teams have fillers. The result is the assignment, out of all these, that
+    takes the least time for work and exchanges.
     """
     depths = [0] * len(groups)  # the number of factors in the largest teams
     work = sum(g.plan.flops * g.count * grid.count(g.layout.batch) for g in groups)
@@ -105,7 +106,7 @@ def assign_owners(
 def _assign(
     groups: Sequence[Group], depths: Sequence[int], grid: DeviceGrid
 ) -> tuple[list[list[Ownership]], float]:
-    """The ownerships, and the operations of the busiest device."""
+    """Return the ownerships of each group, and the operations of the busiest device."""
     found = [_assign_evenly(group, depth, grid) for group, depth in zip(groups, depths)]
     even = sum(
         _flops_per_device(group, o, grid) for group, of in zip(groups, found) for o in of
@@ -139,7 +140,7 @@ def _assign_evenly(group: Group, depth: int, grid: DeviceGrid) -> list[Ownership
 
 
 def _axes(group: Group, depth: int, grid: DeviceGrid) -> tuple[Names, Names, Names]:
-    """`replicas`, `shards` and `team` with `depth` factors in the team."""
+    """Return `replicas`, `shards` and `team` for teams of `depth` factors."""
     layout = group.layout
     cuts = layout.short + layout.long
     chosen = _candidates(group, grid)[:depth]
@@ -149,10 +150,11 @@ def _axes(group: Group, depth: int, grid: DeviceGrid) -> tuple[Names, Names, Nam
 
 
 def _candidates(group: Group, grid: DeviceGrid) -> Names:
-    """The factors in the order in which a team takes them, first those that cut the long side.
+    """Return the factors in the order in which a team takes them.
 
-    Along these, each device already has a part of the long side. The last factors of the grid
-    come first, because their devices are nearest.
+    Factors that cut the long side come first, because along these each device already has a
+    part of the long side. Of two such factors, and of two others, the later one in the grid
+    comes first, because its devices are nearer to each other.
     """
     layout = group.layout
     others = [n for n in grid.sizes if n not in (*layout.batch, *layout.long)]
@@ -160,7 +162,7 @@ def _candidates(group: Group, grid: DeviceGrid) -> Names:
 
 
 def _divides(group: Group, depth: int, grid: DeviceGrid, platform: Platform) -> bool:
-    """Whether teams with one more factor are possible and worthwhile."""
+    """Return whether teams with one more factor are possible and worthwhile."""
     candidates = _candidates(group, grid)
     if math.isinf(group.plan.team_bytes) or depth == len(candidates):
         return False
@@ -171,17 +173,17 @@ def _divides(group: Group, depth: int, grid: DeviceGrid, platform: Platform) -> 
 
 
 def _has_leftover(last: Ownership, grid: DeviceGrid) -> bool:
-    """Whether some owners lack a matrix and would have a filler."""
+    """Return whether some owners lack a matrix and would have a filler."""
     return last.count < last.per_owner * grid.count(last.replicas + last.shards)
 
 
 def _flops_per_device(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
-    """The operations of each owning device, including fillers."""
+    """Return the operations of each owning device, including those for fillers."""
     return group.plan.flops / grid.count(ownership.team) * ownership.per_owner
 
 
 def _bytes_in_team(group: Group, ownership: Ownership, grid: DeviceGrid) -> float:
-    """The bytes that a member of a team receives from the others during the iteration."""
+    """Return the bytes that a member of a team receives from the other members."""
     members = grid.count(ownership.team)
     if members == 1:
         return 0.0
@@ -189,10 +191,10 @@ def _bytes_in_team(group: Group, ownership: Ownership, grid: DeviceGrid) -> floa
 
 
 def _least_loaded(load: np.ndarray) -> list[int]:
-    """The owners in the order in which they get leftover matrices.
+    """Return the owners in the order in which they get leftover matrices.
 
     `load` is `[replica, shard]`. The least busy owner of each replica comes first, then the
-    second of each, so that replicas get equally many.
+    second least busy owner of each, so that all replicas get equally many matrices.
     """
     by_load = load.argsort(axis=1, kind="stable")
     num_replicas, num_shards = load.shape

@@ -1,4 +1,4 @@
-"""Resharding of arrays on a mesh: constrain, gather, scatter and place."""
+"""The resharding of arrays on a mesh: constrain, gather, scatter and place."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from muon_optax.batching._shardings import is_traced, own_sharding
 
 
 def constrain(x: Array, sharding: NamedSharding) -> Array:
-    """`x` with a sharding: a move on explicit axes, a constraint for XLA on automatic axes."""
+    """Move `x` to a sharding on explicit axes; on automatic axes, constrain XLA to use it."""
     if AxisType.Explicit in sharding.mesh.axis_types:
         return jax.sharding.reshard(x, sharding)
     return lax.with_sharding_constraint(x, sharding)
@@ -28,7 +28,7 @@ def gather_explicit(x: Array) -> Array:
 
 
 def scatter_like(x: Array, like: Array) -> Array:
-    """The inverse of `gather_explicit`: `x` with the explicit sharding of `like`."""
+    """Undo `gather_explicit`: give `x` the explicit sharding of `like`."""
     sharding = _explicit_sharding(like)
     return x if sharding is None else constrain(x, sharding)
 
@@ -46,7 +46,7 @@ def put(x: Array, sharding: NamedSharding) -> Array:
 
 
 def place_like(x: Any, leaf: Any) -> Array:
-    """The array in the dtype and with the sharding of a leaf, copied only if it differs.
+    """Give an array the dtype and the sharding of a leaf. Copy it only if they differ.
 
     The leaf is an array or a `jax.ShapeDtypeStruct`, with or without a sharding.
     """
@@ -54,7 +54,9 @@ def place_like(x: Any, leaf: Any) -> Array:
     sharding = getattr(leaf, "sharding", None)
     if is_traced(x) or is_traced(leaf) or sharding is None:
         return x
-    if isinstance(getattr(sharding, "mesh", None), AbstractMesh):  # without devices
+    if isinstance(
+        getattr(sharding, "mesh", None), AbstractMesh
+    ):  # an abstract mesh has no devices
         return x
     if getattr(leaf, "committed", True):
         return jax.device_put(x, sharding)
@@ -63,7 +65,10 @@ def place_like(x: Any, leaf: Any) -> Array:
 
 
 def everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
-    """Replicated, with the spec that JAX returns, because another spec would compile again."""
+    """Return a replicated sharding.
+
+    Its spec is the one that JAX returns. With another spec, JAX would compile again.
+    """
     is_explicit = AxisType.Explicit in sharding.mesh.axis_types
     return NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim * is_explicit))
 
@@ -71,10 +76,11 @@ def everywhere(sharding: NamedSharding, x: Array) -> NamedSharding:
 def sharding_of_moment(
     x: Array, shape: tuple[int, ...], sharding: NamedSharding
 ) -> NamedSharding:
-    """The sharding of a parameter's moment: sharded along every axis that both have.
+    """Return the sharding of a parameter's moment.
 
-    Axes are compared from the last, as in broadcasting. On explicit axes a moment of another
-    shape is on every device, as `scale_by_neuron_rms` returns it.
+    The moment is sharded like the parameter along every axis that both have. Axes are compared
+    from the last one, as in broadcasting. On explicit axes, a moment of another shape is on
+    every device, as `scale_by_neuron_rms` returns it.
     """
     if x.shape == shape:
         return sharding
@@ -90,6 +96,6 @@ def sharding_of_moment(
 
 
 def _explicit_sharding(x: Array) -> NamedSharding | None:
-    """The sharding of an array on explicit axes; None for any other array."""
+    """Return the sharding of an array on explicit axes; None for any other array."""
     own = own_sharding(x)
     return own if own is not None and AxisType.Explicit in own.mesh.axis_types else None

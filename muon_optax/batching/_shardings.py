@@ -23,13 +23,13 @@ from muon_optax.batching._given import (
 
 
 def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | None:
-    """The sharding of every leaf, in the order of `jax.tree.leaves(tree)`.
+    """Return the sharding of every leaf, in the order of `jax.tree.leaves(tree)`.
 
-    Outside of `jax.jit` it is read from the arrays. Inside, it can be read only if all axes of
-    the mesh are `AxisType.Explicit`; otherwise `given` is used.
+    Outside of `jax.jit` the shardings are read from the arrays. Inside, they can be read only
+    if all axes of the mesh are `AxisType.Explicit`; otherwise `given` is used.
 
-    Returns None if no leaf is on several devices, or if that is unknown. A mesh of one device
-    counts if its axes are explicit, because they are part of array types.
+    Returns None if no leaf is on several devices, or if this is unknown. A mesh of one device
+    counts as several if its axes are explicit, because explicit axes are part of array types.
     """
     said, leaves = given_shardings(given, tree), leaves_by_path(tree)
     found = {name: own_sharding(leaf) or said.get(name) for name, leaf in leaves.items()}
@@ -40,7 +40,7 @@ def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | 
     _check_axis_types(mesh)
     for name, sharding in found.items():
         if sharding is not None and sharding.mesh != mesh:
-            problem = f"on {sharding.mesh}, but other leaves are on {mesh}; use one mesh"
+            problem = f"it is on {sharding.mesh}, but other leaves are on {mesh}; use one mesh"
             if sharding.mesh.shape == mesh.shape:
                 problem += ", with its devices in the same order"
             raise LeafError(name, leaves[name], problem)
@@ -50,7 +50,7 @@ def infer_shardings(given: Shardings, tree: Any) -> tuple[NamedSharding, ...] | 
 
 
 def check_shardings(given: Shardings, params: Any) -> None:
-    """Refuse shardings that contradict the arrays' own; traced arrays pass."""
+    """Refuse shardings that contradict those of the arrays. Traced arrays pass."""
     said = given_shardings(given, params)
     for name, leaf in leaves_by_path(params).items():
         own = own_sharding(leaf)
@@ -63,15 +63,15 @@ def check_shardings(given: Shardings, params: Any) -> None:
 
 
 def _difference(own: NamedSharding, spec: PartitionSpec, ndim: int) -> str:
-    """How the sharding of an array differs from a given one with this spec."""
+    """Say how the sharding of an array differs from the given sharding with this spec."""
     if own.is_equivalent_to(NamedSharding(own.mesh, spec, memory_kind=own.memory_kind), ndim):
         return (
-            "on a mesh with other devices, or another order of devices, than the mesh of "
-            "shardings; use the arrays' mesh"
+            "its mesh has other devices than the mesh of `shardings`, or has them in another "
+            "order; use the arrays' mesh"
         )
     return (
-        f"sharded as {own.spec}, but shardings has {spec}; pass jax.tree.map(lambda p: "
-        "p.sharding, params), or place the parameters as in shardings"
+        f"it is sharded as {own.spec}, but `shardings` has {spec}; pass jax.tree.map(lambda p: "
+        "p.sharding, params), or place the parameters as in `shardings`"
     )
 
 
@@ -82,7 +82,7 @@ def warn_if_unreadable(tree: Any) -> None:
             mesh = dict(jax.typeof(leaf).sharding.mesh.shape)
             warn_user(
                 f"muon_optax: every device of the mesh {mesh} may compute all polar factors, "
-                "because jax.jit hides shardings on automatic axes. Pass them: "
+                "because jax.jit hides shardings on automatic axes. Pass the shardings: "
                 "muon(..., shardings=NamedSharding(mesh, PartitionSpec())) if every device has "
                 "all parameters, else muon(..., shardings=jax.tree.map(lambda p: p.sharding, "
                 "params)) or shardings=(mesh, specs). Or make the mesh with AxisType.Explicit"
@@ -91,7 +91,7 @@ def warn_if_unreadable(tree: Any) -> None:
 
 
 def own_sharding(leaf: Array) -> NamedSharding | None:
-    """The sharding of an array; None if it cannot be read or its mesh does not matter."""
+    """Return an array's sharding; None if it cannot be read or its mesh does not matter."""
     if is_traced(leaf):
         if axis_types(leaf) - {AxisType.Explicit}:
             return None
@@ -104,7 +104,10 @@ def own_sharding(leaf: Array) -> NamedSharding | None:
 
 
 def _matters(mesh: Mesh | AbstractMesh) -> bool:
-    """Whether a mesh has several devices, or explicit axes, which are part of array types."""
+    """Return whether a mesh matters: whether it has several devices or explicit axes.
+
+    Explicit axes matter even with one device, because they are part of array types.
+    """
     return mesh.size > 1 or AxisType.Explicit in mesh.axis_types
 
 

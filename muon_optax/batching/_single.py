@@ -18,7 +18,7 @@ from muon_optax.polar._method import BatchedMethod, PolarMethod, batched
 
 @dataclass(frozen=True)
 class SingleDeviceMap:
-    """A method for the matrices of many leaves, on their device."""
+    """A polar method for the matrices of many leaves on one device."""
 
     method: PolarMethod
 
@@ -29,7 +29,7 @@ class SingleDeviceMap:
         momenta: Sequence[Array | None],
         measurement: Measurement | None = None,
     ) -> tuple[list[Array], list[Array | None], list[Array | None]]:
-        """The polar factors in the leaves' shapes and dtypes; the momenta; the numbers."""
+        """Return polar factors in the leaves' shapes and dtypes, momenta, and measurements."""
         in_place = tuple(self._in_place(view, x) for view, x in zip(views, leaves))
         static = StaticMethod(self.method)
         polars, written = _polar_leaves(static, in_place, list(leaves), list(momenta))
@@ -38,7 +38,7 @@ class SingleDeviceMap:
         return polars, written, measure_leaves(tuple(views), measurement, leaves, polars)
 
     def _in_place(self, view: MatrixView, x: Array) -> MatrixView:
-        """The view, or the transposed view if that is a mere reshape of the array."""
+        """Return the view, or the transposed view if this only reshapes the array."""
         squares = [m for _, m, n in view.sides if m == n]
         plan = batched(self.method).plan
         if all(plan(m, m, x.dtype, "cpu").commutes_with_transpose for m in squares):
@@ -82,13 +82,13 @@ def _polar(
 
 
 def _to_stacks(view: MatrixView, x: Array) -> list[Array]:
-    """The matrices of a leaf, `[batch, m, n]`, or `[m, n]` for one matrix."""
-    # XLA would remove a batch axis of 1 in some operations only, and these would not fuse.
+    """Return the matrices of a leaf as stacks `[batch, m, n]`, or `[m, n]` for one matrix."""
+    # XLA would remove a batch axis of 1 in some operations only, which would then not fuse.
     return [stack[0] if len(stack) == 1 else stack for stack in view.to_matrices(x)]
 
 
 def _to_stacks_beside(view: MatrixView, momentum: Array | None) -> list[Array | None]:
-    """The momentum in the shape of the stacks if that is a mere reshape, else None for each."""
+    """Reshape the momentum to the stacks; return None for each stack if it takes a copy."""
     if momentum is None or not view.is_reshape:
         return [None] * len(view.sides)
     return [*_to_stacks(view, momentum)]

@@ -1,6 +1,6 @@
-"""Stages of a device's work, so that one stage can travel while another is multiplied.
+"""The stages of a device's work: one stage can travel while another stage is multiplied.
 
-Each large matrix of a device is a stage. Small matrices of several layouts share a stage and
+Each large matrix of a device is a stage. Small matrices of several layouts share a stage, and
 can share products.
 """
 
@@ -13,7 +13,7 @@ from muon_optax.batching._collectives import Exchange
 from muon_optax.batching._grid import DeviceGrid
 from muon_optax.batching._ownership import Group, Ownership
 
-# The fewest numbers per device in a stage; for less, collectives are not worthwhile.
+# The fewest entries per device in a stage. For fewer, collectives are not worthwhile.
 _STAGE_SIZE: dict[Platform, int] = {"cpu": 2**21, "gpu": 2**23, "tpu": 2**19}
 _NUM_STAGES = 8  # for a large model; the first and the last exchange cannot be hidden
 
@@ -33,7 +33,7 @@ class Part:
 
     @property
     def size(self) -> int:
-        """The numbers of its matrices on one device."""
+        """The number of matrix entries on one device."""
         m, n = self.exchange.layout.sides
         return self.exchange.ownership.per_owner * m * n // self.exchange.team.size
 
@@ -44,7 +44,7 @@ def make_stages(
     grid: DeviceGrid,
     platform: Platform,
 ) -> list[list[Part]]:
-    """The parts of all groups in stages of about equal size, from each group's ownerships."""
+    """Divide groups into stages of about equal size. `found` has each group's ownerships."""
     parts = []
     for index, (group, ownerships) in enumerate(zip(groups, found)):
         start = 0
@@ -63,7 +63,7 @@ def make_stages(
 
 
 def _split(part: Part, limit: int) -> list[Part]:
-    """Split a part into parts of at most `limit` numbers, if all owners have equally many."""
+    """Split a part into parts of at most `limit` entries, if all owners have equally many."""
     ownership = part.exchange.ownership
     owners = part.exchange.owners.size
     each = math.ceil(ownership.per_owner / math.ceil(part.size / limit))

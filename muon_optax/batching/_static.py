@@ -6,7 +6,7 @@ from muon_optax.polar._method import PolarMethod
 
 
 class StaticMethod:
-    """Compares by the method's value, or by its identity if it cannot be hashed."""
+    """A polar method that is compared by value, or by identity if it cannot be hashed."""
 
     def __init__(self, method: PolarMethod):
         self.method = method

@@ -28,21 +28,21 @@ _EXAMPLE = """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser that reports an error in one sentence."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. A wrong argument is one sentence and exit status 2."""
+    """Run a command. For a wrong argument, print one sentence and exit with status 2."""
     given = _parser().parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):  # the terminal may lack ×
         sys.stdout.reconfigure(errors="replace")
     try:
         given.run(given)
     except (ValueError, RuntimeError) as error:
-        # An argument of the library is an option here.
+        # Replace arguments of the library by options of the command.
         pattern = r"dims=(?:LAYOUTS\['(\w+)'\]|([A-Z]{4,})\b)"
         option = lambda found: f"--layout {(found[1] or found[2]).lower()}"
         sys.exit(_fail(re.sub(pattern, option, str(error)), 2))
@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("shapes", nargs="*", metavar="SHAPE", help="768x3072 or 12x1024x1024")
     _add_tree(bench, "--tree")
     bench.add_argument("--methods", default=",".join(DEFAULT), help="default: %(default)s")
-    bench.add_argument("--dtype", help="dtype of the matrices; default: TREE's, or float32")
+    bench.add_argument(
+        "--dtype", help="dtype of the matrices; default: that of TREE, or float32"
+    )
     targets = ", ".join(ELSEWHERE)
     bench.add_argument("--target", help=f"estimate times for another device: {targets}")
     bench.add_argument(
@@ -103,7 +105,7 @@ def _bench(given: argparse.Namespace) -> None:
     if not (folder := Path(given.out).parent).is_dir():
         raise ValueError(f"--out {given.out}: there is no folder {folder}")
     if not (draws := find_spec("matplotlib")):
-        _say("no picture without matplotlib: pip install matplotlib")
+        _say("matplotlib is missing, so there is no picture: pip install matplotlib")
     matrices = read_tree(given.tree) if given.tree else given.shapes
     jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
     with _progress_bar() as progress:
@@ -151,7 +153,7 @@ def _layout(name: str) -> Any:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on the standard error; without rich, a line for each part of the work."""
+    """Show progress on stderr: a bar, or a line for each part of the work without `rich`."""
     try:
         from rich.console import Console
         from rich.progress import Progress

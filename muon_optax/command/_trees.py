@@ -10,28 +10,29 @@ from typing import Any
 import jax
 import numpy as np
 
-# The letters of a dtype in a header of safetensors.
+# The names of dtypes in the header of a safetensors file.
 _SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _SAFETENSORS |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
 def read_tree(name: str) -> Any:
-    """The shapes of a checkpoint's parameters, or what `module:function` returns.
+    """Return the shapes of a checkpoint's parameters, or what `module:function` returns.
 
-    If a checkpoint has an entry `params`, only that is read. Integers, such as step counts, are
-    left out.
+    If a checkpoint has an entry `params`, only this entry is read. Integers, such as step
+    counts, are left out.
 
     Raises:
-      ValueError: If `name` is neither, or cannot be read.
+      ValueError: If `name` is neither a checkpoint nor a function, or if it cannot be read.
     """
     path = Path(name)
     if not path.exists():
         return _call(name)
     reader = _read_orbax if path.is_dir() else _READERS.get(path.suffix)
     if reader is None:
-        known = ", ".join(_READERS)
+        known = " or ".join(_READERS)
         raise ValueError(
-            f"{name}: use a file of {known}, a folder of Orbax, or MODULE:FUNCTION"
+            f"{name} is of unknown type; use a file {known}, an Orbax folder, or "
+            "MODULE:FUNCTION"
         )
     try:
         tree = reader(path)
@@ -65,7 +66,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes in the header: its length in eight bytes, then JSON."""
+    """Read the shapes from the header: eight bytes with its length, then JSON."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {
@@ -80,9 +81,10 @@ def _read_orbax(path: Path) -> Any:
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # the error below says it briefly
     metadata: Any = checkpoint.StandardCheckpointer().metadata(path.resolve())
-    if metadata.item_metadata is None:  # a step of a CheckpointManager, which has items
+    if metadata.item_metadata is None:  # a step of a CheckpointManager
         items = sorted(item.name for item in path.iterdir() if item.is_dir())
-        raise ValueError(f"pass one of its items, {', '.join(items)}: {path / items[0]}")
+        said = f"pass one of its items ({', '.join(items)}), such as {path / items[0]}"
+        raise ValueError(said)
     return metadata.item_metadata.tree
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-NEAR = 1 / 3  # the distance from 1 within which Jordan's five steps bring singular values
+NEAR = 1 / 3  # Jordan's five steps bring singular values to within this distance of 1
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Exact:
 
 
 def decompose(x: np.ndarray, rank: int | None = None) -> Exact:
-    """The SVD of a matrix; without a rank, the rank is that of `SVD()` in float32."""
+    """Return the SVD of a matrix, truncated to a rank; None means the rank of `SVD()`."""
     u, sigma, vh = np.linalg.svd(x.astype(np.float64), full_matrices=False)
     if rank is None:
         rank = int((sigma > max(x.shape) * np.finfo(np.float32).eps * sigma[0]).sum())
@@ -30,7 +30,7 @@ def decompose(x: np.ndarray, rank: int | None = None) -> Exact:
 
 
 def judge(exact: Exact, o: np.ndarray) -> dict[str, Any]:
-    """The measures of a `Judgement` of `o: [m, n]`, all None if o is not finite."""
+    """Return the measures of a `Judgement` of `o: [m, n]`; all are None if o is not finite."""
     o = o.astype(np.float64)
     if not np.isfinite(o).all():
         names = ("error", "band", "alignment", "orthogonality", "reached")

@@ -20,12 +20,12 @@ _JUDGED = 3  # matrices of each stack to measure accuracy on
 
 @dataclass(frozen=True)
 class Case:
-    """Matrices of one shape, made wide.
+    """Matrices of one shape. Tall matrices are transposed, so that all are wide.
 
     Attributes:
       count: The number of matrices.
-      m: The shorter side.
-      n: The longer side.
+      m: The smaller dimension.
+      n: The larger dimension.
       dtype: The dtype of the methods' input.
       momenta: Path → `[batch, m, n]`, without zero matrices; empty for Gaussian matrices.
     """
@@ -40,14 +40,14 @@ class Case:
         return f"{self.count} × {self.m}×{self.n}"
 
     def make(self, count: int) -> np.ndarray:
-        """`[count, m, n]`, the same at every call; momenta are repeated as needed."""
+        """Return `[count, m, n]`, the same at every call. Momenta are repeated as needed."""
         if any(map(len, self.momenta.values())):
             return np.resize(np.concatenate([*self.momenta.values()]), (count, self.m, self.n))
         x = np.random.default_rng(0).standard_normal((count, self.m, self.n), np.float32)
         return x.astype(self.dtype)
 
     def judged(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Path and matrix, for a few matrices of each leaf."""
+        """Yield path and matrix for a few matrices of each leaf."""
         if not self.momenta:
             yield "", self.make(1)[0]
         for path, stack in self.momenta.items():
@@ -57,15 +57,18 @@ class Case:
 
 
 def list_cases(matrices: Any, dims: Dims, momenta: Any, dtype: str | None) -> list[Case]:
-    """The cases for shapes, or for the matrices that `muon` would find in a tree.
+    """Return the cases for shapes, or for the matrices that `muon` would find in a tree.
 
     Raises:
-      ValueError: If a shape is not that of matrices, a tree has no matrix, or the momenta do
-        not fit the tree.
+      ValueError: If a shape is not one of matrices, if a tree has no matrix, or if the momenta
+        do not fit the tree.
     """
     if shapes := _read_shapes(matrices):
         if momenta is not None:
-            raise ValueError("momenta given with shapes; pass a tree of parameters as matrices")
+            raise ValueError(
+                "`momenta` cannot be combined with shapes; pass a tree of parameters as "
+                "`matrices`"
+            )
         return _group([("", count, m, n, dtype or "float32", None) for count, m, n in shapes])
     matrices = select_parameters(matrices)
     resolved = resolve_once(dims, matrices)
@@ -75,7 +78,7 @@ def list_cases(matrices: Any, dims: Dims, momenta: Any, dtype: str | None) -> li
 
 
 def read_shape(text: str) -> tuple[int, int, int]:
-    """`"768x3072"` or `"12x1024x1024"` as count, m and n."""
+    """Read `"768x3072"` or `"12x1024x1024"` as count, m and n."""
     sides = re.split("[x×]", text.strip().lower())
     if not 2 <= len(sides) <= 3 or not all(side.isdecimal() for side in sides):
         use = "use ROWSxCOLUMNS or COUNTxROWSxCOLUMNS, such as 768x3072"
@@ -84,7 +87,7 @@ def read_shape(text: str) -> tuple[int, int, int]:
 
 
 def _read_shapes(matrices: Any) -> list[tuple[int, int, int]]:
-    """All shapes; empty for a tree of arrays."""
+    """Return all shapes; an empty list for a tree of arrays."""
     if isinstance(matrices, str):
         return [read_shape(matrices)]
     if not isinstance(matrices, list | tuple) or not matrices:
@@ -97,11 +100,11 @@ def _read_shapes(matrices: Any) -> list[tuple[int, int, int]]:
 
 
 def _check_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The shape with its count, or an error."""
+    """Return a shape with its count. Refuse what is not the shape of matrices."""
     whole = all(isinstance(side, Integral) and side > 0 for side in shape)
     if not 2 <= len(shape) <= 3 or not whole:
         raise ValueError(
-            f"shape {'x'.join(map(str, shape))}; use two sides ≥ 1, or a count and two sides"
+            f"shape {'x'.join(map(str, shape))}; use two numbers ≥ 1, or a count before them"
         )
     *counts, m, n = map(int, shape)
     return math.prod(counts), m, n
@@ -121,7 +124,7 @@ def _stacks_of_tree(
         if view is None:
             continue
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            raise LeafError(path, leaf, "only real matrices can be compared; leave it out")
+            raise LeafError(path, leaf, "only real matrices can be compared; omit this leaf")
         own = jax.dtypes.canonicalize_dtype(leaf.dtype)  # no float64 without jax_enable_x64
         name, stacks = dtype or own.name, [None] * len(view.sides)
         if momenta is not None:
@@ -134,20 +137,22 @@ def _stacks_of_tree(
 
 
 def _momentum_of(path: str, leaf: Any, momenta: Mapping[str, Any]) -> np.ndarray:
-    """The momentum of a leaf, which has its shape."""
+    """Return the momentum of a leaf, after checking that it fits the leaf and is finite."""
     if path not in momenta:
         known = ", ".join(list(momenta)[:3])
-        raise LeafError(path, leaf, f"momenta has no such leaf; its first paths are {known}")
+        raise LeafError(path, leaf, f"`momenta` lacks this leaf; its first paths are {known}")
     momentum = np.asarray(momenta[path])
     if momentum.shape != leaf.shape:
-        raise LeafError(path, leaf, f"its momentum has shape {momentum.shape}; pass its own")
+        problem = f"its momentum has shape {momentum.shape}; pass a momentum of equal shape"
+        raise LeafError(path, leaf, problem)
     if not np.isfinite(momentum).all():  # NumPy's SVD may never return
-        raise LeafError(path, leaf, "its momentum is not finite; pass that of a healthy step")
+        problem = "its momentum is not finite; pass the momentum of a step where it is finite"
+        raise LeafError(path, leaf, problem)
     return momentum
 
 
 def _group(stacks: Sequence[Stack]) -> list[Case]:
-    """One case for all stacks of the same sides and dtype."""
+    """Make one case for all stacks with the same dimensions and dtype."""
     alike: dict[tuple[int, int, str], list[Stack]] = {}
     for stack in stacks:
         _, _, m, n, dtype, _ = stack
@@ -159,10 +164,10 @@ def _group(stacks: Sequence[Stack]) -> list[Case]:
 
 
 def _momenta(stacks: Sequence[Stack]) -> dict[str, np.ndarray]:
-    """Path → its momenta, wide; those of a fused leaf's parts are concatenated.
+    """Return path → momenta `[batch, m, n]`, with tall matrices transposed.
 
-    Zero matrices are left out, because their polar factor is zero. Before the first step that
-    is all of them.
+    The momenta of all parts of a fused leaf are concatenated. Zero matrices are left out,
+    because their polar factor is zero. Before the first step, all matrices are zero.
     """
     found: dict[str, list[np.ndarray]] = {}
     for path, _, m, n, _, x in stacks:

@@ -33,21 +33,23 @@ def compare(
 
     The methods take turns on the same matrices. Accuracy is measured against the SVD in
     float64. If a call would take longer than 20 seconds, its time is estimated from smaller
-    matrices, and the table says so. If you interrupt it, it returns the results so far.
+    matrices, and the table says so. If you interrupt the comparison, it returns the results so
+    far.
 
     Args:
-      matrices: Shapes such as `"768x3072"`, `(768, 3072)`, or `"12x1024x1024"` for twelve
-        matrices, or a list of these; or a tree of parameters or their shapes.
-      methods: Names in `METHODS`, `"family:steps"`, `"optax"` for Optax's Muon, or methods. A
-        list, a string with commas, or a mapping from names to methods.
+      matrices: A shape such as `"768x3072"`, `(768, 3072)` or `"12x1024x1024"` (twelve
+        matrices), a list of shapes, or a tree of parameters or of their shapes.
+      methods: A list of methods and names, a string of names with commas, or a mapping from
+        names to methods. A name is one in `METHODS`, `"family:steps"`, or `"optax"` for
+        Optax's Muon.
       momenta: The matrices to measure accuracy on, by path or as a tree like `matrices`, such
         as `diagnostics.momentum(state)`. None means Gaussian matrices.
       dims: As for `muon`, if `matrices` is a tree.
-      dtype: The dtype of the methods' input; None means that of the arrays, or float32.
-      target: A device that is not here: `"v5e"`, `"v5p"`, `"h100"` or `"h200"`. Its compiler
-        then estimates the times, accuracy is not measured, and methods must be names.
-      progress: Called before each part of the work with its number, the number of parts, and
-        its description; such as `print`.
+      dtype: The dtype of the methods' input; None means the dtype of the arrays, or float32.
+      target: A device that is not here: `"v5e"`, `"v5p"`, `"h100"` or `"h200"`. The device's
+        compiler then estimates the times. Accuracy is not measured, and methods must be names.
+      progress: A function such as `print`. It is called before each part of the work with the
+        part's number, the number of parts, and the part's description.
 
     Returns:
       A `Comparison`: print it, or use `.verdict`, `.to_dict()`, `.save(path)` and `.plot()`.
@@ -63,7 +65,7 @@ def compare(
       >>> [round(judgement.error, 1) for judgement in found.judgements]
       [0.2, 0.0]
 
-    Source: Kim & Oh, arXiv 2601.19156, Section 5, asks this of one model.
+    Source: Kim & Oh, arXiv 2601.19156, Section 5, compares methods on one model.
     """
     contenders = find_contenders(methods)
     if dtype is not None:
@@ -71,7 +73,7 @@ def compare(
     if target is not None:
         check_choice("target", target, ELSEWHERE)
         if isinstance(methods, Mapping) or not all(isinstance(m, str) for m in methods):
-            raise ValueError("a target needs methods by name, such as 'jordan,svd'")
+            raise ValueError("with `target`, pass methods by name, such as 'jordan,svd'")
     cases = list_cases(matrices, dims, momenta, dtype)
     made_by, found, interrupted = _provenance(target), [], False
     try:

@@ -21,12 +21,12 @@ class Time:
     """The time of a method on matrices of one shape.
 
     Attributes:
-      method: Its name.
+      method: The method's name.
       count: The number of matrices of this shape.
-      m: The shorter side.
-      n: The longer side.
+      m: The smaller dimension of the matrices.
+      n: The larger dimension of the matrices.
       dtype: The dtype of the matrices.
-      ms: Milliseconds per matrix: a sample for each turn, or one estimate; else empty.
+      ms: Milliseconds per matrix: one sample for each turn, or one estimate, or nothing.
       memory: Temporary memory, divided by the memory of the matrices; None if not compiled.
       compile_s: Seconds to compile; None if not compiled.
       note: "" for a measured time; else how it was estimated, or why there is none.
@@ -57,18 +57,19 @@ class Judgement:
     All measures are None if O is not finite.
 
     Attributes:
-      method: Its name.
+      method: The method's name.
       leaf: The path of the matrix's leaf; "" for a Gaussian matrix.
-      m: The shorter side.
-      n: The longer side.
+      m: The smaller dimension of the matrix.
+      n: The larger dimension of the matrix.
       dtype: The dtype of the matrix.
-      error: `‖O − polar‖_F / ‖polar‖_F`, at best 0.
-      band: The smallest and the largest singular value of O between the row space and the
-        column space of M, at best 1 and 1.
-      alignment: `⟨M, O⟩/‖M‖_*`, 1 for the polar factor.
-      orthogonality: The root mean square of `σ² − 1` over these singular values, at best 0.
-      reached: The fraction of M's singular directions that O maps to a value within 1/3 of 1,
-        at best 1.
+      error: `‖O − polar‖_F / ‖polar‖_F`. The best error is 0.
+      band: The smallest and the largest singular value of `Uᵀ·O·V`, where `U·diag(σ)·Vᵀ` is the
+        thin SVD of M. The best band is 1 and 1.
+      alignment: `⟨M, O⟩/‖M‖_*`. It is 1 for the polar factor.
+      orthogonality: The root mean square of `σ² − 1` over the singular values σ of `Uᵀ·O·V`.
+        The best value is 0.
+      reached: The fraction of M's singular vector pairs (u, v) for which `uᵀ·O·v` is within 1/3
+        of 1. The best fraction is 1.
     """
 
     method: str
@@ -85,7 +86,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of polar methods on the same matrices; `print` it.
+    """The comparison of polar methods on the same matrices. `print` shows it as a table.
 
     Attributes:
       times: One `Time` for every shape and method.
@@ -107,30 +108,30 @@ class Comparison:
         return tuple(dict.fromkeys(time.method for time in self.times))
 
     def seconds(self, method: str) -> float | None:
-        """Seconds of a method for all matrices of all shapes; None if a time is missing."""
+        """Return a method's seconds for all matrices; None if a shape has no time."""
         shapes = {(time.m, time.n, time.dtype) for time in self.times}
         totals = [time.total_s for time in self.times if time.method == method]
         known = [seconds for seconds in totals if seconds is not None]
         return sum(known) if known and len(known) == len(shapes) else None
 
     def ratio(self, above: str, below: str) -> float | None:
-        """The time of one method for all matrices, divided by that of another.
+        """Return the time of one method for all matrices, divided by that of another method.
 
-        The median over the turns of both; None if a time is missing.
+        This is the median of the ratios in each turn. It is None if a time is missing.
         """
         if self.seconds(above) is None or self.seconds(below) is None:
             return None
         return statistics.median(ratios(*map(self._turns, (above, below))))
 
     def _turns(self, method: str) -> list[float]:
-        """Milliseconds for all matrices in each turn."""
+        """Return a method's milliseconds for all matrices in each turn."""
         its = [time for time in self.times if time.method == method]
         turns = range(min(len(time.ms) for time in its))
         return [sum(time.count * time.ms[turn] for time in its) for turn in turns]
 
     @property
     def verdict(self) -> str:
-        """One sentence: the fastest method here, and its error."""
+        """One sentence that names the fastest method here, and its error."""
         return write_verdict(self)
 
     def __str__(self) -> str:
@@ -138,19 +139,19 @@ class Comparison:
         return "\n\n".join(part for part in parts if part)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON values."""
+        """Return the whole comparison and its verdict as a dict of JSON values."""
         return asdict(self) | {"verdict": self.verdict}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Comparison:
-        """The inverse of `to_dict`."""
+        """Make a comparison from what `to_dict` returned."""
         times = tuple(Time(**(row | {"ms": tuple(row["ms"])})) for row in found["times"])
         judgements = tuple(Judgement(**row) for row in found["judgements"])
         rest = {name: found[name] for name in ("made_by", "target", "interrupted")}
         return cls(times, judgements, **rest)
 
     def save(self, path: str | Path) -> None:
-        """Write a JSON file, for `from_dict`."""
+        """Write what `to_dict` returns to a JSON file."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
     def plot(self) -> Figure:

@@ -14,7 +14,7 @@ from muon_optax.polar._presets import find_method
 OPTAX, EXACT = "optax", "svd"
 DEFAULT = ("jordan", "fast", "polar_express:8", OPTAX, EXACT)
 
-Polar = Callable[[Array], Array]  # [..., m, n], of x's shape and dtype
+Polar = Callable[[Array], Array]  # [..., m, n] → the same shape and dtype
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class OptaxMuon:
     """Optax's orthogonalization as a method: its Muon without momentum."""
 
     def polar(self, x: Array) -> Array:
-        """The polar factors of `[count, m, n]`."""
+        """Return the polar factors of matrices `[count, m, n]`."""
         dims = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
         tx = optax.contrib.scale_by_muon(
             beta=0.0, nesterov=False, weight_dimension_numbers={"x": dims}
@@ -34,7 +34,7 @@ class OptaxMuon:
 def find_contenders(
     methods: Sequence[str | PolarMethod] | Mapping[str, PolarMethod] | str,
 ) -> dict[str, PolarMethod]:
-    """Name → method; the name of an object is its `repr`.
+    """Return name → method. A method that is given as an object is named by its `repr`.
 
     Raises:
       ValueError: If a name is unknown, or there are no methods.

@@ -1,7 +1,7 @@
-"""Times estimated by the compiler of a device that is not here, in another process.
+"""Times estimated by the compiler of a device that is not here, in a separate process.
 
-The compiler may take minutes, and the process can be stopped. Its settings do not affect the
-caller.
+The compiler may take minutes, but the process can be stopped. The process has its own settings,
+which do not affect the caller.
 """
 
 import json
@@ -28,7 +28,7 @@ _TOGETHER = 8  # the most matrices in a program
 
 
 def estimate_case(case: Case, methods: Sequence[str], target: str, say: Say) -> Iterator[Time]:
-    """The estimated time of every method.
+    """Yield the estimated time of every method.
 
     Raises:
       MissingCompiler: If the compiler is missing.
@@ -65,7 +65,7 @@ def _in_process(name: str, shape: tuple[int, ...], dtype: str, target: str) -> E
 
 
 def _answer(asked: str) -> None:
-    """Run in the process: print one estimate as JSON."""
+    """Print one estimate as JSON. This function runs in the separate process."""
     question = json.loads(asked)
     (method,) = find_contenders([question["name"]]).values()
     shape = jax.ShapeDtypeStruct(question["shape"], question["dtype"])

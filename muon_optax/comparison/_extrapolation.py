@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import jax
 
-PATIENCE_S = 20.0  # for compilation and one call
+PATIENCE_S = 20.0  # seconds for compilation and one call
 
 Prepare = Callable[[int, int], Callable[[], object]]  # m, n → a compiled call
 
 
 def extrapolate(prepare: Prepare, m: int, n: int) -> tuple[float, str] | None:
-    """Seconds of a call, and how they were estimated; None if the call is short enough.
+    """Estimate the seconds of a call; also say from what. None if the call is short enough.
 
-    Two smaller matrices show how the time grows when the sides double.
+    Two smaller matrices show how the time grows when m and n double.
     """
     quarter, half = ((max(1, m // part), max(1, n // part)) for part in (4, 2))
     (first, waited), (second, waited_longer) = (
@@ -26,12 +26,12 @@ def extrapolate(prepare: Prepare, m: int, n: int) -> tuple[float, str] | None:
 
 
 def _growth(first: float, second: float) -> float:
-    """The growth of the time when sides double, limited to 4 to 16, because 8 is expected."""
+    """Return the growth of the time when m and n double: between 4 and 16, about 8."""
     return min(max(4.0, second / first), 16.0)
 
 
 def _time(prepare: Prepare, m: int, n: int) -> tuple[float, float]:
-    """Seconds of a warm call, and in total with compilation and warm-up."""
+    """Return the seconds of a warm call, and the total with compilation and warm-up."""
     start = time.perf_counter()
     call = prepare(m, n)
     jax.block_until_ready(call())

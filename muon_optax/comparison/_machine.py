@@ -9,7 +9,7 @@ import jax
 
 
 def describe_device() -> str:
-    """An accelerator's kind, or the processor and its cores."""
+    """Return the kind of the accelerator, or the processor with its number of cores."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
@@ -18,7 +18,7 @@ def describe_device() -> str:
 
 
 def describe_processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     found = cpuinfo.exists() and re.search(r"model name\s*: (.*)", cpuinfo.read_text())
     return found[1] if found else platform.processor() or platform.machine()

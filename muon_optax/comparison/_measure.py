@@ -1,4 +1,4 @@
-"""The measurement of methods on the matrices of one shape: time in turns, memory, accuracy."""
+"""The measurement of methods on matrices of one shape: time (in turns), memory, accuracy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,8 +17,8 @@ from muon_optax.comparison._timing import current_platform, milliseconds, take_t
 from muon_optax.estimates._compile import compile_program, size_in_bytes
 from muon_optax.polar._method import MethodPlan, PolarMethod, batched, check_polars
 
-_TOGETHER = {"cpu": 2e10, "gpu": 5e12, "tpu": 5e12}  # operations to time in one call
-_GUESSED = 20.0  # operations of a decomposition over those of its plan; measured: 10 to 200
+_TOGETHER = {"cpu": 2e10, "gpu": 5e12, "tpu": 5e12}  # the most operations in a timed call
+_GUESSED = 20.0  # a decomposition takes this many times its plan's operations; measured: 10-200
 _LARGE = 2**28  # from this m²·n on, smaller matrices are timed first
 _LARGEST_JUDGED = 2048  # short side; NumPy's SVD of a larger matrix takes a minute
 
@@ -28,9 +28,9 @@ Say = Callable[[str], None]
 def measure_case(
     case: Case, methods: Mapping[str, PolarMethod], say: Say
 ) -> Iterator[Time | Judgement]:
-    """The times of all methods, then their judgements on every leaf.
+    """Yield the times of all methods, then their judgements on every leaf.
 
-    An interruption is raised again after the times measured so far.
+    After an interruption, yield the times measured so far, then raise the interruption again.
     """
     calls, found, samples, stopped = {}, {}, {}, None
     try:
@@ -60,7 +60,7 @@ def measure_case(
 
 
 def _start(case: Case, name: str, method: PolarMethod) -> tuple[Time, Callable | None]:
-    """A time without samples and the call to sample; or an estimated time and None."""
+    """Return a `Time` without samples and the call to sample, or an estimate and None."""
 
     def prepare(m: int, n: int) -> Callable:
         return _prepare(Case(1, m, n, case.dtype), method)[0]
@@ -80,7 +80,7 @@ def _time(case: Case, name: str, ms: tuple[float, ...] = (), **rest: Any) -> Tim
 
 
 def _prepare(case: Case, method: PolarMethod) -> tuple[Callable, dict]:
-    """A compiled call on matrices of the case, and its costs."""
+    """Return a compiled call on matrices of the case, and the costs of its program."""
     x = jnp.asarray(case.make(_count_together(case, method)))
     polar = jax.eval_shape(method.polar, x)
     check_polars(method, [x], [polar])
@@ -92,7 +92,7 @@ def _prepare(case: Case, method: PolarMethod) -> tuple[Callable, dict]:
 
 
 def _count_together(case: Case, method: PolarMethod) -> int:
-    """How many matrices to time in one call."""
+    """Return how many matrices to time in one call."""
     plan = _plan(case, method)
     flops = plan.flops * (_GUESSED if plan.is_guess else 1.0)
     return max(1, min(case.count, int(_TOGETHER[current_platform()] / flops)))

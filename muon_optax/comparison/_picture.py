@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from muon_optax.comparison._comparison import Comparison
 
-# Colours of Okabe and Ito, which are safe for the colour-blind, and markers.
+# Colours (by Okabe and Ito, safe for the colour-blind) and markers.
 _LOOKS = {EXACT: ("#000000", "s"), OPTAX: ("#E69F00", "P")}
 _OTHER = ("#D55E00", "o")
 
@@ -52,7 +52,7 @@ def draw(comparison: Comparison) -> Figure:
 def _points(
     axes: Axes, order: list[str], values: dict[str, float], missing: str, label: str
 ) -> None:
-    """Draw a point for every method on a logarithmic axis, with its number as text."""
+    """Draw a point for every method on a logarithmic axis, with its value as text."""
     shown = {name: value for name, value in values.items() if value > 0}  # 0 has no logarithm
     from matplotlib.ticker import LogLocator, NullLocator
 

@@ -20,19 +20,19 @@ _HEADER += ("singular values", "alignment", "reached", "memory / input", "compil
 
 
 def write_table(comparison: Comparison) -> str:
-    """A table of every shape and method, and the total if there are several matrices."""
+    """Write a table with a row for every shape and method, and totals for several matrices."""
     header, rows = list_times(comparison)
     return align([header, *rows])
 
 
 def write_leaves(comparison: Comparison) -> str:
-    """A table of every leaf and method; "" if there are no leaves."""
+    """Write a table with a row for every leaf and method; "" if there are no leaves."""
     header, rows = list_leaves(comparison)
     return align([header, *rows]) if rows else ""
 
 
 def list_times(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of every shape and method, and of the total."""
+    """Return the header, and the rows for every shape and method and for the total."""
     rows = []
     for shape in dict.fromkeys(map(_shape, comparison.times)):
         times = {t.method: t for t in comparison.times if _shape(t) == shape}
@@ -48,7 +48,7 @@ def list_times(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def list_leaves(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of every leaf and method, as means over the sampled matrices.
+    """Return the header and the rows for every leaf and method, as means over the samples.
 
     Leaves whose paths differ only in numbers share a row.
     """
@@ -75,7 +75,7 @@ def _without_empty_columns(
 
 
 def number(value: float | None) -> str:
-    """Three digits."""
+    """Write a number with three digits; "" for None."""
     return "" if value is None else f"{float(f'{value:.3g}'):g}"
 
 
@@ -85,13 +85,13 @@ def _shape(row: Time | Judgement) -> tuple[int, int, str]:
 
 def _cells(time: Time, times: dict[str, Time], judgements: list[Judgement]) -> list[str]:
     against = [_ratio(times.get(name), time) for name in (EXACT, OPTAX)]
-    note = "" if time.note == ESTIMATED else time.note  # marks show that it is an estimate
+    note = "" if time.note == ESTIMATED else time.note  # the mark ≈ already says this
     costs = [number(time.memory), number(time.compile_s), note]
     return [time.method, _milliseconds(time), *against, *_accuracy(judgements), *costs]
 
 
 def _milliseconds(time: Time) -> str:
-    """Median and range of the samples, or a marked estimate."""
+    """Write the median and the range of the samples, or an estimate with its mark."""
     if not time.ms:
         return "none"
     if time.note:
@@ -101,7 +101,7 @@ def _milliseconds(time: Time) -> str:
 
 
 def _ratio(above: Time | None, below: Time) -> str:
-    """The time of another method over this one's: the median over the turns."""
+    """Write the ratio of the times of two methods: the median over the turns."""
     if above is None or above is below or not (above.ms and below.ms):
         return ""
     ratio = number(statistics.median(ratios(above.ms, below.ms)))
@@ -109,7 +109,7 @@ def _ratio(above: Time | None, below: Time) -> str:
 
 
 def mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
-    """The mark before a time, or before a ratio of two, that was not measured."""
+    """Return the mark for a time, or for a ratio of two times, that was not measured."""
     numerator, denominator = (any(time.at_least for time in of) for of in (above, below))
     if numerator != denominator:
         return "≥ " if numerator else "≤ "
@@ -117,7 +117,7 @@ def mark(above: Sequence[Time], below: Sequence[Time] = ()) -> str:
 
 
 def _accuracy(judgements: Sequence[Judgement]) -> list[str]:
-    """Means of error, alignment and reached, and the widest band."""
+    """Write the means of error, alignment and reached, and a band that contains all bands."""
     if not judgements:
         return [""] * 4
     bands = [judgement.band for judgement in judgements if judgement.band is not None]
@@ -133,7 +133,7 @@ def _accuracy(judgements: Sequence[Judgement]) -> list[str]:
 
 
 def _totals(comparison: Comparison) -> Iterable[list[str]]:
-    """Seconds for all matrices, as the last lines."""
+    """Yield the last lines of the table, with the seconds for all matrices."""
     shapes = {_shape(time): time.count for time in comparison.times}
     head = f"all {sum(shapes.values())}, s"
     times = {m: [t for t in comparison.times if t.method == m] for m in comparison.methods}

@@ -1,4 +1,4 @@
-"""Timing of several calls in turns, after a warm-up."""
+"""The timing of several calls in turns, after a warm-up."""
 
 import random
 import statistics
@@ -12,13 +12,13 @@ from muon_optax._platform import Platform
 
 ROUNDS = 7
 SAMPLE_S = 0.01  # seconds of a sample of short calls
-# A pause before each sample: LAPACK's threads keep spinning for a while after a call.
+# A pause before each sample, because LAPACK's threads keep spinning for a while after a call.
 PAUSE_S: dict[Platform, float] = {"cpu": 0.05, "gpu": 0.0, "tpu": 0.0}
 PATIENCE_S = 5.0  # seconds for all samples of a long call; at least three are taken
 
 
 def current_platform() -> Platform:
-    """The platform of this process. Call it to time a call, never while tracing."""
+    """Return the platform of this process. Use it to time a call, never while tracing."""
     backend = jax.default_backend()
     return backend if backend in ("cpu", "tpu") else "gpu"
 
@@ -28,11 +28,11 @@ def take_turns(
     rounds: int = ROUNDS,
     samples: dict[str, list[float]] | None = None,
 ) -> dict[str, list[float]]:
-    """Samples of the seconds per call, taken in turns, in random order within a turn.
+    """Sample the seconds per call of each function, in turns of random order.
 
-    A sample is one call, or as many short calls as fill `SAMPLE_S` with one wait for the last
-    result. `samples` is filled and returned, so that after an interruption the caller has what
-    was measured.
+    A sample times one call, or as many short calls as take `SAMPLE_S` seconds together, and
+    waits only for the last result. `samples` is filled in place and returned. So after an
+    interruption, the caller has what was measured.
     """
     pause = PAUSE_S[current_platform()]
     samples = {} if samples is None else samples
@@ -51,27 +51,27 @@ def take_turns(
 
 
 def rounds_for(seconds: float) -> int:
-    """The number of samples of a call that takes so many seconds."""
+    """Return how many samples to take of a call that takes `seconds`."""
     return min(ROUNDS, max(3, int(PATIENCE_S / seconds)))
 
 
 def milliseconds(samples: list[float], count: int = 1) -> list[float]:
-    """Milliseconds of one matrix out of `count`, to five digits."""
+    """Convert seconds for `count` matrices to milliseconds per matrix, with five digits."""
     return [float(f"{1000 * s / count:.5g}") for s in samples]
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """The ratios of the samples of two calls, turn by turn."""
+    """Return the ratios of the samples of two calls, turn by turn."""
     return [a / b for a, b in zip(above, below)]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Smallest, median and largest."""
+    """Return the smallest value, the median and the largest value."""
     return min(values), statistics.median(values), max(values)
 
 
 def _warm(call: Callable[[], Any]) -> float:
-    """Seconds of a second call, or of the first if that is long."""
+    """Return the seconds of a second call, or of the first call if it takes long."""
     first = _sample(call, 1)
     return first if first > PATIENCE_S else _sample(call, 1)
 

@@ -13,19 +13,19 @@ from muon_optax.comparison._table import mark
 if TYPE_CHECKING:
     from muon_optax.comparison._comparison import Comparison
 
-_ACCURATE = 0.01  # an error that makes no difference in training
+_ACCURATE = 0.01  # the largest error that makes no difference in training
 _REACHED = 0.5  # a method that brings fewer singular values near 1 is not a polar method
-_EQUAL = 1.05  # a ratio of times that counts as equal
-_NOISY = 3.0  # a ratio of the longest to the shortest sample that shows a busy machine
+_EQUAL = 1.05  # times with a smaller ratio count as equal
+_NOISY = 3.0  # on a busy machine, the longest sample over the shortest exceeds this
 
 
 def write_verdict(comparison: Comparison) -> str:
-    """One sentence: the fastest method, by how much, its error, and warnings."""
+    """Write one sentence: the fastest method, its lead, its error, and warnings."""
     wrong = {name: why for name in comparison.methods if (why := _why_wrong(comparison, name))}
     timed = {name: comparison.seconds(name) for name in comparison.methods}
     timed = {name: s for name, s in timed.items() if s and name not in wrong}
     parts = [*_praise(comparison, timed)] if timed else ["No method was timed"]
-    parts += [f"{name} is left out, {why}" for name, why in wrong.items()]
+    parts += [f"{name} is left out, because {why}" for name, why in wrong.items()]
     if timed and EXACT in comparison.methods and not comparison.seconds(EXACT):
         notes = (time.note for time in comparison.times if time.method == EXACT)
         parts.append(f"the SVD has no time ({next(filter(None, notes), 'interrupted')})")
@@ -56,13 +56,13 @@ def _praise(comparison: Comparison, seconds: dict[str, float]) -> Iterator[str]:
     noise = {t.method: max(t.ms) / min(t.ms) for t in comparison.times if t.method in named}
     if (noisy := max(noise, key=noise.__getitem__)) and noise[noisy] > _NOISY:
         yield (
-            f"the times of {noisy} vary {noise[noisy]:.0f}-fold, so run it again on a quiet "
+            f"the times of {noisy} vary {noise[noisy]:.0f}-fold, so compare again on a quiet "
             "machine"
         )
 
 
 def _faster(comparison: Comparison, seconds: dict[str, float], best: list[str]) -> str:
-    """How many times faster than the SVD and than Optax's Muon."""
+    """Say how many times as fast the best method is as the SVD and as Optax's Muon."""
     said = [
         f"{_ratio(comparison, name, best[0])} as fast as {noun}"
         for name, noun in ((EXACT, "the SVD"), (OPTAX, "Optax's Muon"))
@@ -72,7 +72,7 @@ def _faster(comparison: Comparison, seconds: dict[str, float], best: list[str]) 
 
 
 def _ratio(comparison: Comparison, above: str, below: str) -> str:
-    """Of two total times, two digits: "1.8 times", "about 1,100 times"."""
+    """Write the ratio of two total times: "1.8 times", "about 1,100 times"."""
     its = [[t for t in comparison.times if t.method == name] for name in (above, below)]
     ratio = comparison.ratio(above, below) or 0.0
     said = f"{ratio:.1f}" if ratio < 9.95 else f"{float(f'{ratio:.2g}'):,.0f}"
@@ -81,7 +81,7 @@ def _ratio(comparison: Comparison, above: str, below: str) -> str:
 
 
 def _price(comparison: Comparison, names: list[str]) -> str:
-    """The errors of these methods."""
+    """Write the errors of these methods."""
     errors = [_errors(comparison, name) for name in names if name != EXACT]
     if comparison.target or not errors:
         return ""
@@ -91,13 +91,13 @@ def _price(comparison: Comparison, names: list[str]) -> str:
 
 
 def _enumerate(names: Iterable[str]) -> str:
-    """`a, b and c`."""
+    """Write names as `a, b and c`."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def _weakest_leaf(comparison: Comparison, name: str) -> tuple[str, float] | None:
-    """The leaf with the smallest `reached`, if that is too small, and its value."""
+    """Return the leaf with the smallest mean `reached`, and this mean; None if it suffices."""
     leaves: dict[str, list[float]] = {}
     for judgement in comparison.judgements:
         if judgement.method == name and judgement.leaf and judgement.reached is not None:
@@ -108,13 +108,15 @@ def _weakest_leaf(comparison: Comparison, name: str) -> tuple[str, float] | None
 
 
 def _why_wrong(comparison: Comparison, name: str) -> str:
-    """Why a method is not a polar method here; "" if it is one, or was not judged."""
+    """Say why a method is not a polar method here; "" if it is one, or was not judged."""
     judged = [j.reached for j in comparison.judgements if j.method == name]
     reached = [share for share in judged if share is not None]
     if broken := len(judged) - len(reached):
-        return f"not finite for {broken} of {len(judged)} matrices"
+        return f"it is not finite for {broken} of {len(judged)} matrices"
     share = statistics.fmean(reached) if reached else 1.0
-    return f"with {share:.0%} of the singular values near 1" if share < _REACHED else ""
+    if share < _REACHED:
+        return f"it brings only {share:.0%} of the singular values near 1"
+    return ""
 
 
 def _errors(comparison: Comparison, name: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""The compilation of a function, and the program's costs that are known before it runs."""
+"""The compilation of a function, and the costs of a program that are known before it runs."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,11 @@ import jax
 
 
 def compile_program(function: Callable, *shapes: Any, donate: tuple[int, ...] = ()):
-    """The program for arguments of these shapes, and its costs: time, size, memory.
+    """Compile a function for arguments of these shapes. Return the program and its costs.
 
-    `xla_flops` is XLA's own count. It counts the body of a loop once, and a call of a library
-    such as LAPACK as zero.
+    The costs are the time to compile, the size and the memory. `xla_flops` is XLA's own count
+    of operations. XLA counts the body of a loop once, and a call of a library such as LAPACK
+    as zero.
     """
     start = time.perf_counter()
     lowered = jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*shapes)
@@ -29,5 +30,5 @@ def compile_program(function: Callable, *shapes: Any, donate: tuple[int, ...] = 
 
 
 def size_in_bytes(shapes: Any) -> int:
-    """The bytes of all arrays of a tree."""
+    """Return the bytes of all arrays in a tree."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))

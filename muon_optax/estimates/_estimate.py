@@ -1,4 +1,4 @@
-"""The estimated time of a function on a device that is not here, from its compiler."""
+"""The time of a function on a device that is not here, estimated by the device's compiler."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Estimate:
     """The costs of a program according to its compiler. Only `compile_s` is measured.
 
     Attributes:
-      seconds: Seconds of one call; None if unknown.
+      seconds: The time of one call; None if unknown.
       temp_bytes: Temporary memory; None if the program was not compiled.
-      compile_s: Seconds of the compiler, or the time limit that stopped it.
+      compile_s: Seconds to compile, or the time limit at which the compiler was stopped.
       note: Why there is no time, or what the estimate leaves out; "" for a complete estimate.
       at_least: Whether the estimate is incomplete, so that the time may be longer.
     """

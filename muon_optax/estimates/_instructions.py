@@ -22,10 +22,10 @@ class Instruction:
 
     Attributes:
       text: The line.
-      name: Its name without `%`, unique in a program.
+      name: The instruction's name without `%`, unique in a program.
       result: The type of the result, such as `f32[2,3]{1,0}`, or a tuple of types.
-      opcode: Its operation, such as `dot`.
-      called: The names of the computations that it calls.
+      opcode: The instruction's operation, such as `dot`.
+      called: The names of the computations that the instruction calls.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Instruction:
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
-        """The names of its operands."""
+        """The names of the instruction's operands."""
         rest = self.text.partition(f" {self.opcode}(")[2]
         depth, end = 1, 0
         while depth and end < len(rest):
@@ -46,13 +46,13 @@ class Instruction:
 
     @property
     def is_root(self) -> bool:
-        """Whether its value is the result of its computation."""
+        """Whether the instruction's value is the result of its computation."""
         return self.text.lstrip().startswith("ROOT ")
 
 
 @dataclass(frozen=True)
 class Executed:
-    """An instruction where it runs.
+    """An instruction at one of the places where it runs.
 
     Attributes:
       instruction: The instruction.
@@ -92,11 +92,11 @@ class Program:
         self.by_name = {line.name: line for line in every}
 
     def executed(self) -> Iterator[Executed]:
-        """Every instruction, with those of called computations where they are called."""
+        """Yield every instruction, and after a call the instructions of what it calls."""
         yield from self._walk(self.entry, 1, False, False)
 
     def inside(self, instruction: Instruction) -> Iterator[Instruction]:
-        """The instruction, and all instructions that are parts of it."""
+        """Yield the instruction and all instructions that are parts of it."""
         yield instruction
         for name in instruction.called:
             for line in self.computations.get(name, ()):
@@ -115,7 +115,7 @@ class Program:
 
 
 def _called(line: str, opcode: str) -> tuple[str, ...]:
-    """The computations that an instruction calls; the end of an asynchronous call has none."""
+    """Return the computations that an instruction calls; none for the end of an async call."""
     if opcode.endswith(("-done", "-update")):
         return ()
     branches = _BRANCHES.search(line)
@@ -124,18 +124,18 @@ def _called(line: str, opcode: str) -> tuple[str, ...]:
 
 
 def arrays(result: str) -> list[tuple[str, list[int], str]]:
-    """Dtype, shape and layout of every array in a type."""
+    """Return dtype, shape and layout of every array in a type."""
     found = _ARRAY.findall(result)
     return [(dtype, lengths(sides), layout) for dtype, sides, layout in found]
 
 
 def size_in_bytes(result: str) -> int:
-    """The bytes of all arrays in a type."""
+    """Return the bytes of all arrays in a type."""
     return sum(math.prod(sides) * _width(dtype) // 8 for dtype, sides, _ in arrays(result))
 
 
 def parts(result: str) -> list[str]:
-    """The types of a tuple's elements."""
+    """Return the types of a tuple's elements."""
     found, depth = [""], 0
     for letter in result[1:-1]:
         depth += (letter in "([{") - (letter in ")]}")
@@ -147,11 +147,11 @@ def parts(result: str) -> list[str]:
 
 
 def lengths(sides: str) -> list[int]:
-    """The numbers in a list such as `2,3`."""
+    """Return the numbers in a list such as `2,3`."""
     return [int(x) for x in re.findall(r"\d+", sides)]
 
 
 def _width(dtype: str) -> int:
-    """The bits of a number; of both parts for a complex dtype."""
+    """Return the bits of a number; for a complex dtype, those of both parts together."""
     digits = re.search(r"\d+", dtype)
     return int(digits[0]) if digits else 8 if dtype == "pred" else 0

@@ -1,4 +1,4 @@
-"""The kernels of a compiled program: products, bytes and estimated time of each."""
+"""The kernels of a compiled program, each with its products, bytes and estimated time."""
 
 import re
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Kernel:
 
 
 def kernels(program: Program, target: Target) -> list[Kernel]:
-    """All kernels in order, without collectives."""
+    """Return all kernels in order, without collectives."""
     found = []
     for at in program.executed():
         line = at.instruction
@@ -53,12 +53,12 @@ def kernels(program: Program, target: Target) -> list[Kernel]:
 
 
 def is_counted(kernel: Kernel, target: Target) -> bool:
-    """Whether it is a separate kernel: on a TPU if it has cycles, elsewhere always."""
+    """Return whether a kernel counts. On a TPU, only those with estimated cycles do."""
     return target.kind != "tpu" or kernel.estimate is not None
 
 
 def rate_of(found: Product) -> str:
-    """The key of `Target.peak` for a product."""
+    """Return the key of `Target.peak` for a product."""
     slow = "f32" in found.operands
     return "f32" + ", highest precision" * (found.precision == "highest") if slow else "bf16"
 
@@ -74,7 +74,11 @@ def _kernel(at: Executed, program: Program, target: Target) -> Kernel:
 def _estimate(
     line: Instruction, products: Sequence[Product], moved: int, target: Target
 ) -> float | None:
-    """XLA's estimate on a TPU; on a GPU the longer of products and traffic, plus a launch."""
+    """Estimate one run of a kernel.
+
+    On a TPU, this is XLA's own estimate. On a GPU, it is the time of the products or that of
+    the memory traffic, whichever is longer, plus the time of a launch.
+    """
     if target.kind == "tpu":
         found = _CYCLES.search(line.text)
         return int(found[1]) if found else None

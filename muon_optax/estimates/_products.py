@@ -1,6 +1,6 @@
-"""The matrix products of a compiled program: operations, and dtypes of operands."""
+"""The matrix products of a compiled program: their operations and their dtypes."""
 
-# Unexpected HLO raises in any case.
+# Unexpected HLO raises an error in any case.
 # pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
 # pyright: reportOptionalSubscript=false
 
@@ -34,7 +34,7 @@ class Product:
 
 
 def product(instruction: Instruction, program: Program) -> Product | None:
-    """The product of an instruction; None if it is not a matrix product."""
+    """Return an instruction as a product; None if it is not a matrix product."""
     if instruction.opcode not in ("dot", "convolution"):
         return None
     types = [program.by_name[name].result for name in instruction.operands]
@@ -51,7 +51,10 @@ def product(instruction: Instruction, program: Program) -> Product | None:
 
 
 def _convolution_flops(text: str, left: list[int], right: list[int], out: list[int]) -> int:
-    """The operations of a convolution; a TPU's batched product is one with much padding."""
+    """Return the operations of a convolution.
+
+    A TPU's compiler makes a batched product a convolution with much padding.
+    """
     of_left, of_right, of_out = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", text).groups()
     total = 2 * right[of_right.index("i")]
     window = re.search(r"window=\{([^}]*)\}", text)
@@ -66,7 +69,7 @@ def _convolution_flops(text: str, left: list[int], right: list[int], out: list[i
 
 
 def _meetings(fields: dict[str, str], axis: int, length: int, results: int) -> int:
-    """Along one axis, the pairs of a result and a window element that meet an input."""
+    """Count the pairs of result and window element that use an input, along one axis."""
 
     def field(name: str) -> int:
         return int(fields[name].split("x")[axis]) if name in fields else 1

@@ -1,4 +1,4 @@
-"""The devices that programs can be compiled for, without having them."""
+"""The devices for which programs can be compiled on a machine that does not have them."""
 
 import os
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-# The packages that have the compilers; the last one has ptxas.
+# The packages with the compilers; nvidia-cuda-nvcc has ptxas.
 NEEDED = {
     "tpu": ("libtpu",),
     "gpu": ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc"),
     "cpu": (),
 }
 _INSTALL = {"tpu": "'jax[tpu]'", "gpu": "'jax[cuda13-local]' nvidia-cuda-nvcc"}
-LAUNCH = 2.5e-6  # the least seconds of a GPU's kernel
+LAUNCH = 2.5e-6  # the shortest time of a kernel on a GPU, in seconds
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # do not ask the cloud's metadata server
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -38,10 +38,10 @@ class Target:
     Attributes:
       name: Its name on the command line.
       kind: `"tpu"`, `"gpu"` or `"cpu"`.
-      topology: The compiler's name for the smallest set of such devices: the sides of a TPU's
-        torus, or the numbers of slices, nodes, and GPUs per node.
+      topology: The compiler's name for the smallest set of such devices. For TPUs these are the
+        dimensions of the torus; for GPUs, the numbers of slices, nodes, and GPUs per node.
       bandwidth: Memory bandwidth in bytes per second; None if unknown.
-      peak: Operations per second of products, by the dtype of the operands.
+      peak: Operations per second in matrix products, by the dtype of the operands.
       clock: Cycles per second; None if unknown.
     """
 
@@ -58,7 +58,7 @@ class Target:
         return "estimated_cycles" if self.kind == "tpu" else "estimated_s"
 
     def device(self) -> Any:
-        """A device to compile for.
+        """Return a device to compile for.
 
         Raises:
           MissingCompiler: If the compiler is missing.
@@ -66,7 +66,9 @@ class Target:
         return self.devices(self.topology)[0]
 
     def devices(self, topology: str) -> Sequence[Any]:
-        """The devices of a topology: `"4x4x4"` for TPUs, `"1x8x8"` for 64 GPUs in 8 nodes.
+        """Return the devices of a topology, such as `"4x4x4"` for 64 TPUs.
+
+        For 64 GPUs in 8 nodes, the topology is `"1x8x8"`.
 
         Raises:
           MissingCompiler: If the compiler is missing.
@@ -103,7 +105,7 @@ class Target:
 
 
 def installed(package: str) -> str:
-    """The version of a package; "" if it is not installed."""
+    """Return the version of a package; "" if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -111,10 +113,10 @@ def installed(package: str) -> str:
 
 
 # Peaks and bandwidths of TPUs: docs.cloud.google.com/tpu/docs/v5e, /v5p and /v6e. The clock is
-# the peak over the operations of all matrix units per cycle, 2·128² each: a v5e has four, a v5p
-# eight. A v6e's clock is not public. For GPUs these are rates that programs reach, not those of
-# data sheets: an H200 reaches about 4.3 of its 4.8 TB/s. float32 at the default precision runs
-# as TF32.
+# the peak divided by the operations of all matrix units per cycle. A unit has 2·128² operations
+# per cycle; a v5e has four units and a v5p eight. A v6e's clock is not public. For GPUs, the
+# rates are what programs reach, not what data sheets say: an H200 reaches about 4.3 of its
+# 4.8 TB/s. float32 at the default precision runs as TF32.
 _HOPPER = {"bf16": 800e12, "f16": 800e12, "f32": 400e12, "f32, highest precision": 60e12}
 TARGETS = {
     target.name: target

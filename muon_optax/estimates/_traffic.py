@@ -18,11 +18,12 @@ _RENAMES = ("bitcast", "reshape")
 
 
 def traffic(kernel: Instruction, program: Program) -> int:
-    """The bytes of operands and results; an operand that is passed twice counts twice.
+    """Return the bytes of a kernel's operands and results.
 
-    If only slices of an operand are read, the slices count. If a result is updated in place,
-    the new part counts. Arrays that a TPU's compiler keeps in the core's memory, marked `S(1)`
-    or another number, do not count, but moving them there does.
+    An operand that is passed twice counts twice. If only slices of an operand are read, only
+    the slices count. If a result is updated in place, only the new part counts. Arrays that a
+    TPU's compiler keeps in the core's own memory do not count, but moving them there does. The
+    compiler marks them with `S(1)` or another number.
     """
     if kernel.opcode.endswith("-start"):
         return size_in_bytes(parts(kernel.result)[1])
@@ -41,7 +42,7 @@ def traffic(kernel: Instruction, program: Program) -> int:
 
 
 def _read(parameter: Instruction, inside: Sequence[Instruction], whole: int) -> int:
-    """The bytes that the instructions of a fusion read of a parameter."""
+    """Return the bytes that the instructions of a fusion read from a parameter."""
     total, names = 0, {parameter.name}
     for line in inside:
         if not names & {*line.operands}:
@@ -56,7 +57,7 @@ def _read(parameter: Instruction, inside: Sequence[Instruction], whole: int) -> 
 
 
 def _written(kernel: Instruction, inside: Sequence[Instruction], program: Program) -> int:
-    """The bytes of the result, or of the update if it is updated in place."""
+    """Return the bytes of the result or, if it is updated in place, of the new part."""
     root = next(line for line in inside if line.is_root)
     while root.opcode in _RENAMES:
         root = program.by_name[root.operands[0]]
@@ -66,7 +67,7 @@ def _written(kernel: Instruction, inside: Sequence[Instruction], program: Progra
 
 
 def _outside(result: str) -> int:
-    """The bytes of the arrays in a type that are in the device's memory."""
+    """Return the bytes of those arrays in a type that are in the device's memory."""
     return sum(
         size_in_bytes(f"{dtype}[{','.join(map(str, sides))}]")
         for dtype, sides, layout in arrays(result)
@@ -75,5 +76,5 @@ def _outside(result: str) -> int:
 
 
 def entries(result: str) -> int:
-    """The number of entries of the largest array in a type."""
+    """Return the number of entries of the largest array in a type."""
     return max((math.prod(sides) for _, sides, _ in arrays(result)), default=0)

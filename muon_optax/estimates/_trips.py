@@ -1,6 +1,6 @@
 """How often the body of a compiled loop runs."""
 
-# Unexpected HLO raises in any case.
+# Unexpected HLO raises an error in any case.
 # pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false
 # pyright: reportOptionalSubscript=false
 
@@ -16,9 +16,10 @@ _KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
 def trips(loop: Instruction, program: Program) -> int | None:
-    """The trip count from XLA, or of a loop that counts by one up to a constant; else None.
+    """Return the trip count of a loop; None if it is unknown.
 
-    XLA's compiler for TPUs states it for some loops only.
+    XLA's compiler for TPUs states the trip counts of some loops only. For other loops, it is
+    known if the loop counts by one up to a constant.
     """
     if found := _KNOWN.search(loop.text):
         return int(found[1])
@@ -45,12 +46,12 @@ def trips(loop: Instruction, program: Program) -> int | None:
 
 
 def attribute(instruction: Instruction, name: str) -> str:
-    """The computation that an instruction calls as its `condition` or `body`."""
+    """Return the computation that an instruction calls as its `condition` or `body`."""
     return re.search(rf"{name}=%?([\w.-]+)", instruction.text)[1]
 
 
 def _original(name: str, program: Program) -> Instruction | None:
-    """The instruction, or the original if it is a copy."""
+    """Return the instruction with this name or, if it is a copy, what it copies."""
     line = program.by_name.get(name)
     return _original(line.operands[0], program) if _opcode(line) == "copy" else line
 
@@ -60,7 +61,7 @@ def _opcode(line: Instruction | None) -> str:
 
 
 def _index(line: Instruction | None) -> int | None:
-    """The index of an element of the loop's tuple."""
+    """Return which element of the loop's tuple an instruction reads; None if it reads none."""
     found = _opcode(line) == "get-tuple-element" and re.search(r"index=(\d+)", line.text)
     return int(found[1]) if found else None
 

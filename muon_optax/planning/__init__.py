@@ -1,1 +1,1 @@
-"""`plan(params)`: how `muon` would train each parameter, and what looks wrong, as a table."""
+"""`plan(params)`: a table of how `muon` would train each parameter, and of what looks wrong."""

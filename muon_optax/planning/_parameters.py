@@ -1,4 +1,4 @@
-"""The leaves of a model that its optimizer trains."""
+"""The parameters of a model: the leaves that an optimizer trains."""
 
 import sys
 from typing import Any
@@ -14,7 +14,7 @@ _EQUINOX_SHAPES = (
 
 
 def select_parameters(params: Any) -> Any:
-    """`params`, with only the `nnx.Param`s of each `flax.nnx` model in it."""
+    """Return `params`, but keep only the `nnx.Param`s of each `flax.nnx` model in it."""
     nnx = sys.modules.get("flax.nnx")  # imported already if there is such a model
     if nnx is not None:
         is_model = lambda node: isinstance(node, nnx.Module)
@@ -23,11 +23,11 @@ def select_parameters(params: Any) -> Any:
     leaves = leaves_by_path(params)
     others = [name for name, leaf in leaves.items() if not hasattr(leaf, "dtype")]
     shapes = [leaf for leaf in leaves.values() if isinstance(leaf, jax.ShapeDtypeStruct)]
-    # If there are arrays, the error about the first other leaf says what to write.
+    # If there are arrays, a later error says what to write instead of the first other leaf.
     if len(others) + len(shapes) == len(leaves) and (others or not leaves):
         found = f"{describe(leaves[others[0]])} at {others[0]!r}" if others else "no leaves"
         raise ValueError(
-            f"params has {found}; pass a tree that has only arrays or only shapes. For the "
+            f"`params` has {found}; pass a tree that has only arrays or only shapes. For the "
             f"shapes of an Equinox model, use {_EQUINOX_SHAPES}"
         )
     return params

@@ -60,35 +60,37 @@ def plan(
     families: Families = (),
     **settings: Any,
 ) -> Plan:
-    """Show how `muon` with the same arguments would train each parameter, as a table.
+    """Show in a table how `muon` with the same arguments would train each parameter.
 
     Args:
-      params: A tree of arrays or of `jax.ShapeDtypeStruct`s, or a model of `flax.nnx`.
+      params: A tree of arrays or of `jax.ShapeDtypeStruct`s, or a `flax.nnx` model.
       dims: Any form that `muon_optax.dims` lists.
       exclude: As for `muon`.
       learning_rate: As for `muon`. If it is a number, the table shows the rate of each leaf.
       adam_learning_rate: As for `muon`. Ignored if `fallback` is given.
-      strict: Whether a doubtful leaf, or a rule of yours that no leaf uses, is an error.
-      why: Whether to list the rules that decided, and the reasons of doubts.
+      strict: Whether to raise an error if a leaf is doubtful or no leaf uses one of your rules.
+      why: Whether to list the rules that decided, and why leaves are doubtful.
 
     Other Args:
-      method: As for `muon`, for the number of operations.
+      method: As for `muon`. The table shows the number of operations.
       shape_scaling: A rule of `scale_by_shape`.
-      spectra: Measured singular values, from `diagnostics.spectra`. The table then shows for
-        each leaf the factor s/a of `theory.certificate`, the `theory.cosine` of its update with
-        the exact polar factor, and the cheapest method that reaches `cosine`, such as
-        `"polar_express:5"`, or "–" if none does. Pass `Plan.methods` to `muon(method=...)`.
-      cosine: The cosine that this method has to reach, in (0, 1).
-      families: Names in `FAMILIES` to choose this method from; empty for the leaf's own family.
-      **settings: Other arguments of `muon`, which change nothing here.
+      spectra: Measured singular values, from `diagnostics.spectra`. For each leaf, the table
+        then shows the factor s/a of `theory.certificate`, and the `theory.cosine` between its
+        update and the exact polar factor. The column `needs` names the cheapest method that
+        reaches `cosine`, such as `polar_express:5`, or "–" if no method does. To use these
+        methods, pass `Plan.methods` to `muon(method=...)`.
+      cosine: The cosine that the cheapest method has to reach, in (0, 1).
+      families: Names in `FAMILIES` from which to choose the cheapest method; if empty, it is
+        chosen from the leaf's own family.
+      **settings: Other arguments of `muon`. All but `fallback` are ignored.
 
     Returns:
       A `Plan`; print it.
 
     Raises:
-      ValueError: If `muon` would raise it at `init`; if `params` has no leaves; if a path of
-        `spectra` is not a matrix with a `NewtonSchulz` method; or if `strict` and there are
-        doubtful leaves or unused rules.
+      ValueError: If `muon` would raise one at `init`; if `params` has no leaves; if a leaf in
+        `spectra` is not a matrix with a `NewtonSchulz` method; or if `strict` is true and there
+        are doubtful leaves or unused rules.
       TypeError: If a name in `settings` is not an argument of `muon`.
 
     Example:
@@ -143,20 +145,20 @@ def plan(
 
 
 def _without_unused(resolved: ResolvedDims) -> ResolvedDims:
-    """Without the user's rules that no leaf uses, which the advice should not repeat."""
+    """Leave out the user's rules that no leaf uses, so that the advice does not repeat them."""
     used = [found.rule for found in resolved.assignments.values()]
     rules = tuple(rule for rule in resolved.rules if rule in used or is_from_layout(rule))
     return ResolvedDims(resolved.assignments, rules)
 
 
 def _known_keywords() -> set[str]:
-    """The arguments of `plan` and of `muon`."""
+    """Return the arguments of `plan` and of `muon`."""
     names = {name for f in (plan, muon) for name in inspect.signature(f).parameters}
     return names - {"settings"}
 
 
 def _shown_rate(name: str, rate: optax.ScalarOrSchedule | None) -> float | None:
-    """A rate as a float; None if it is a schedule."""
+    """Return a learning rate as a float; None if there is none or it is a schedule."""
     if rate is None or callable(rate):
         return None
     if isinstance(rate, jax.Array) and not rate.ndim:
@@ -170,14 +172,14 @@ def _rate_of_fallback(
     adam_learning_rate: optax.ScalarOrSchedule | None,
     settings: Mapping[str, Any],
 ) -> float | None:
-    """AdamW's rate; None if there is another fallback."""
+    """Return AdamW's learning rate; None if there is another fallback."""
     rate = learning_rate if adam_learning_rate is None else adam_learning_rate
     shown = _shown_rate("adam_learning_rate", rate)
     return None if settings.get("fallback") is not None else shown
 
 
 def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[str, str]:
-    """The role of a leaf, and the rule, evidence or spec that decided it."""
+    """Return the role of a leaf, and the rule, evidence or spec that decided it."""
     view, rule = assignment.view, assignment.rule
     if rule is None:
         spec = view.spec if view else None
@@ -192,7 +194,7 @@ def _reason(assignment: Assignment, rules: Sequence[Rule], dims: Dims) -> tuple[
 def _views_and_methods(
     methods: FoundMethods, resolved: ResolvedDims, params: Any
 ) -> dict[str, tuple[MatrixView, PolarMethod]]:
-    """The view and the method of each leaf that Muon trains, by path."""
+    """Return the view and the method of each leaf that Muon trains, by path."""
     views = {path: found.view for path, found in resolved.assignments.items() if found.view}
     leaves = leaves_by_path(params)
     matrices = {path: leaves[path] for path in views}
@@ -202,7 +204,7 @@ def _views_and_methods(
 
 
 def _flops(method: PolarMethod, sides: tuple, dtype: DTypeLike) -> float | None:
-    """The operations of one step; None if the method does not count them."""
+    """Return the operations of one step; None if the method does not count them."""
     total = 0
     for count, fan_in, fan_out in sides:
         m, n = sorted((fan_in, fan_out))

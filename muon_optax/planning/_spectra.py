@@ -28,12 +28,12 @@ def measure_spectra(
     families: Families,
     wanted: float,
 ) -> dict[str, dict[str, Any]]:
-    """Path → the fields `factor`, `cosine` and `needed` of its `LeafPlan`."""
+    """Return, by path, the fields `factor`, `cosine` and `needed` of each `LeafPlan`."""
     check_number("cosine", wanted, "a number in (0, 1)", lambda c: 0 < c < 1)
     if unknown := [path for path in spectra or () if path not in leaves]:
         raise ValueError(
-            f"spectra has {unknown[0]!r}, which is not a matrix here; use paths such as "
-            f"{next(iter(leaves))!r}, as diagnostics.spectra(params, state) returns them"
+            f"`spectra` has {unknown[0]!r}, which is not a matrix under `dims`; use paths such "
+            f"as {next(iter(leaves))!r}, as diagnostics.spectra(params, state) returns them"
         )
     names = (families,) if isinstance(families, str) else tuple(families)
     found = [find_family(family) for family in names]
@@ -51,16 +51,17 @@ def _measure(
     families: Sequence[Coefficients],
     wanted: float,
 ) -> dict[str, Any]:
-    """Factor and cosine of the worst matrix, and the cheapest method good enough for all."""
+    """Return the worst matrix's factor and cosine, and the cheapest method that suits all."""
     if not isinstance(method, NewtonSchulz) or method.normalize not in POWERS or method.eps:
         raise ValueError(
-            f"leaf {path!r} has the method {describe(method)}; with spectra, use NewtonSchulz "
-            f"with eps=0 and normalize one of {', '.join(POWERS)}, or leave this leaf out of "
-            "spectra"
+            f"leaf {path!r} has the method {describe(method)}, which has no certificate; use "
+            f"NewtonSchulz with eps=0 and `normalize` one of {', '.join(POWERS)}, or leave "
+            "this leaf out of `spectra`"
         )
     if any(np.ndim(x) != 1 for x in spectra):
         raise ValueError(
-            f"spectra of {path!r}; use a list with one array of singular values per matrix"
+            f"`spectra` has no list of vectors for {path!r}; use a list with one array of "
+            "singular values per matrix"
         )
     if not spectra:
         return {}
@@ -84,7 +85,7 @@ def _measure(
 
 
 def _by_steps(method: NewtonSchulz, family: Coefficients) -> Iterator[NewtonSchulz]:
-    """The method with 1, 2, 3, … steps of a family, as far as they are stable."""
+    """Yield the method with 1, 2, 3, … steps of a family, without the unstable methods."""
     most = len(family.stages) if family.tail == "fixed" else MAX_STEPS
     for steps in range(1, most + 1):
         with suppress(ValueError):  # unstable

@@ -1,4 +1,4 @@
-"""A plan as a table, with one line for all leaves that are trained in the same way."""
+"""A plan as a table, where leaves that are trained in the same way share a line."""
 
 import html
 import math
@@ -25,22 +25,24 @@ class LeafPlan:
       path: The leaf's path, such as `"layers/0/mlp/kernel"`.
       shape: The shape of the array.
       optimizer: `"Muon"` or `"fallback"`.
-      role: The role from the rule that decided, in words.
-      why: The number, pattern and spec of that rule; or what other leaves show, or the given
-        spec.
-      matrices: `(count, fan_in, fan_out)`, once for each part of a fused leaf; empty for the
-        fallback.
+      role: The leaf's role according to the rule that decided, in words.
+      why: The number, pattern and spec of the rule that decided, or the evidence from other
+        leaves, or the given spec.
+      matrices: `(count, fan_in, fan_out)` of the leaf, or of each part of a fused leaf; empty
+        for the fallback.
       scales: The shape factor for each of `matrices`.
       rates: The learning rate times the shape factor for each of `matrices`, or the fallback's
         rate. Empty if `plan` got no number.
-      flops: Operations of the polar factors in one step; None if the method does not count.
+      flops: Operations for the polar factors in one step; None if the method does not count
+        its operations.
       doubt: Why the treatment may be wrong; None if nothing looks wrong.
       method: The polar method; None for the fallback.
       factor: The largest `theory.certificate(method, spectrum=...).factor` of its matrices;
         None without spectra.
-      cosine: The least `theory.cosine(method, spectrum)` of its matrices; None without spectra.
-      needed: The cheapest method that reaches the wanted cosine; None without spectra, or if no
-        method does.
+      cosine: The smallest `theory.cosine(method, spectrum)` of its matrices; None without
+        spectra.
+      needed: The cheapest method that reaches the wanted cosine; None if there is no such
+        method, or without spectra.
     """
 
     path: str
@@ -66,18 +68,18 @@ class LeafPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """How each parameter is trained; `print` it, or let a notebook show it.
+    """How each parameter is trained. `print` a plan, or let a notebook show it.
 
-    Leaves that are trained in the same way share a line: `layers_{0..11}/kernel` is twelve
-    leaves. Shape, matrices and rates on a line are per leaf. Operations, in the last column,
-    are per step for all leaves of the line. `rate` includes the factor `scale`. `(?)` marks a
-    doubtful leaf.
+    Leaves that are trained in the same way share a line: `layers_{0..11}/kernel` stands for
+    twelve leaves. Shape, matrices and rates on a line are those of one leaf. The last column
+    has the operations per step for all leaves of the line. `rate` includes the factor `scale`.
+    `(?)` marks a doubtful leaf.
 
     Attributes:
       leaves: One `LeafPlan` for each parameter, in the order of `jax.tree.leaves`.
       unused: A sentence for each of your rules that no leaf uses.
       advice: Rules that settle the doubtful leaves; None if there are none.
-      show_why: Whether to list the rules that decided, and the reasons of doubts.
+      show_why: Whether to list the rules that decided, and why leaves are doubtful.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,7 +97,7 @@ class Plan:
 
     @property
     def methods(self) -> dict[str, PolarMethod]:
-        """Path → the needed method, else the current one, for `muon(method=...)`."""
+        """Path → the needed method, or else the current method, for `muon(method=...)`."""
         return {leaf.path: leaf.needed or leaf.method for leaf in self.leaves if leaf.method}
 
     @property
@@ -117,18 +119,18 @@ class Plan:
         return f"<table>{row('th', head)}{body}</table><pre>{remarks}</pre>"
 
     def _lines(self) -> list[list[str]]:
-        """The cells of the table, headings first, without columns that say nothing."""
+        """Return the cells of the table, headings first, without columns that say nothing."""
         unit = _unit_of(self._flops)
         lines = [[*_COLUMNS, unit], *(_row(group, _UNITS[unit]) for group in self._groups())]
         kept = [column for column in zip(*lines) if self._says_something(*column)]
         return [list(line) for line in zip(*kept)]
 
     def _says_something(self, head: str, *cells: str) -> bool:
-        """Whether a column has cells; one method for all matrices is not worth a column."""
+        """Return whether to show a column: not if it is empty, or if all methods are equal."""
         return len({*cells} - {""}) > (head == "method")
 
     def _groups(self) -> list[list[LeafPlan]]:
-        """The leaves of each line."""
+        """Return the leaves of each line."""
         alike: dict[tuple, list[LeafPlan]] = {}
         for leaf in self.leaves:
             path = without_numbers(leaf.path)
@@ -157,7 +159,8 @@ class Plan:
             cost = f"{_format_operations(flops / _UNITS[unit])} {unit}"
             whose = "Its polar factor takes" if count == 1 else "Their polar factors take"
             others = sum(leaf.flops is None for leaf in muon)
-            but = f", not counting other methods ({others})" if others else ""
+            leaves = "leaf" if others == 1 else "leaves"
+            but = f", not counting {others} {leaves} of unknown cost" if others else ""
             said += f" {whose} {cost} a step{but}."
         remarks = [said, *list_problems(self.unused, self.advice)]
         if self.show_why:
@@ -173,7 +176,7 @@ class Plan:
 
 
 def list_problems(unused: Sequence[str], advice: str | None) -> list[str]:
-    """What looks wrong with a plan, and what to write instead."""
+    """Say what looks wrong with a plan, and what to write instead."""
     problems = list(unused)
     if unused:
         where = ", as below." if advice else "."
@@ -184,7 +187,7 @@ def list_problems(unused: Sequence[str], advice: str | None) -> list[str]:
 
 
 def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
-    """The cells of leaves that are trained in the same way."""
+    """Return the cells of leaves that are trained in the same way."""
     first = leaves[0]
     counts: Counter[tuple[int, int]] = Counter()
     for count, fan_in, fan_out in first.matrices:
@@ -211,23 +214,23 @@ def _row(leaves: Sequence[LeafPlan], unit: float) -> list[str]:
 
 
 def _format_method(method: PolarMethod | None) -> str:
-    """Name and steps, such as `polar_express:8`, or the `repr`."""
+    """Write a method as name and steps, such as `polar_express:8`, or as its `repr`."""
     text = "–" if method is None else f"{method!r:.60}"
     return re.sub(r"NewtonSchulz\('(\w+)', (\d+)\)$", r"\1:\2", text)
 
 
 def _unit_of(flops: float) -> str:
-    """The largest unit in which the number is at least 1."""
+    """Return the largest unit in which the number is at least 1."""
     return next((unit for unit, size in _UNITS.items() if flops >= size), "FLOP")
 
 
 def _format_operations(value: float) -> str:
-    """Three digits, or three after the point, without an exponent."""
+    """Write a number with three digits (below 1, three decimals), without an exponent."""
     if value < 0.0005:
         return "<0.001"
     return f"{value:.3f}" if value < 1 else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _format_numbers(values: Iterable[float]) -> str:
-    """The distinct numbers, with three digits each."""
+    """Write the distinct numbers, with three digits each."""
     return ", ".join(dict.fromkeys(f"{value:.3g}" for value in values))

@@ -14,7 +14,7 @@ from muon_optax.dims import Dims, MatrixView, matrix_views
 def transform_leaves(
     update_leaf: Callable[[Array, MatrixView], Array], dims: Dims
 ) -> optax.GradientTransformationExtraArgs:
-    """A stateless transformation that replaces each update by `update_leaf(update, view)`."""
+    """Make a transformation that replaces each update by `update_leaf(update, view)`."""
 
     def init(params: optax.Params) -> optax.EmptyState:
         matrix_views(dims, params)
@@ -37,10 +37,10 @@ def scale_by_moments(
     scale_leaf: Callable[[Array, Any, MatrixView], tuple[Array, Any]],
     dims: Dims,
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation with moments for every leaf, in the state `state_type(nu)`.
+    """Make a transformation with moments for every leaf, whose state is `state_type(nu)`.
 
-    `init_leaf(param, view)` returns the first moments, and `scale_leaf(update, moments, view)`
-    the new update and moments.
+    `init_leaf(param, view)` returns the initial moments of a leaf.
+    `scale_leaf(update, moments, view)` returns the new update and the new moments.
     """
 
     def init(params: optax.Params) -> Any:
@@ -61,6 +61,6 @@ def scale_by_moments(
 
 
 def map_stacks(function: Callable[[Array], Array], x: Array, view: MatrixView) -> Array:
-    """The leaf with `function` applied to every stack `[batch, fan_in, fan_out]`."""
+    """Apply `function` to every stack `[batch, fan_in, fan_out]` of a leaf."""
     stacks = [function(stack).astype(x.dtype) for stack in view.to_matrices(gather_explicit(x))]
     return scatter_like(view.from_matrices(stacks, x.shape), x)

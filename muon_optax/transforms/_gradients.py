@@ -1,4 +1,4 @@
-"""Gradients compared with parameters: checks, missing gradients, dtypes."""
+"""The preparation of gradients: checks against the parameters, missing gradients, dtypes."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from muon_optax._leaves import LeafError, check_float_array, leaves_by_path
 
 
 def check_gradients(updates: Any, params: Any) -> None:
-    """Refuse gradients with a missing leaf, an unknown leaf or another shape.
+    """Refuse gradients that do not have the parameters' leaves and shapes.
 
-    Also refuse a complex gradient of a real parameter. Without `params` nothing is checked.
+    Also refuse a complex gradient of a real parameter. If `params` is None, check nothing.
     """
     if params is None:
         return
@@ -33,15 +33,15 @@ def check_gradients(updates: Any, params: Any) -> None:
     for name, x in gradients.items():
         check_float_array(name, x)
         if x.shape != known[name].shape:
-            problem = f"the parameter has shape {known[name].shape}; pass a gradient of it"
+            problem = f"the parameter has shape {known[name].shape}; pass a gradient like it"
             raise LeafError(name, x, problem)
         if jnp.iscomplexobj(x) and not jnp.iscomplexobj(known[name]):
-            problem = "complex, but the parameter is real; pass the real part"
+            problem = "the gradient is complex, but the parameter is real; pass the real part"
             raise LeafError(name, x, problem)
 
 
 def zeros_for_missing(updates: Any, params: Any) -> tuple[Any, set[KeyPath]]:
-    """The gradients with None replaced by zeros, and the paths of these parameters."""
+    """Replace gradients that are None by zeros; also return the paths of these gradients."""
     is_none = lambda x: x is None
     missing = {p for p, x in jax.tree.leaves_with_path(updates, is_leaf=is_none) if x is None}
     if params is None or not missing:
@@ -61,9 +61,9 @@ def freeze_missing(
     old_state: Any,
     missing: set[KeyPath],
 ) -> tuple[Any, Any]:
-    """Updates and state after a step of `inner`, with missing parameters left alone.
+    """Undo a step of `inner` for those parameters whose gradients are missing.
 
-    Their updates are zero, and their parts of the state keep their values.
+    Their updates become zero, and their parts of the state get the old values back.
     """
     if not missing:
         return updates, state
@@ -74,7 +74,7 @@ def freeze_missing(
     is_pair = lambda x: isinstance(x, _Pair)
 
     def choose(path: KeyPath, pair: _Pair) -> Array:
-        # A parameter may have several moments; its path is then a prefix of theirs.
+        # If a parameter has several moments, its path is a prefix of the moments' paths.
         owners = (path[:length] for length in range(len(path) + 1))
         return pair.old if any(owner in missing for owner in owners) else pair.new
 
@@ -92,7 +92,7 @@ def freeze_missing(
 
 
 class _Pair:
-    """The values at one leaf of a state after and before a step; itself a leaf."""
+    """The values at one leaf of a state, after and before a step. A pair is a leaf, too."""
 
     def __init__(self, new: Array, old: Array):
         self.new, self.old = new, old
@@ -101,11 +101,11 @@ class _Pair:
 def cast_like_params(
     transformation: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Give a transformation gradients in the parameters' dtype, but float16 as float32.
+    """Give a transformation gradients in the parameters' dtype, or in float32 for float16.
 
-    In float16 the squares of gradients and Adam's ε would be out of range. With gradients of
-    another dtype than the parameters, the state's dtype would change. Updates have the dtype of
-    the parameters, or of the gradients without parameters.
+    In float16, the squares of gradients and Adam's ε would be out of range. If gradients had
+    another dtype than the parameters, a step would change the state's dtype. Updates have the
+    dtype of the parameters, or that of the gradients if `update` gets no parameters.
     """
     inner = optax.with_extra_args_support(transformation)
 

@@ -1,4 +1,4 @@
-"""One polar method for all leaves, or rules from paths to methods.
+"""The polar methods of leaves: one method for all of them, or rules from paths to methods.
 
 >>> methods = find_methods({"attn": "polar_express:8", ".*": "jordan"})
 >>> methods_of(methods, {"block/attn/q": ..., "block/mlp": ...})
@@ -19,19 +19,22 @@ FoundMethods = PolarMethod | dict[str, PolarMethod]
 
 
 def find_methods(method: PolarMethod | str | MethodRules) -> FoundMethods:
-    """The method of a name, or the method of each rule."""
+    """Replace names by the methods that they stand for, also in a dict of rules."""
     if not isinstance(method, Mapping):
         return find_method(method)
     if not method or not all(isinstance(name, str) for name in method):
         raise ValueError(
             f"method={describe(method)}; use rules from paths to methods, such as "
-            "{'attn': 'polar_express:8', '.*': 'jordan'}, where '.*' is for all others"
+            "{'attn': 'polar_express:8', '.*': 'jordan'}, where '.*' matches every path"
         )
     return {name: find_method(of_name) for name, of_name in method.items()}
 
 
 def methods_of(methods: FoundMethods, leaves: Mapping[str, Any]) -> list[PolarMethod]:
-    """The method of every leaf: of the rule equal to its path, else of the first that fits."""
+    """Return the method of every leaf.
+
+    A rule that is equal to the leaf's path decides, or else the first rule that matches it.
+    """
     if not isinstance(methods, dict):
         return [methods for _ in leaves]
     rules = [(rule_for_name("method", name), method) for name, method in methods.items()]
@@ -41,7 +44,10 @@ def methods_of(methods: FoundMethods, leaves: Mapping[str, Any]) -> list[PolarMe
         method = methods[path] if path in methods else next(fitting, None)
         if method is None:
             raise LeafError(
-                path, leaf, "no rule of `method` fits; add one for all others, '.*': 'jordan'"
+                path,
+                leaf,
+                "no rule of `method` matches it; add a rule for all other leaves, such as "
+                "'.*': 'jordan'",
             )
         found.append(method)
     return found

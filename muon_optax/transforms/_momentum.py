@@ -1,6 +1,6 @@
-"""Momentum: `μ ← β·μ + (1-β)·g`, then `μ` or, with Nesterov's step, `β·μ + (1-β)·g`.
+"""Momentum: `μ ← β·μ + (1-β)·g`. The result is μ or, with Nesterov, `β·μ + (1-β)·g`.
 
-Sums are taken in float32 or wider. Finite gradients give a finite momentum.
+Sums are computed in float32 or wider. Finite gradients give a finite momentum.
 """
 
 from functools import partial
@@ -95,20 +95,23 @@ def accumulate_momentum(
 
 
 def _check_policy(state: Any, on_nonfinite: OnNonfinite) -> None:
-    """Refuse a state of another optimizer, or of another `on_nonfinite`."""
+    """Refuse a state that was made by another optimizer or with another `on_nonfinite`."""
     convert = "convert it once: compat.transfer(state, like=tx.init(params))"
     if not isinstance(state, MuonState):
         found = f"{type(state).__module__}.{type(state).__name__}"
         raise ValueError(f"the state is {found}, not muon_optax.MuonState; {convert}")
     made_with = "propagate" if state.skipped is None else "skip"
     if made_with != on_nonfinite:
-        raise ValueError(f"the state was made with on_nonfinite={made_with!r}; {convert}")
+        raise ValueError(
+            f"the state was made with on_nonfinite={made_with!r}, but the optimizer has "
+            f"on_nonfinite={on_nonfinite!r}; {convert}"
+        )
 
 
 def _add(decay: ArrayLike, gain: ArrayLike, path: KeyPath, g: Array, mu: Array) -> Array:
-    """`β·μ + gain·g` in float32 or wider, even if μ is stored in a narrower dtype."""
+    """Compute `β·μ + gain·g` in float32 or wider, even if μ has a narrower dtype."""
     if g.shape != mu.shape:
-        problem = f"its momentum has shape {mu.shape}; make a new state by tx.init(params)"
+        problem = f"its momentum has shape {mu.shape}; make a new state with tx.init(params)"
         raise LeafError(path_name(path), g, problem)
     wide = wide_dtype(g.dtype, mu.dtype)
     decay, gain = (jnp.asarray(weight, jnp.finfo(wide).dtype) for weight in (decay, gain))
@@ -124,10 +127,10 @@ def _blend_weights(
     bias_correction: bool,
     dtype: np.dtype,
 ) -> tuple[Array, Array | None, Array]:
-    """The weights of μ and g in `μ` or `β·μ + gain·g`, with bias correction; and a unit.
+    """Return the weights of μ and g in the momentum's result, and a unit.
 
-    The unit is a power of two by which the weights are scaled to a sum of at most 1, so that no
-    term overflows.
+    The result is `μ` or `β·μ + gain·g`, with bias correction. The unit is a power of two. Times
+    the unit, the weights have a sum of at most 1, so that no term overflows.
     """
     decay, gain = jnp.asarray(decay, dtype), jnp.asarray(gain, dtype)
 
@@ -144,7 +147,7 @@ def _blend_weights(
 
 
 def _blend(weights: tuple[Array, Array | None, Array], mu: Array, g: Array) -> Array:
-    """The input of the polar step, a weighted sum of momentum and gradient."""
+    """Return the input of the polar step, a weighted sum of momentum and gradient."""
     of_mu, of_g, unit = weights
     blend = (unit * of_mu).astype(mu.dtype) * mu
     if of_g is not None:
@@ -158,7 +161,7 @@ def _real_dtype(x: Array) -> np.dtype:
 
 
 def _mu_dtype(param: Array, mu_dtype: DTypeLike | None) -> DTypeLike:
-    """The momentum's dtype; for a complex parameter always the parameter's."""
+    """Return the momentum's dtype. For a complex parameter, it is the parameter's dtype."""
     keeps_its_own = mu_dtype is None or jnp.issubdtype(param.dtype, jnp.complexfloating)
     return param.dtype if keeps_its_own else jnp.dtype(mu_dtype)
 

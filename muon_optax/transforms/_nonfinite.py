@@ -1,4 +1,4 @@
-"""Skipping the update of single matrices that are not finite."""
+"""The skipping of updates of single matrices that are not finite."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +14,9 @@ from muon_optax.dims import MatrixView
 def skip_nonfinite(
     blend: Any, mu: Any, old_mu: Any, views: Sequence[MatrixView], skipped: Array
 ) -> tuple[Any, Any, Array]:
-    """Blend and momentum after skipping every matrix whose blend is not finite, and the count.
+    """Skip every matrix whose blend is not finite. Return blend, momentum and the new count.
 
-    A skipped matrix gets a zero blend, whose polar factor is zero, and keeps its momentum.
+    A skipped matrix keeps its momentum. Its blend and its polar factor are zero.
     `blend`, `mu` (after the step) and `old_mu` (before it) are trees with one view per leaf;
     `skipped` is the count so far.
     """
@@ -32,7 +32,7 @@ def skip_nonfinite(
 
 
 def _find_finite(x: Array, view: MatrixView) -> tuple[Array, Array]:
-    """For each entry whether its matrix is finite, and the number of matrices that are not."""
+    """Return for each entry whether its matrix is finite, and how many matrices are not."""
     stacks = view.to_matrices(gather_explicit(jnp.isfinite(x)))
     finite = [stack.all((-2, -1), keepdims=True) for stack in stacks]
     broken = sum((jnp.sum(~f, dtype=jnp.int32) for f in finite), start=jnp.int32(0))

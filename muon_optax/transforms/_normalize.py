@@ -20,13 +20,14 @@ def normalize_sides(
 ) -> optax.GradientTransformationExtraArgs:
     """Normalize the update of each output's weights, then of each input's weights (Muon+).
 
-    Both use `u ← u/√(‖u‖² + ε)`. Chain it between `scale_by_muon` and `scale_by_shape`. The
-    Frobenius norm becomes √fan_in, but a polar factor's is √min(fan_in, fan_out). So if
-    fan_in > fan_out, the update is √(fan_in/fan_out) times larger than under `muon`.
+    Both normalizations are `u ← u/√(‖u‖² + ε)`. Chain this transformation between
+    `scale_by_muon` and `scale_by_shape`. The Frobenius norm of an update becomes √fan_in, while
+    that of a polar factor is √min(fan_in, fan_out). So if fan_in > fan_out, the update is
+    √(fan_in/fan_out) times as large as under `muon`.
 
     Args:
       eps: ε > 0.
-      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+      dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`.
 
     Returns:
       A stateless transformation; updates keep their dtype.

@@ -22,8 +22,9 @@ class NeuronState(NamedTuple):
     """The state of `scale_by_neuron_rms`.
 
     Attributes:
-      nu: A tree like the parameters, with a tuple at every leaf: for each stack of matrices
-        float32 `[batch, 1, fan_out]`, the mean square of every neuron's update.
+      nu: A tree like the parameters, with a tuple at every leaf. For each stack of matrices,
+        the tuple has a float32 array `[batch, 1, fan_out]`, the running mean square of every
+        neuron's update.
     """
 
     nu: Any
@@ -34,14 +35,14 @@ def scale_by_neuron_rms(
 ) -> optax.GradientTransformationExtraArgs:
     """Divide each neuron's update by its running RMS, and keep the matrix's norm (NorMuon).
 
-    `v ← β₂·v + (1-β₂)·mean(O²)` over the inputs of each neuron, `O' = O/(√v + ε)`, then
-    `O'·‖O‖_F/‖O'‖_F`. A neuron is a column of the matrix `[fan_in, fan_out]`. Chain it between
-    `scale_by_muon` and `scale_by_shape`.
+    `v ← β₂·v + (1-β₂)·mean(O²)`, where the mean is over the inputs of each neuron, and
+    `O' = O/(√v + ε)`. The new update is `O'·‖O‖_F/‖O'‖_F`. A neuron is a column of the matrix
+    `[fan_in, fan_out]`. Chain this transformation between `scale_by_muon` and `scale_by_shape`.
 
     Args:
       b2: β₂ in [0, 1), the decay of the second moment.
       eps: ε > 0.
-      dims: Which leaf is a matrix and along which axes; see `muon_optax.dims`.
+      dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`.
 
     Returns:
       A transformation whose state is a `NeuronState`; updates keep their dtype.
@@ -83,7 +84,7 @@ def _scale_neurons(
 
 
 def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: ArrayLike) -> tuple[Array, Array]:
-    """The scaled stack, and the new second moment `v: [batch, 1, fan_out]`."""
+    """Return the scaled stack, and the new second moment `v: [batch, 1, fan_out]`."""
     wide = o.astype(wide_dtype(o.dtype))
     square = jnp.sum(jnp.abs(wide) ** 2, -2, keepdims=True) / max(1, o.shape[-2])
     scaled, v = divide_by_rms(wide, square, v, b2, eps)
@@ -93,15 +94,15 @@ def _scale_stack(o: Array, v: Array, b2: ArrayLike, eps: ArrayLike) -> tuple[Arr
 def divide_by_rms(
     o: Array, square: Array, v: Array, b2: ArrayLike, eps: ArrayLike
 ) -> tuple[Array, Array]:
-    """`o/(√v + ε)`, and the updated second moment v."""
+    """Return `o/(√v + ε)` and the updated second moment v."""
     b2, eps = jnp.asarray(b2, square.dtype), jnp.asarray(eps, square.dtype)
-    square = clip(square, jnp.finfo(jnp.float32).max)  # or v would stay infinite
+    square = clip(square, jnp.finfo(jnp.float32).max)  # otherwise v would stay infinite
     v = b2 * v.astype(square.dtype) + (1 - b2) * square
     return o / (jnp.sqrt(v) + eps).astype(o.dtype), v.astype(jnp.float32)
 
 
 def restore_norm(scaled: Array, o: Array) -> Array:
-    """Every matrix of a stack with the Frobenius norm and the dtype of its matrix in `o`."""
+    """Give every matrix the Frobenius norm and the dtype of the corresponding matrix in `o`."""
     (direction, _), (_, norm) = normalize(scaled), normalize(o)
     restored = direction * norm.astype(direction.dtype)
     return clip(restored, jnp.finfo(o.dtype).max).astype(o.dtype)

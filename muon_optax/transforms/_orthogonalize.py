@@ -1,4 +1,7 @@
-"""The polar step, `o = polar(x)` for each matrix, and `scale_by_muon`: momentum, then it."""
+"""The polar step, `o = polar(x)` for each matrix, and `scale_by_muon`.
+
+`scale_by_muon` computes the momentum and applies the polar step to it.
+"""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -43,40 +46,43 @@ def scale_by_muon(
 ) -> optax.GradientTransformationExtraArgs:
     """Replace each gradient matrix by the polar factor of its momentum.
 
-    `μ ← β·μ + (1-β)·g`, then `polar(μ)`, or `polar(β·μ + (1-β)·g)` with Nesterov's momentum.
+    The momentum is `μ ← β·μ + (1-β)·g`. The update is `polar(μ)` or, with Nesterov's momentum,
+    `polar(β·μ + (1-β)·g)`.
 
     Args:
       method: How to orthogonalize: a `NewtonSchulz(...)`, `SVD()`, any object with
         `.polar(x)`, or a name such as `"fast"` (see `METHODS`) or `"polar_express:8"`
         (8 steps). Or a dict from paths to methods,
         `{"attn": "polar_express:8", ".*": "jordan"}`. A key is a whole path, or a name or
-        regular expression that matches whole parts of a path. A whole path decides first,
-        then the first key that matches. Each leaf needs a method.
+        regular expression that matches whole parts of a path. If one key is the leaf's whole
+        path, it decides. Otherwise the first key that matches decides. Each leaf needs a
+        method.
       beta: Momentum decay in [0, 1), a number or a schedule.
       dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`. None means
         that every leaf is `[fan_in, fan_out]`.
 
     Other Args:
       nesterov: Whether to use Nesterov's momentum.
-      bias_correction: Whether to divide μ by `1 - β^(t+1)` and g by `1 - β^t` in Nesterov's sum
-        (without Nesterov, μ by `1 - β^t`), as `optax.contrib.muon` does. The Muons of Keller
-        Jordan and PyTorch do not.
-      heavy_ball: Use `μ ← β·μ + g`, and `β·μ + g` for Nesterov's momentum. With a constant β
-        this is 1/(1-β) times the average and has the same polar factor. The state of another
-        library may need it.
-      mu_dtype: The momentum's dtype; None means the parameter's. Sums are taken in float32 or
-        wider. Complex leaves keep their dtype.
+      bias_correction: Whether to divide μ by `1 - β^t` in step t. In Nesterov's sum, μ is
+        divided by `1 - β^(t+1)` and g by `1 - β^t`. `optax.contrib.muon` has this correction;
+        the Muons of Keller Jordan and PyTorch do not.
+      heavy_ball: Whether to use `μ ← β·μ + g`, and `β·μ + g` for Nesterov's momentum. With a
+        constant β, this μ is 1/(1-β) times the average, so its polar factor is the same. Use it
+        if you continue from the state of a library that sums.
+      mu_dtype: The momentum's dtype; None means the parameter's. Sums are computed in float32
+        or wider. Complex leaves keep their dtype.
       shardings: How the parameters are sharded. Needed only under `jax.jit` on a mesh with
         automatic axes (`AxisType.Auto`); otherwise it is read from the arrays. One of:
         a `NamedSharding` for all parameters, such as `NamedSharding(mesh, PartitionSpec())`;
-        a tree of them, such as `jax.tree.map(lambda p: p.sharding, params)`, or of
-        `jax.ShapeDtypeStruct`s with shardings;
+        a tree of `NamedSharding`s, such as `jax.tree.map(lambda p: p.sharding, params)`;
+        a tree of `jax.ShapeDtypeStruct`s with shardings;
         `(mesh, specs)` with a tree of `PartitionSpec`s, such as
         `nnx.get_partition_spec(state)`, where None means `PartitionSpec()`;
         a function from a tree of parameters or gradients (or a part of it) to one of these.
         A tree may be a prefix of the parameters' tree.
       on_nonfinite: What to do about a matrix whose gradient or momentum has a NaN or an
-        infinity. `"propagate"`: its update and momentum stay broken, those of others do not.
+        infinity. `"propagate"`: its update and its momentum are broken from then on, but those
+        of other matrices are not.
         `"skip"`: its update is zero, its momentum keeps its value, and `MuonState.skipped`
         counts it. Each matrix of a leaf is checked separately.
 
@@ -86,8 +92,8 @@ def scale_by_muon(
 
     Raises:
       ValueError: If an argument is out of its range. At `init` and `update`, if a leaf is not
-        a matrix under `dims`, not of floats, or without a method; the error names the leaf. At
-        `init`, if a key of `method` matches no path.
+        a matrix of floats under `dims`, or has no method; the error names the leaf. At `init`,
+        if a key of `method` matches no path.
 
     Example:
       >>> import jax.numpy as jnp
@@ -100,7 +106,7 @@ def scale_by_muon(
       [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
     Source: Kim & Oh, arXiv 2601.19156, Algorithm 1 (without Nesterov's step and bias
-    correction; its `M = μ/(1-β)` is the heavy ball's).
+    correction; the algorithm's `M = μ/(1-β)` is the μ of `heavy_ball`).
     """
 
     def momentum_and_polar_step(dims: Dims) -> optax.GradientTransformationExtraArgs:
@@ -124,11 +130,11 @@ def orthogonalize_momentum(
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """`accumulate_momentum`, or a wrapper of it, and the polar step in one transformation.
+    """Combine `accumulate_momentum`, or a wrapper of it, with the polar step.
 
-    In one pass over memory, it reads a gradient and writes its momentum and the method's input.
-    Two transformations would take two or three passes. The arguments are those of
-    `scale_by_muon`; the state is the momentum's.
+    A single pass over memory reads a gradient and writes its momentum and the method's input.
+    Two separate transformations would take two or three passes. The arguments are those of
+    `scale_by_muon`; the state is that of `momentum`.
     """
     methods = find_methods(method)
 
@@ -151,7 +157,7 @@ def orthogonalize_momentum(
 
 
 def check_methods(methods: FoundMethods, dims: Dims, params: optax.Params) -> None:
-    """Refuse parameters that are not matrices or have no method, and rules that match none."""
+    """Refuse a parameter that is not a matrix or has no method, and a rule without a match."""
     matrix_views(dims, params)
     check_rules(methods, leaves_by_path(params), params)
 
@@ -165,9 +171,9 @@ def polar_step(
     mu: Any = None,
     measurement: Measurement | None = None,
 ) -> tuple[Any, Any, list[Array | None]]:
-    """The polar factors of a tree of matrices, in the dtypes of `like`.
+    """Return the polar factors of a tree of matrices, in the dtypes of `like`.
 
-    Also returns the momentum, if given, and each leaf's numbers from a measurement.
+    Also return the momentum `mu`, if given, and what `measurement` measures of each leaf.
     """
     named, treedef = leaves_by_path(blend), jax.tree.structure(blend)
     leaves = [*named.values()]

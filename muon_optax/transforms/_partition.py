@@ -38,22 +38,22 @@ def partition_matrices(
     `muon` is this function with the standard chain. Use it with your own chain.
 
     Args:
-      matrices: A function from `dims`, resolved for the whole tree, to the optimizer of the
-        matrices. Pass this `dims` on to every transformation that takes one; without it they
-        read every leaf as `[fan_in, fan_out]`.
+      matrices: A function that gets `dims`, resolved for the whole tree, and returns the
+        optimizer of the matrices. Pass this `dims` to every transformation that takes `dims`.
+        Without it, a transformation takes every leaf for `[fan_in, fan_out]`.
       fallback: The optimizer of all other leaves.
       dims: Which leaves are matrices, and along which axes; see `muon_optax.dims`.
-      shardings: As in `scale_by_muon`; for `place_state` of both states.
+      shardings: As in `scale_by_muon`. `place_state` places the states of both optimizers.
 
     Returns:
-      `optax.partition` of both, labelled `"muon"` and `"fallback"`. `init` warns of leaves
-      whose label may be wrong. Updates have the parameters' dtype. If a gradient is None, the
-      parameter and its state do not change.
+      `optax.partition` of both optimizers, labelled `"muon"` and `"fallback"`. `init` warns
+      about leaves whose label may be wrong. Updates have the parameters' dtype. If a gradient
+      is None, the parameter and its state do not change.
 
     Raises:
-      ValueError: At `init` and `update`, if no rule fits a leaf, or no leaf is a matrix. At
-        `update`, if the gradients do not have the parameters' leaves and shapes, or a gradient
-        of a real parameter is complex. The error names the leaf.
+      ValueError: At `init` and `update`, if no rule fits a leaf, or if no leaf is a matrix. At
+        `update`, if the gradients do not have the parameters' leaves and shapes, or if the
+        gradient of a real parameter is complex. The error names the leaf.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,10 +81,10 @@ def partition_as(
     check: Callable[[ResolvedDims, Any], None] | None = None,
     needs_matrix: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """`partition_matrices` with another label for the fallback, and other checks."""
+    """Partition like `partition_matrices`, with another fallback label and other checks."""
 
     def partition(tree: Any, check: Any = None) -> optax.GradientTransformationExtraArgs:
-        # Before parts are masked, because rules compare a leaf with others.
+        # Resolve before leaves are masked, because rules compare a leaf with other leaves.
         resolved = resolve_once(dims, tree)
         if check is not None:
             check(resolved, tree)
@@ -92,7 +92,7 @@ def partition_as(
         if needs_matrix:
             check_any_matrix(resolved, tree)
         labels = jax.tree.structure(tree).unflatten(["muon" if v else rest for v in views])
-        # A function, because Optax would call a tree of labels if the model is callable.
+        # Pass a function: Optax would call a tree of labels if the model is callable.
         return optax.partition({"muon": matrices(resolved), rest: fallback}, lambda _: labels)
 
     def init(params: optax.Params) -> Any:

@@ -23,7 +23,7 @@ from muon_optax.batching import (
     sharding_of_moment,
 )
 
-Place = Callable[[Array, Any], Array]  # an array, with a sharding
+Place = Callable[[Array, Any], Array]  # gives an array a sharding
 
 
 def place_state(
@@ -35,8 +35,8 @@ def place_state(
     Without this function the second step would compile again, because `init` makes counters on
     one device.
 
-    `muon`, `scale_by_muon` and `partition_matrices` do this themselves. Use it around wrappers
-    of them: `optax.inject_hyperparams`, `optax.MultiSteps`, `optax.chain`.
+    `muon`, `scale_by_muon` and `partition_matrices` call this function themselves. Call it for
+    wrappers of them, such as `optax.inject_hyperparams`, `optax.MultiSteps` or `optax.chain`.
 
     Args:
       inner: Any optimizer whose moments `optax.tree_map_params` finds.
@@ -103,5 +103,5 @@ def place_state(
 
 
 def _is_array(x: Any) -> bool:
-    """Whether a leaf is an array of numbers and not of random keys, which are not moved."""
+    """Return whether a leaf is an array of numbers. Arrays of random keys are not moved."""
     return isinstance(x, Array) and not jnp.issubdtype(x.dtype, jax.dtypes.extended)

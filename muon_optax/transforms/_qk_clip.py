@@ -12,10 +12,10 @@ from muon_optax._leaves import LeafError, check_float_array
 
 
 def clip_factors(max_logits: ArrayLike, threshold: float = 100.0) -> Array:
-    """The factor for every head's logits: `γ = min(1, threshold / max_logits)`.
+    """Return the factor for each head's logits: `γ = min(1, threshold / max_logits)`.
 
     Args:
-      max_logits: The largest attention logit of every query head, of any shape.
+      max_logits: The largest attention logit of every query head, as an array of any shape.
       threshold: The upper limit on a logit, a number > 0.
 
     Returns:
@@ -31,7 +31,7 @@ def clip_factors(max_logits: ArrayLike, threshold: float = 100.0) -> Array:
     check_number("threshold", threshold, "a number > 0", lambda t: t > 0)
     logits = jnp.asarray(max_logits, jnp.float32)
     clipped = jnp.isfinite(logits) & (logits > threshold)
-    # An underflow to 0 would be 0/0 in qk_clip.
+    # A factor that underflows to 0 would become 0/0 in qk_clip.
     factors = jnp.maximum(threshold / logits, jnp.finfo(jnp.float32).tiny)
     return jnp.where(clipped, factors, 1.0)
 
@@ -46,13 +46,14 @@ def qk_clip(
 ) -> tuple[Array, Array]:
     """Shrink query and key weights so that no head's logits exceed a threshold.
 
-    Call it after the optimizer's step, with the largest logits of its batch: the softmax's
-    inputs, scaled by 1/√depth, without masked pairs. It scales head h's logits by
-    `γ_h = min(1, threshold / max_logits_h)`, with √γ_h each for query and key. In grouped-query
-    attention consecutive query heads share a key head. The key head gets √γ_min of its group,
-    and each query head γ_h/√γ_min.
+    Call this function after the optimizer's step, with the largest logits of the step's batch.
+    Logits are the inputs of the softmax, scaled by 1/√depth, without masked pairs. The logits
+    of head h are scaled by `γ_h = min(1, threshold / max_logits_h)`, because its query and key
+    weights are each scaled by √γ_h. In grouped-query attention, consecutive query heads share a
+    key head. If γ_min is the smallest γ of such a group, the key head is scaled by √γ_min, and
+    each query head by γ_h/√γ_min.
 
-    If projections have biases, clip the biases in a second call. Reshape a fused kernel
+    If the projections have biases, clip the biases in a second call. Reshape a fused kernel
     `[d, heads·depth]` to `[d, heads, depth]` first. Normalized queries and keys need no
     clipping.
 
@@ -73,8 +74,8 @@ def qk_clip(
       Query and key in their dtypes. A group in which all γ are 1 does not change.
 
     Raises:
-      ValueError: If `threshold` is not a number > 0, a weight is not of floats, or shapes do
-        not fit.
+      ValueError: If `threshold` is not a number > 0, if a weight is not an array of floats, or
+        if the shapes do not fit.
 
     Example:
       >>> query, key = jnp.ones((8, 2, 4)), jnp.ones((8, 2, 4))
@@ -82,7 +83,7 @@ def qk_clip(
       >>> query[0, :, 0].tolist(), key[0, :, 0].tolist()
       ([0.5, 1.0], [0.5, 1.0])
 
-    Source: Kimi Team 2025, arXiv 2507.20534, Section 2.1; the split within a group is ours.
+    Source: Kimi Team 2025, arXiv 2507.20534, Section 2.1. The split within a group is our own.
     """
     factors = clip_factors(max_logits, threshold)
     heads, key_heads = (
@@ -110,14 +111,14 @@ def qk_clip(
 
 
 def _count_heads(name: str, weight: Array, logits: tuple[int, ...], head_axis: int) -> int:
-    """The number of heads of a weight, after checking that its axes fit `max_logits`."""
+    """Return the number of heads of a weight, after checking that its axes fit `max_logits`."""
     check_float_array(name, weight)
     batch = logits[:-1]
     if not logits or weight.shape[: len(batch)] != batch:
         raise LeafError(
             name,
             weight,
-            f"max_logits has shape {logits}; use [heads], or [*batch, heads], where batch is "
+            f"max_logits has shape {logits}; use [heads], or [*batch, heads], where *batch are "
             "the first axes of the weight",
         )
     if not -weight.ndim <= head_axis < weight.ndim or head_axis % weight.ndim < len(batch):
@@ -131,7 +132,7 @@ def _count_heads(name: str, weight: Array, logits: tuple[int, ...], head_axis: i
 
 
 def _scale_heads(weight: Array, factors: Array, head_axis: int) -> Array:
-    """The weight times one factor per head, computed in float32 or wider, in its own dtype."""
+    """Scale each head of a weight in float32 or wider; return the weight in its own dtype."""
     shape = [*factors.shape[:-1], *[1] * (weight.ndim - factors.ndim + 1)]
     shape[head_axis] = factors.shape[-1]
     wide = wide_dtype(weight.dtype)

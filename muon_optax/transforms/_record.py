@@ -1,4 +1,4 @@
-"""`record_updates`: measure the updates of a training run every few steps, inside its state."""
+"""`record_updates`: measures of the updates every few steps, kept in the optimizer's state."""
 
 from __future__ import annotations  # so that help() shows short types
 
@@ -51,12 +51,13 @@ def record_updates(
     dims: Dims = None,
     shardings: Shardings = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Apply a momentum and the polar step, and measure every few steps.
+    """Apply a momentum and the polar step, and measure the updates every few steps.
 
     For `muon`, use `muon(record_every=k)` instead. `diagnostics.latest` reads the last record
-    from the state. It works under `jax.jit`, `lax.scan` and `lax.cond`. A recorded step takes
-    several SVDs of every matrix, or one without measures; other steps cost almost nothing,
-    except under `jax.vmap`. On a mesh, the device that owns a matrix measures it.
+    from the state. Recording works under `jax.jit`, `lax.scan` and `lax.cond`. A recorded step
+    takes several SVDs of every matrix, or one SVD if `measures` is empty. Other steps cost
+    almost nothing more, except under `jax.vmap`. On a mesh, the device that owns a matrix
+    measures it.
 
     Args:
       every: Record at steps 0, every, 2·every, …
@@ -69,14 +70,14 @@ def record_updates(
       shardings: As in `scale_by_muon`.
 
     Returns:
-      A transformation with the same updates as `momentum` and polar step, whose state is a
-      `RecordState`. Measures are computed in float32 or wider, on a mesh from matrices in the
-      dtype that devices exchange (see `MethodPlan.wire_dtype`). A matrix that
-      `on_nonfinite="skip"` skips is measured as zero.
+      A transformation with the same updates as `momentum` followed by the polar step. Its state
+      is a `RecordState`. Measures are computed in float32 or wider. On a mesh, they are
+      computed from matrices in the dtype that devices exchange (see `MethodPlan.wire_dtype`).
+      A matrix that `on_nonfinite="skip"` skips is measured as zero.
 
     Raises:
-      ValueError: If `every` is not a whole number ≥ 1 or a measure is unknown; at `init` and
-        `update`, if a leaf is not a matrix under `dims`.
+      ValueError: If `every` is not a whole number ≥ 1, or if a measure is unknown; at `init`
+        and `update`, if a leaf is not a matrix under `dims`.
 
     Example:
       >>> from muon_optax import SVD, diagnostics
@@ -99,7 +100,7 @@ def record_updates(
         counts = dict(zip(leaves_by_path(params), map(_count, matrix_views(dims, params))))
         zeros = {path: measure.zeros(count) for path, count in counts.items()}
         spectra = {path: jnp.zeros([n, len(LEVELS)], "float32") for path, n in counts.items()}
-        # optax.tree_map_params calls init without leaves; then one leaf stands for any dict.
+        # optax.tree_map_params calls init without leaves: a leaf then stands for any dict.
         start, none = jnp.zeros([], jnp.int32), jnp.full([], -1, jnp.int32)
         return RecordState(momentum.init(params), start, none, zeros or start, spectra or start)
 
@@ -131,21 +132,21 @@ def record_updates(
 
 @dataclass(frozen=True)
 class _Measures:
-    """One function for all measures and quantiles, of gradient, input and output."""
+    """A function that computes all measures and quantiles from gradient, input and output."""
 
     names: tuple[str, ...]
 
     def __call__(self, g: Array, m: Array, o: Array) -> Array:
-        """Float32 `[batch, measures + 17]`; the last 17 columns are quantiles."""
+        """Return float32 `[batch, measures + 17]`; the last 17 columns are quantiles."""
         found = [MEASURES[name](g, m, o)[..., None] for name in self.names]
         return jnp.concatenate([x.astype("float32") for x in (*found, quantiles(m))], -1)
 
     def zeros(self, count: int) -> dict[str, Array]:
-        """The record of a leaf with `count` matrices before the first record."""
+        """Return the state of a leaf with `count` matrices before the first record."""
         return {name: jnp.zeros([count], jnp.float32) for name in self.names}
 
     def record(self, due: Array, found: Array | None, *last: Any) -> tuple[Any, Any]:
-        """A leaf's measures and quantiles: the new ones if due, else the last ones."""
+        """Return a leaf's new measures and quantiles if due, else its last ones."""
         if found is None:
             return last
         measured = {name: found[:, i] for i, name in enumerate(self.names)}
@@ -154,14 +155,14 @@ class _Measures:
 
 
 def check_interval(name: str, every: Any) -> None:
-    """Refuse anything but a number of steps that an int32 count can reach."""
+    """Refuse anything but a positive number of steps that fits into int32."""
     allowed = f"a whole number in [1, 2³¹){suggest_static(name, every)}"
     check_integer(name, every, 1, allowed)
     check_number(name, every, allowed, lambda e: e < 2**31)
 
 
 def _check_names(measures: Sequence[str]) -> tuple[str, ...]:
-    """The names of the measures, after checking them."""
+    """Check the names of measures, and return them as a tuple."""
     names = (measures,) if isinstance(measures, str) else tuple(measures)
     for name in names:
         check_choice("measure", name, MEASURES)

@@ -1,4 +1,4 @@
-"""Resolving `dims` once per call, for all transformations in a chain."""
+"""The resolution of `dims`, once per call for all transformations in a chain."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from muon_optax.dims import Dims, resolve_once
 def resolve_dims_once(
     make: Callable[[Dims], optax.GradientTransformationExtraArgs], dims: Dims
 ) -> optax.GradientTransformationExtraArgs:
-    """`make(dims)`, with `dims` resolved once in each call of `init` and `update`."""
+    """Return `make(dims)`, but resolve `dims` only once in each call of `init` and `update`."""
     make(dims)  # raises here, and not at init, if an argument is out of its range
 
     def init(params: optax.Params) -> Any:

@@ -61,7 +61,7 @@ def scale_by_shape(
 
 
 def shape_factor(rule: str, fan_in: int, fan_out: int) -> float:
-    """The factor of a `fan_in × fan_out` matrix; 1 for an empty one.
+    """Return the shape factor of a `fan_in × fan_out` matrix; 1 for an empty matrix.
 
     >>> shape_factor("jordan", 256, 1024), shape_factor("jordan", 1024, 256)
     (2.0, 1.0)
@@ -76,6 +76,6 @@ def _scale(rule: str, x: Array, view: MatrixView) -> Array:
         factor = factors[0]
     else:
         factor = view.broadcast_to_parts(factors, x.shape)
-    # One use of x, without a mask or comparison, so that a GPU fuses it into a product.
+    # Use x once, without a mask or comparison, so that a GPU fuses this into a product.
     scaled = jnp.asarray(factor, x.dtype) * x
     return clip(scaled, jnp.finfo(x.dtype).max) if np.max(factor) > 1 else scaled

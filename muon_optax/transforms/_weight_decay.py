@@ -41,10 +41,10 @@ class DecayState(NamedTuple):
 def add_decayed_weights(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformationExtraArgs:
-    """`u ← u + λ·W`, without two bugs of `optax.add_decayed_weights` in optax 0.2.6.
+    """Add weight decay, `u ← u + λ·W`, without two bugs of `optax.add_decayed_weights`.
 
-    There a schedule stays at step 0, and a traced λ widens bfloat16 updates to float32. Chain
-    it before `optax.scale_by_learning_rate`.
+    In Optax 0.2.6, a schedule stays at step 0, and a traced λ widens bfloat16 updates to
+    float32. Chain this transformation before `optax.scale_by_learning_rate`.
 
     >>> tx = add_decayed_weights(0.1)
     >>> w, u = jnp.array([10.0, -10.0]), jnp.array([1.0, 1.0])
@@ -57,7 +57,7 @@ def add_decayed_weights(
 def decay_unless_zero(
     weight_decay: optax.ScalarOrSchedule, mask: _Mask = None
 ) -> optax.GradientTransformation:
-    """`add_decayed_weights`; or `optax.identity`, which needs no parameters, if λ is 0."""
+    """Add decayed weights. If λ is 0, return `optax.identity`, which needs no parameters."""
     scheduled = callable(weight_decay) or isinstance(weight_decay, jax.Array)
     zero = not scheduled and weight_decay == 0
     return optax.identity() if zero else add_decayed_weights(weight_decay, mask)
@@ -74,11 +74,11 @@ def add_cautious_weight_decay(
 
     Args:
       weight_decay: λ, a number ≥ 0 or a schedule.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one; None
-        means all. Put a function into the `static_args` of `optax.inject_hyperparams`.
+      mask: Which leaves decay: a tree of booleans, or a function from parameters to such a
+        tree; None means all. Under `optax.inject_hyperparams`, put a function in `static_args`.
 
     Returns:
-      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+      A transformation whose updates keep their dtype. Sums are computed in float32 or wider.
 
     Raises:
       ValueError: If an argument is out of its range, or if `update` gets no parameters.
@@ -105,17 +105,17 @@ def add_independent_weight_decay(
     """Decay weights by a fraction that does not depend on the learning rate.
 
     `u ← u - λ·W`. Chain it after `optax.scale_by_learning_rate`: `W ← W - η·u - λ·W`. For the
-    form of Loshchilov & Hutter pass `lambda t: λ * s(t)`, where s(t) ≤ 1 is the learning rate's
-    schedule without its peak.
+    form of Loshchilov & Hutter pass `lambda t: λ * s(t)`, where s(t) ≤ 1 is the learning rate
+    divided by its peak.
 
     Args:
       weight_decay: λ, a number ≥ 0 or a schedule. It is not multiplied by the learning rate:
-        instead of λ = 0.1 at η = 1e-3 in `optax.adamw`, write 1e-4.
-      mask: Which leaves decay: a tree of booleans or a function from parameters to one; None
-        means all. Put a function into the `static_args` of `optax.inject_hyperparams`.
+        if you use λ = 0.1 and η = 1e-3 in `optax.adamw`, pass 1e-4 here.
+      mask: Which leaves decay: a tree of booleans, or a function from parameters to such a
+        tree; None means all. Under `optax.inject_hyperparams`, put a function in `static_args`.
 
     Returns:
-      A transformation whose updates keep their dtype; the sum is taken in float32 or wider.
+      A transformation whose updates keep their dtype. Sums are computed in float32 or wider.
 
     Raises:
       ValueError: If an argument is out of its range, or if `update` gets no parameters.
@@ -142,7 +142,7 @@ def check_mask(name: str, mask: _Mask) -> None:
         static = suggest_static(name, mask, jax.Array | bool)
         raise ValueError(
             f"{name}={describe(mask)}; use a tree of booleans, a function from parameters to "
-            f"one, or None for all{static}"
+            f"such a tree, or None for all{static}"
         )
 
 
@@ -151,7 +151,7 @@ def _decay_with(
     weight_decay: optax.ScalarOrSchedule,
     mask: _Mask,
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation that replaces every `u` by `decayed(u, W, λ)`."""
+    """Make a transformation that replaces every `u` by `decayed(u, W, λ)`."""
     number = "a number ≥ 0"
     weight_decay = check_schedulable("weight_decay", weight_decay, number, lambda d: d >= 0)
     check_mask("mask", mask)
@@ -183,14 +183,14 @@ def _decay_with(
     tx = optax.GradientTransformationExtraArgs(init, update)
     if mask is None:
         return tx
-    # A function, because Optax would call a tree of booleans if the model is callable.
+    # Pass a function: Optax would call a tree of booleans if the model is callable.
     return optax.masked(tx, mask if is_function(mask) else lambda _: mask)
 
 
 def _in_wide_dtype(
     decayed: Callable[[Array, Array, ArrayLike], Array], decay: ArrayLike, u: Array, w: Array
 ) -> Array:
-    """`decayed(u, W, λ)` in float32 or wider, rounded to the dtype of u."""
+    """Compute `decayed(u, W, λ)` in float32 or wider, and round it to the dtype of u."""
     dtype = wide_dtype(u.dtype, w.dtype)
     decay = jnp.asarray(decay, jnp.finfo(dtype).dtype).astype(dtype)
     found = decayed(u.astype(dtype), w.astype(dtype), decay)
