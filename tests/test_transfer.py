@@ -278,7 +278,7 @@ PARAMS = draw(np.random.default_rng(0))
         ),
         (
             lambda: compat.transfer(TX.init(PARAMS), TX.init(PARAMS | {"bias": jnp.ones(3)})),
-            r"leaf 'bias' .*not in the old state, but Adam continues with other",
+            r"leaf 'bias' .*not in the old state, but Adam's step count continues",
         ),
         (
             lambda: compat.transfer(

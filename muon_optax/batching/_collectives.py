@@ -148,7 +148,7 @@ class Exchange:
         return sizes | dict(self.grid.sizes)
 
     def _matrix(self, short: Names, long: Names) -> Names:
-        """Return the axes of matrices in memory order."""
+        """Return the axes of a matrix, in the order in which they are stored."""
         return (*long, *short) if self.layout.is_tall else (*short, *long)
 
     def _select(self, blocks: Array) -> Array:

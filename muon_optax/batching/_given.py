@@ -149,7 +149,7 @@ def _as_sharding(name: str, x: Any, mesh: Mesh | AbstractMesh | None) -> NamedSh
 
 
 def _allowed(x: Any) -> str:
-    """Say what to write instead of a leaf that is no NamedSharding and no PartitionSpec."""
+    """Say what to write instead of a leaf that is not a sharding."""
     if isinstance(x, Sharding):
         return (
             "only a NamedSharding has a mesh; first write params = jax.device_put(params, "

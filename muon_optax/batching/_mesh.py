@@ -154,7 +154,7 @@ def _polar_stacks(
     members: Sequence[Sequence[int]],
     stacks: Sequence[Array],
 ) -> tuple[list[Array], list[Owned]]:
-    """Return the polar factors of stacks of blocks, and all matrices that this device owns.
+    """Return two lists: polar factors of stacks of blocks, and the matrices of this device.
 
     `members` has the positions of the stacks of each layout.
     """

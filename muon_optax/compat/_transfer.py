@@ -167,8 +167,9 @@ def _check_may_start(moment: _Moment, leaf: Any, continued: set[KeyPath]) -> Non
         raise LeafError(
             moment.name,
             leaf,
-            "not in the old state, but Adam continues with other parameters. Train this one "
-            "by a separate optimizer, such as another label in optax.partition",
+            "not in the old state, but Adam's step count continues, so its first steps would "
+            "be too long. Train it with a separate optimizer, under another label in "
+            "optax.partition",
         )
 
 

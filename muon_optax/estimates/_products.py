@@ -69,7 +69,7 @@ def _convolution_flops(text: str, left: list[int], right: list[int], out: list[i
 
 
 def _meetings(fields: dict[str, str], axis: int, length: int, results: int) -> int:
-    """Count the pairs of result and window element that use an input, along one axis."""
+    """Count the pairs of output and window position that read an input, along an axis."""
 
     def field(name: str) -> int:
         return int(fields[name].split("x")[axis]) if name in fields else 1

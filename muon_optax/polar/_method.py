@@ -150,7 +150,7 @@ def check_polars(method: Any, stacks: Sequence[Array], polars: Sequence[Array]) 
 
 
 def check_method(method: Any) -> None:
-    """Refuse anything that is not a polar method, such as a class or a family of numbers."""
+    """Refuse anything that is not a polar method, for example a class or a family."""
     if isinstance(method, type) or not callable(getattr(method, "polar", None)):
         raise ValueError(
             f"method={describe(method)}; use a name such as 'fast', NewtonSchulz('jordan', 5), "

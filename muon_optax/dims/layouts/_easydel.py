@@ -1,4 +1,4 @@
-"""The layout of EasyDeL: Hugging Face's names with the kernels of Flax."""
+"""The layout of EasyDeL: Hugging Face's names, with kernels as in Flax."""
 
 from muon_optax.dims._rules import Layout, Rule
 from muon_optax.dims.layouts._flax import FLAX
