@@ -96,7 +96,7 @@ class Widths:
         )
 
     def is_added(self, width: int, path: str) -> bool:
-        """Whether another leaf takes the sum of this width and one that a third leaf gives."""
+        """Whether another leaf takes the sum of this width and another given width."""
         return any(
             other > width and not self._given.get(other - width, set()) <= {path}
             for other, paths in self._taken.items()
