@@ -151,7 +151,7 @@ def test_it_chains_into_a_whole_model():
         (lambda: scale_by_neuron_rms(eps=0.0), "eps=0.0; use a number > 0"),
         (
             lambda: scale_by_neuron_rms(dims=FLAX).init({"bias": jnp.ones(3)}),
-            "'bias'.*it is not a matrix",
+            "'bias'.*this leaf is not a matrix",
         ),
         (
             lambda: partition_matrices(

@@ -254,7 +254,7 @@ def test_unknown_keyword_arguments_of_update_are_ignored(make):
         ),
         (
             lambda: scale_by_muon(dims={"b": None}).init({"b": jnp.ones(3)}),
-            "leaf 'b'.*it is not a matrix. Use muon\\(\\), which sends such leaves",
+            "leaf 'b'.*this leaf is not a matrix. Use muon\\(\\), which sends such leaves",
         ),
         (
             lambda: scale_by_muon().update(
