@@ -195,7 +195,7 @@ def _adamw(
 
 
 def _check_fallback(fallback: Any, adam: Mapping[str, Any]) -> None:
-    """Refuse a fallback that is no transformation, and settings of AdamW, which it replaces."""
+    """Refuse a fallback that is not an optimizer, and settings of AdamW, which it replaces."""
     if not isinstance(fallback, optax.GradientTransformation):
         use = "use a transformation, such as optax.sgd(0.1)"
         raise ValueError(f"fallback={describe(fallback)}; {use}")
