@@ -42,8 +42,6 @@ NOT_MATRICES = {
     "as long as the table, and as a layer": """flax tok/embedding:256,64-
         l0/up/kernel:64,256 l0/down/kernel:256,64 l1/up/kernel:64,256 l1/down/kernel:256,64
         l2/up/kernel:64,256 l2/down/kernel:256,64 decoder/kernel:64,256?""",
-    "as long as the table, several times as wide": """flax tok/embedding:320,32-
-        a/up/kernel:32,128 a/down/kernel:128,32 final/kernel:32,320-""",
     "a table transposed": """flax tok/embedding:100,32- a/up/kernel:32,64 a/down/kernel:64,32
         b/up/kernel:32,64 b/down/kernel:64,32 c/up/kernel:32,64 c/down/kernel:64,32
         decode/kernel:100,32?""",
@@ -64,6 +62,10 @@ HIDDEN = {
         Dense_0/kernel:4096,256 Dense_1/kernel:256,10-""",
     "two towers, joined": """flax a/Dense_0/kernel:10,64 a/Dense_1/kernel:64,128
         b/Dense_0/kernel:20,256 c/Dense_0/kernel:384,64 c/Dense_1/kernel:64,2-""",
+    "a gated layer of a head, by chance as long as a table": """flax action/embedding:128,32-
+        torso/kernel:32,64 value_head/Dense_0/kernel:64,128? value_head/Dense_1/kernel:64,1-""",
+    "as wide as a table is long": """flax embed/embedding:256,64- b0/fc1/kernel:64,256
+        b0/fc2/kernel:256,64 b1/fc1/kernel:64,256 b1/fc2/kernel:256,64 n/scale:64-""",
     "an output of attention, by the query": """flax a/query/kernel:64,4,16
         a/attn_out_proj/kernel:4,16,64 up/kernel:64,256 down/kernel:256,64""",
     "arrays without a module": "flax h/wq:64,64 h/wo:64,64 h/w1:64,256 h/w2:256,64 wte:900,64-",
@@ -77,7 +79,7 @@ HIDDEN = {
 }
 SEVERAL = {
     "of attention and a gate": "flax in_proj_qkvz/kernel:64,256? out_proj/kernel:64,64",
-    "as long as a table, of a cell": """equinox embed/weight:256,64- out/weight:256,64-
+    "as long as a table, of a cell": """equinox embed/weight:256,64- out/weight:256,64?
         cell/weight_ih:256,64? cell/weight_hh:256,64?""",
     "of a gated layer": "pytorch mlp/w12/weight:256,64? mlp/w3/weight:64,128",
     "of keys and values, a convolution": """flax to_kv/kernel:1,1,64,128? to_q/kernel:1,1,64,64
@@ -135,6 +137,18 @@ def test_a_layer_left_to_the_fallback_still_takes_the_outputs_of_the_one_before(
     table = plan(params, **({"dims": EQUINOX} | out))
     assert [leaf.optimizer for leaf in table.leaves] == ["Muon", "Muon", "fallback"]
     assert not table.doubts
+
+
+def test_a_layer_that_its_layout_misreads_may_be_excluded():
+    params = leaves("Dense_0/kernel:8,64 Dense_1/kernel:64,64 out/weight:3,64")
+    found = [leaf.optimizer for leaf in plan(params, exclude="out").leaves]
+    assert found == ["Muon", "Muon", "fallback"]
+
+
+def test_a_table_with_a_role_of_its_own_does_not_hide_the_output_layer():
+    params = leaves("vocab/kernel:5000,64 a/kernel:64,64 b/kernel:64,64 project/kernel:64,5000")
+    found = plan(params, (Rule("token table", "^vocab/", None), *FLAX)).leaves
+    assert [leaf.path for leaf in found if leaf.doubt] == ["project/kernel"]
 
 
 def test_a_layer_may_be_excluded_because_the_layouts_rule_does_not_fit():

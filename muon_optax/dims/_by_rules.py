@@ -12,7 +12,7 @@ from muon_optax.dims._evidence import judge
 from muon_optax.dims._guess import guess_spec, spec_by_bias, spec_by_places, spec_by_query
 from muon_optax.dims._lint import lint_leaf
 from muon_optax.dims._names import UNKNOWN, looks_like_kernel
-from muon_optax.dims._rules import Rule, find_rule
+from muon_optax.dims._rules import EXCLUDED, Rule, find_rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import view_of
 from muon_optax.dims._widths import ROLES_OF_THE_ENDS
@@ -65,12 +65,15 @@ def _role_in_model(
     rule = found.rule
     if found.view is not None or rule in others or (rule and rule.role in ROLES_OF_THE_ENDS):
         return found
+    unknown = found if found.evidence else found._replace(rule=Rule(EXCLUDED, "", None))
     try:
         rule, _ = find_rule(others, path, leaf, neighbours)
         view = view_of(rule.spec, path, leaf) if rule else None
     except LeafError:  # the rule does not fit, which may be why the user left the leaf out
-        return found
-    return found._replace(view=view, rule=rule) if rule else found
+        return unknown
+    # A layout may misread the two axes of a matrix, which may be why, too.
+    certain = rule and (len(leaf.shape) > 2 or rule.role in ROLES_OF_THE_ENDS)
+    return found._replace(view=view, rule=rule) if certain else unknown
 
 
 def _rule_by_neighbours(

@@ -95,11 +95,6 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
     named = is_in_head(path) or (is_named_output(path) and not encoder)
     if named and tree.widths.is_the_models_input(fan_out, fan_in, path):
         return "output layer", f"only the model's inputs have width {fan_out}, too"
-    table = tree.widths.tables.get(fan_out)
-    as_rows = f"as many outputs as {table!r} has rows"
-    told = is_in_head(path) or is_named_output(path)
-    if table and given and told and not tree.widths.num_takers(fan_out, path):
-        return "output layer", as_rows
     joined = tree.widths.is_joined(fan_out, path)
     if tree.widths.is_taken(fan_out, path) or (joined and "conv" in rule.role):
         return None
@@ -108,8 +103,8 @@ def _as_output(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Result:
         return "output layer", evidence
     if not given:
         return None
-    if table:
-        return "output layer", as_rows
+    if table := tree.widths.tables.get(fan_out):
+        return "output layer", f"as many outputs as {table!r} has rows"
     if is_named_output(path):
         return "output layer", evidence
     hidden = joined or tree.widths.may_be_an_image(fan_out)

@@ -10,6 +10,7 @@ from muon_optax.dims._guess import guess_spec
 from muon_optax.dims._names import (
     UNKNOWN,
     is_named_like_last,
+    is_named_output,
     looks_like_adapter,
     parts_of,
     sounds_like_gain,
@@ -260,12 +261,14 @@ def _check_taken(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     if tree.widths.is_taken(fan_out, path):
         table = tree.widths.tables.get(fan_out)
         same_shape = (fan_out, fan_in) in tree.widths.tables_by_shape
-        if table and (last or same_shape) and fan_out not in tree.widths.heads:
+        end = last or (same_shape and is_named_output(path))
+        if table and end and fan_out not in tree.widths.heads:
             return f"as many outputs as {table!r} has rows; is it an output layer?", None
         if tree.widths.num_takers(fan_out, path) or tree.widths.is_added(fan_out, path):
             return None
-        reason = f"no other layer takes exactly its {fan_out} outputs; is it an output layer"
-        return (f"{reason}?", None) if last else (f"{reason}, or several in one?", rule.spec)
+        reason = f"no other layer takes exactly its {fan_out} outputs"
+        proposal = None if last and not tree.widths.heads else rule.spec
+        return f"{reason}; is it an output layer, or several in one?", proposal
     if joined and (convolution or not (short or last)):
         return None
     return f"no other layer takes its {fan_out} outputs; is it an output layer?", None

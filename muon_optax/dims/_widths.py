@@ -15,6 +15,7 @@ from muon_optax.dims._view import Axes, MatrixView
 # modulations; or it may take several copies of these outputs.
 _MOST_PARTS = 9
 ROLES_OF_THE_ENDS = ("embedding", "table", "output head")
+_MAX_RATIO = 20  # of the sides of a layer; a table has more rows
 SHORTEST_PART = 16  # shorter widths divide others by chance
 
 
@@ -51,7 +52,9 @@ class Widths:
                     self.tables_by_shape[shape[-2:]] = path
                 self._add(self._given, path, shape[-1:])
             elif len(shape) == 2 and rule is not None and rule.role == EXCLUDED:
-                self._add(self._taken, path, shape)  # no rule says which axis it takes
+                # It takes one of its axes, and not the long one if that is a table's.
+                table = min(shape) >= SHORTEST_PART and max(shape) > _MAX_RATIO * min(shape)
+                self._add(self._taken, path, (min(shape),) if table else shape)
             elif shape and re.search(r"(scale|gamma)$|norm(?!al)", path, re.IGNORECASE):
                 lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis
                 self._add(self._taken, path, lengths)
