@@ -35,7 +35,7 @@ class Coefficients:
         and otherwise the number of stages.
 
     Raises:
-      ValueError: If there is no stage, if a coefficient is not finite, if `tail` is unknown, if
+      ValueError: If `stages` is empty, if a coefficient is not finite, if `tail` is unknown, if
         `safety < 1`, if `lower` is outside `[0, 1)`, or if `default_steps` is not positive.
 
     Example:

@@ -52,7 +52,7 @@ def draw(folder: Path, record: dict[str, Any]) -> None:
         axes.set(xlabel="estimate over the floor")
         axes.set_title(f"{TARGETS[target].kind.upper()} {target.replace('h', 'H')}")
     panels[0][0].invert_yaxis()
-    for label, (alpha, hatch) in zip(LABELS, SHADES):
+    for label, (alpha, hatch) in zip(LABELS, SHADES, strict=True):
         style = {"color": "black", "alpha": alpha, "hatch": hatch, "ec": "white"}
         axes.barh(f"{name},\n{MODELS[model]}", 0, label=label, **style)
     add_legend(figure, 4, title="floor: operations at peak speed, one pass over memory")

@@ -9,7 +9,7 @@ from benchmarks.record import load
 from benchmarks.text import made_by, markdown, short, written
 from muon_optax.estimates._targets import TARGETS
 
-HEADERS = ("products", "input pass", "output pass", "other")  # of `KINDS`
+HEADERS = dict(zip(KINDS, ("products", "input pass", "output pass", "other"), strict=True))
 SHOWN_MODELS = {  # in the short table
     "768x2": "2 layers of width 768",
     "2048x2": "2 layers of width 2048",
@@ -33,7 +33,7 @@ def unit(target: str) -> str:
 
 def updates(targets: dict[str, Any]) -> str:
     """A row per update: estimate, kernels, bytes, memory, copies."""
-    header = ["target, unit", "parameters", "update", "estimate", *HEADERS, "kernels"]
+    header = ["target, unit", "parameters", "update", "estimate", *HEADERS.values(), "kernels"]
     header += ["MB moved by products", "MB moved by the rest"]
     header += ["temporary memory / parameters", "copies + transposes + pads", "compile, s"]
     rows = []

@@ -55,7 +55,7 @@ def compare(
       A `Comparison`: print it, or use `.verdict`, `.to_dict()`, `.save(path)` and `.plot()`.
 
     Raises:
-      ValueError: If a shape, method, dtype or target is unknown, or there is no matrix.
+      ValueError: If a shape, method, dtype or target is unknown, or no matrix is given.
       RuntimeError: If the compiler for the target is missing; the message says what to install.
 
     Example:

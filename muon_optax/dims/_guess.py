@@ -52,7 +52,7 @@ def spec_by_query(name: str, neighbours: Neighbours) -> str | None:
 
 
 def guess_spec(name: str, neighbours: Neighbours) -> str | None:
-    """Return the most likely spec of a kernel without a rule; None if there is no hint.
+    """Return the most likely spec of a kernel without a rule; None without a hint.
 
     The model's width is the length of norms and of the rows of embeddings. It is the last axis
     of an attention output, and the first axis of other kernels.

@@ -18,7 +18,7 @@ from muon_optax.dims._names import (
 from muon_optax.dims._rules import Rule
 from muon_optax.dims._tree import Tree
 from muon_optax.dims._view import MatrixView, Spec
-from muon_optax.dims._widths import SHORTEST_PART, ends, head_ends
+from muon_optax.dims._widths import MAX_RATIO, SHORTEST_PART, ends, head_ends
 from muon_optax.dims.layouts import is_from_layout
 
 # The names of a recurrent cell's kernels, one for its inputs and one for its state.
@@ -42,7 +42,7 @@ Doubt = tuple[str, Spec] | None  # the reason, and the spec that would be right
 
 # A matrix is doubtful if its aspect ratio exceeds a limit and no other layer has its longer
 # dimension. The first limit is for leaves without a specific role, the second for guessed axes.
-_MAX_RATIO, _MAX_RATIO_OF_GUESS = 20, 200
+_MAX_RATIO_OF_GUESS = 200
 _UNSPECIFIC = ("matrix", "stack of matrices", "convolution", "stack of convolutions")
 
 
@@ -230,7 +230,7 @@ def _check_sides(path: str, rule: Rule, view: MatrixView, tree: Tree) -> Doubt:
     plain = rule.role in _UNSPECIFIC
     if looks_like_adapter(path) or not (plain or rule.guess):
         return None
-    limit = _MAX_RATIO if plain else _MAX_RATIO_OF_GUESS
+    limit = MAX_RATIO if plain else _MAX_RATIO_OF_GUESS
     for _, fan_in, fan_out in view.sides:
         length = max(fan_in, fan_out)
         shared = tree.widths.is_given if fan_in > fan_out else tree.widths.is_used

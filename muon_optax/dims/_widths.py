@@ -14,8 +14,8 @@ from muon_optax.dims._view import Axes, MatrixView
 # A layer may take only a part of another layer's outputs, such as one of eight gates or nine
 # modulations; or it may take several copies of these outputs.
 _MOST_PARTS = 9
-ROLES_OF_THE_ENDS = ("embedding", "table", "output head")
-_MAX_RATIO = 20  # of the sides of a layer; a table has more rows
+ROLES_OF_THE_ENDS = ("embedding", "table", "output head")  # a user's rule may say so
+MAX_RATIO = 20  # of the sides of a matrix; a table may have more rows
 SHORTEST_PART = 16  # shorter widths divide others by chance
 
 
@@ -24,6 +24,7 @@ class Widths:
 
     Attributes:
       tables: The path of each table, by its number of rows.
+      tables_by_shape: The path of each table, by its rows and columns.
       heads: How many outputs each output head has.
     """
 
@@ -53,7 +54,7 @@ class Widths:
                 self._add(self._given, path, shape[-1:])
             elif len(shape) == 2 and rule is not None and rule.role == EXCLUDED:
                 # It takes one of its axes, and not the long one if that is a table's.
-                table = min(shape) >= SHORTEST_PART and max(shape) > _MAX_RATIO * min(shape)
+                table = min(shape) >= SHORTEST_PART and max(shape) > MAX_RATIO * min(shape)
                 self._add(self._taken, path, (min(shape),) if table else shape)
             elif shape and re.search(r"(scale|gamma)$|norm(?!al)", path, re.IGNORECASE):
                 lengths = shape[-1:] if len(shape) <= 2 else shape  # of images: any axis

@@ -20,7 +20,7 @@ class Estimate:
       seconds: The time of one call; None if unknown.
       temp_bytes: Temporary memory; None if the program was not compiled.
       compile_s: Seconds to compile, or the time limit at which the compiler was stopped.
-      note: Why there is no time, or what the estimate leaves out; "" for a complete estimate.
+      note: Why no time is known, or what the estimate leaves out; "" for a complete estimate.
       at_least: Whether the estimate is incomplete, so that the time may be longer.
     """
 
